@@ -1,0 +1,87 @@
+# Every tool is called from .venv/bin, so nothing resolves or downloads after `make setup`.
+# sweep, test, reap, doctor and bench take further arguments: make sweep ARGS="<overrides>"
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SUFFIXES:
+.PHONY: help setup sweep test check format reap doctor bench clean
+
+BIN := .venv/bin
+READY := .venv/.ready
+PYTHONS := >=3.11,<3.13
+SOURCES := pipeline tests benchmarks
+
+# uv from PATH where it is 0.9 or later, else one of our own in .uv/
+UV := $(shell set -- $$(uv --version 2>/dev/null | sed -n 's/^uv \([0-9]*\)\.\([0-9]*\).*/\1 \2/p'); \
+	if [ "$${1:-0}" -gt 0 ] || [ "$${2:-0}" -ge 9 ]; then echo uv; else echo .uv/bin/uv; fi)
+OWN_UV := $(filter .uv/%,$(UV))
+
+# ARGS unexpanded by make, so that Hydra's ${...} reaches the shell as it was typed
+args = $(value ARGS)
+# One line before each thing that is done; with the clock in CI, where it tells how long each took
+say = @echo "==$(if $(CI), $$(date +%T)) $(1)"
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: $(READY) ## Make the environment in .venv (the others do it when needed)
+	$(call say,The environment is ready: .venv)
+
+sweep: $(READY) ## Tune: the smoke experiment; overrides by ARGS="..."
+	$(call say,Sweep: python -m pipeline -m +experiment=smoke)
+	@exec $(BIN)/python -m pipeline -m +experiment=smoke $(args)
+
+test: $(READY) ## Run the tests; selection by ARGS="..."
+	$(call say,Tests: pytest)
+	@exec $(BIN)/pytest $(args)
+
+check: $(READY) | $(OWN_UV) ## Run all that CI checks
+	$(call say,Format: ruff format --check)
+	@$(BIN)/ruff format --check
+	$(call say,Lint: ruff check)
+	@$(BIN)/ruff check
+	$(call say,Types: mypy)
+	@$(BIN)/mypy
+	$(call say,Layers: lint-imports)
+	@$(BIN)/lint-imports --no-logo
+	$(call say,Configuration files: yamllint)
+	@$(BIN)/yamllint --strict conf
+	$(call say,Lock file up to date: uv lock --check)
+	@$(UV) lock --check
+	$(call say,Tests: pytest)
+	@exec $(BIN)/pytest
+
+format: $(READY) ## Format the code and mend what ruff can mend
+	$(call say,Format: ruff format; ruff check --fix)
+	@$(BIN)/ruff format
+	@$(BIN)/ruff check --fix
+
+reap: $(READY) ## Remove servers whose trial was killed
+	$(call say,Reap: python -m pipeline.reap)
+	@exec $(BIN)/python -m pipeline.reap $(args)
+
+doctor: $(READY) ## Say what works on this machine and what is missing
+	$(call say,Doctor: python -m pipeline.doctor)
+	@exec $(BIN)/python -m pipeline.doctor $(args)
+
+bench: $(READY) ## Measure what the pipeline itself costs per trial
+	$(call say,Benchmark: benchmarks/overhead.py)
+	@exec $(BIN)/python benchmarks/overhead.py $(args)
+
+clean: ## Remove .venv, .uv and caches; outputs/ stays
+	$(call say,Removing .venv .uv dist and caches; outputs/ stays)
+	@rm -rf .venv .uv dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .coverage.*
+	@for tree in $(SOURCES); do [ ! -d "$$tree" ] || find "$$tree" -name __pycache__ -prune -exec rm -rf {} +; done
+
+$(READY): pyproject.toml uv.lock
+	$(if $(OWN_UV),@$(MAKE) --no-print-directory $(OWN_UV))
+	$(call say,Setting up .venv from uv.lock: once (some 600 MB to download) and after uv.lock changes)
+	@UV_PROJECT_ENVIRONMENT=.venv $(UV) sync --frozen --extra llamacpp --python "$${UV_PYTHON:-$(PYTHONS)}"
+	@touch $@
+
+.uv/bin/uv:
+	$(call say,Fetching uv into .uv: once (uv 0.9 or later is not on PATH))
+	@python3 -c 'import ensurepip, venv, sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null || \
+		{ echo "python3 >= 3.8 with venv is needed: apt install python3-venv (or put uv >= 0.9 on PATH)" >&2; exit 1; }
+	@python3 -m venv --clear .uv
+	@.uv/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'

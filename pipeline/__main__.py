@@ -1,0 +1,91 @@
+"""`python -m pipeline`: one trial; with -m a sweep. Exit codes: README, "Exit codes"."""
+
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+
+from pipeline import command_line, process, reap, sweep
+from pipeline.errors import ConfigError, Interrupted, PipelineError
+from pipeline.report import summary
+
+OK, NO_RESULT, BAD_CONFIG, REMAINS = 0, 1, 2, 3
+
+
+@hydra.main(config_path=str(command_line.CONF), config_name="config")
+def job(tree: DictConfig) -> float | tuple[float, ...]:
+    """One Hydra job. Imports inside, because launchers send this function to other processes."""
+    from pipeline import sweep
+
+    return sweep.trial(tree)
+
+
+def main() -> int:
+    """Check the command, reap what earlier trials left, run, print the table."""
+    arguments = get_args_parser().parse_intermixed_args()
+    looks_only = any((arguments.help, arguments.hydra_help, arguments.info, arguments.cfg))
+    if looks_only or arguments.shell_completion:
+        job()
+        return OK
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come to `_run`, which words them
+    try:
+        outline = command_line.check(arguments.overrides, is_sweep=arguments.multirun)
+    except ConfigError as error:
+        return _say(error, BAD_CONFIG)
+    for owned, outcome in reap.reap():
+        state = "removed" if outcome.is_clean else "could not be removed"
+        sys.stderr.write(f"A trial that was killed had left its server: {state} ({owned.run_dir}).\n")
+    sweep.begin(outline.total)
+    with process.interruptible():
+        return _run()
+
+
+def _run() -> int:
+    """Hydra's own run; then the table, whatever happened."""
+    code = OK
+    try:
+        job()
+    except sweep.TrialFailed:
+        code = NO_RESULT
+    except ConfigError as error:
+        code = _say(error, BAD_CONFIG)
+    except (PipelineError, HydraException) as error:
+        code = _say(error, NO_RESULT)
+    except (Interrupted, KeyboardInterrupt) as stop:
+        number = stop.signum if isinstance(stop, Interrupted) else signal.SIGINT
+        code = 128 + number
+        sys.stderr.write(f"Stopped by {signal.Signals(number).name}; everything of ours is torn down.\n")
+    except Exception as error:  # noqa: BLE001 - the last line of defence; the table is still printed
+        if "No trials are completed yet" not in str(error):  # optuna's way of saying that every trial failed
+            traceback.print_exc()
+        code = NO_RESULT
+    with process.signals_held():
+        session = sweep.end()
+        return _finish(session.folders, code)
+
+
+def _finish(folders: list[Path], code: int) -> int:
+    """Print and save the ranking of each sweep folder; the exit code of it all."""
+    sums = [summary.finish(folder) for folder in folders]
+    if any(found.remains for found in sums):
+        return REMAINS
+    if code == NO_RESULT and any(found.best for found in sums):
+        return OK
+    return code
+
+
+def _say(error: Exception, code: int) -> int:
+    sys.stderr.write(f"error: {error}\n")
+    if isinstance(error, PipelineError) and code != BAD_CONFIG:
+        sys.stderr.write(f"hint: {error.hint}\n")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

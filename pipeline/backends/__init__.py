@@ -1,0 +1,44 @@
+"""Where a server lives. A backend is a class with four short methods; conf/backend/<name>.yaml names it."""
+
+import importlib
+from typing import Protocol, cast
+
+from pipeline.backends.lease import Lease
+from pipeline.plan import Plan
+from pipeline.values import value
+
+
+@value
+class Deployment:
+    """A server that was started. Holds no client and no file, so any process can take it down by its lease."""
+
+    lease: Lease
+    url: str
+    port: int
+    pid: int | None = None
+
+
+class Backend(Protocol):
+    """What every backend does. Contract: tests/contract/test_backends.py."""
+
+    def deploy(self, plan: Plan, lease: Lease) -> Deployment:
+        """Start the server under the lease's label. Raises DeployFailed; what it began carries the label."""
+
+    def death(self, deployment: Deployment) -> str | None:
+        """How the server ended, in words; None while it runs. Cheap: asked several times a second."""
+
+    def owns_listener(self, deployment: Deployment) -> bool:
+        """Whether the port is served by what we deployed and by nobody else."""
+
+    def teardown(self, lease: Lease) -> tuple[str, ...]:
+        """Remove everything with the lease's label, then look: what is still there, in words. Idempotent."""
+
+
+def load(target: str) -> Backend:
+    """The backend class at `target`, e.g. `pipeline.backends.local.Local`, as an object.
+
+    Raises:
+        ImportError, AttributeError: there is no such class.
+    """
+    module, _, name = target.rpartition(".")
+    return cast("Backend", getattr(importlib.import_module(module), name)())

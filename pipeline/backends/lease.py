@@ -1,0 +1,103 @@
+"""The lease: what a trial owns, on disk before it owns anything, so that any later process can remove it.
+
+Each lease lies twice: in the run directory (for people) and in the state directory (for the reaper, which must find
+leases wherever outputs were written).
+"""
+
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from pipeline import process
+from pipeline.plan import Plan
+from pipeline.record import RunDir, Teardown, now, save
+from pipeline.values import load, value
+
+
+@value
+class Lease:
+    """Identity, owner and belongings of one trial. `label` is carried by everything made for it."""
+
+    label: str
+    backend: str
+    owner: process.Identity
+    run_dir: Path
+    created_at: datetime
+    stop_grace_s: float
+    host: str
+    port: int | None = None
+    pid: int | None = None
+    released: Teardown | None = None
+
+
+def state_dir() -> Path:
+    """Where leases are registered: $SERVETUNE_STATE_DIR, else $XDG_STATE_HOME/servetune."""
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(os.environ.get("SERVETUNE_STATE_DIR") or Path(base) / "servetune")
+
+
+def registered(label: str) -> Path:
+    """The lease's file in the state directory."""
+    return state_dir() / "leases" / f"{label}.json"
+
+
+def take(plan: Plan) -> Lease:
+    """Write a new lease, owned by this process.
+
+    Raises:
+        OSError: the state directory or the run directory cannot be written.
+    """
+    safe = re.sub(r"[^a-zA-Z0-9-]+", "-", plan.trial_id).strip("-").lower()
+    lease = Lease(
+        label=f"{safe[-40:].strip('-')}-{secrets.token_hex(4)}",
+        backend=plan.backend,
+        owner=process.identity(),
+        run_dir=plan.run_dir.resolve(),
+        created_at=now(),
+        stop_grace_s=plan.stop_grace_s,
+        host=plan.host,
+    )
+    update(lease)
+    return lease
+
+
+def update(lease: Lease) -> None:
+    """Write the lease's new state to both places.
+
+    Raises:
+        OSError: a place cannot be written.
+    """
+    path = registered(lease.label)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save(path, lease)
+    save(RunDir(lease.run_dir).lease, lease)
+
+
+def release(lease: Lease, outcome: Teardown) -> None:
+    """Write down how teardown ended; a clean one takes the lease off the register.
+
+    A run directory that someone has deleted meanwhile is no obstacle.
+    """
+    from dataclasses import replace
+
+    ended = replace(lease, released=outcome)
+    if lease.run_dir.is_dir():
+        save(RunDir(lease.run_dir).lease, ended)
+    if outcome.is_clean:
+        registered(lease.label).unlink(missing_ok=True)
+    else:
+        save(registered(lease.label), ended)
+
+
+def all_registered() -> Iterator[Lease]:
+    """Every lease in the state directory that can be read."""
+    for path in sorted((state_dir() / "leases").glob("*.json")):
+        try:
+            yield load(Lease, path)
+        except (OSError, ValidationError):
+            continue

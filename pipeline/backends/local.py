@@ -1,0 +1,101 @@
+"""The engine as a process of its own, in its own session, on this machine."""
+
+import os
+import socket
+from dataclasses import replace
+
+import psutil
+
+from pipeline import process
+from pipeline.backends import Deployment, lease
+from pipeline.errors import DeployFailed, FailureKind
+from pipeline.plan import Plan
+from pipeline.record import RunDir
+
+_reserved: dict[str, socket.socket] = {}
+
+
+class Local:
+    """Starts, watches and removes local processes by their lease's label."""
+
+    def deploy(self, plan: Plan, owned: lease.Lease) -> Deployment:
+        """Start the engine; it is not ready yet.
+
+        The port is found by binding and stays bound by us, without listening, until the engine listens on it: Linux
+        lets both bind because both set SO_REUSEADDR and ours never listens, and nobody else is given it meanwhile.
+
+        Raises:
+            DeployFailed: no port, or the program cannot be started.
+        """
+        try:
+            port = _reserve(owned.label, plan.host)
+            owned = replace(owned, port=port)
+            lease.update(owned)
+            argv = [part.replace("{port}", str(port)) for part in plan.argv]
+            pid = process.spawn(argv, log=RunDir(plan.run_dir).server_log, env=_environment(plan, owned.label))
+            owned = replace(owned, pid=pid)
+            lease.update(owned)
+        except OSError as error:
+            raise DeployFailed(
+                f"Cannot start {plan.argv[0]}: {error.strerror or error}.", kind=FailureKind.LOAD_FAILED
+            ) from error
+        return Deployment(lease=owned, url=f"http://{plan.host}:{port}", port=port, pid=pid)
+
+    def death(self, deployment: Deployment) -> str | None:
+        """`exit code 1`, `killed by SIGKILL`, or None while it runs."""
+        code = process.exit_code(deployment.pid) if deployment.pid else None
+        if code is None:
+            return None
+        return process.signal_name(-code) if code < 0 else f"exit code {code}"
+
+    def owns_listener(self, deployment: Deployment) -> bool:
+        """Whether a process with our label listens on the port."""
+        for owned in process.labelled(deployment.lease.label):
+            try:
+                connections = owned.net_connections(kind="tcp")
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
+            if any(c.status == psutil.CONN_LISTEN and c.laddr.port == deployment.port for c in connections):
+                _let_go(deployment.lease.label)
+                return True
+        return False
+
+    def teardown(self, owned: lease.Lease) -> tuple[str, ...]:
+        """Stop every process with the label; look that none is left and that the port is free."""
+        _let_go(owned.label)
+        remaining = process.stop_labelled(owned.label, grace_s=owned.stop_grace_s)
+        if owned.port is not None and not _is_free(owned.host, owned.port):
+            remaining = (*remaining, f"port {owned.port} is still listened on")
+        return remaining
+
+
+def _environment(plan: Plan, label: str) -> dict[str, str]:
+    secrets = {theirs: os.environ[ours] for theirs, ours in plan.secret_env.items() if os.environ.get(ours)}
+    return {**os.environ, **plan.env, **secrets, process.LABEL: label}
+
+
+def _reserve(label: str, host: str) -> int:
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind((host, 0))
+    _reserved[label] = holder
+    port: int = holder.getsockname()[1]
+    return port
+
+
+def _let_go(label: str) -> None:
+    holder = _reserved.pop(label, None)
+    if holder:
+        holder.close()
+
+
+def _is_free(host: str, port: int) -> bool:
+    """Whether nobody listens; connections in TIME_WAIT do not count."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            probe.listen(1)
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,61 @@
+"""The plain way: the `genai-bench` command itself, once per level. Slow, and the reference the tests compare with."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from pipeline import engine, process
+from pipeline.bench import Job, Outcome, Watch
+from pipeline.bench.command import CONSOLE, environment
+from pipeline.errors import BenchFailed
+
+TICK_S = 0.1
+
+
+class Cli:
+    """Calls the command from this environment."""
+
+    def start(self, tokenizer_dir: Path | None = None) -> None:
+        """Nothing can be done early."""
+
+    def wait_ready(self, *, timeout_s: float, watch: Watch) -> None:
+        """Always ready.
+
+        Raises:
+            BenchFailed: the server needs a key, which this runner could not hide.
+        """
+        if engine.api_key():
+            raise BenchFailed(
+                f"bench.runner=cli cannot be used with {engine.API_KEY_ENV}: genai-bench takes the key on its "
+                "command line and writes it to disk. Use bench.runner=resident."
+            )
+
+    def run(self, job: Job, watch: Watch) -> Outcome:
+        """Run one level as a process of its own; its whole session is gone afterwards."""
+        job.folder.mkdir(parents=True, exist_ok=True)
+        program = str(Path(sys.executable).with_name("genai-bench"))
+        start = time.monotonic()
+        console = job.folder / CONSOLE
+        env = {**environment(os.environ), process.LABEL: job.label}
+        pid = process.spawn((program, *job.argv), log=console, env=env, cwd=job.folder)
+        end = start + job.timeout_s
+        try:
+            while (code := process.exit_code(pid)) is None and time.monotonic() < end:
+                watch()
+                time.sleep(TICK_S)
+        finally:
+            process.kill_group(pid)
+        return Outcome(exit_code=code, error=_words(code, job, console), elapsed_s=time.monotonic() - start)
+
+    def close(self) -> None:
+        """Nothing outlives a level."""
+
+
+def _words(code: int | None, job: Job, console: Path) -> str | None:
+    if code == 0:
+        return None
+    if code is None:
+        return f"genai-bench did not end within {job.timeout_s:g} s and was stopped"
+    lines = console.read_text(errors="replace").splitlines()
+    return f"exit code {code}: {lines[-1] if lines else 'no output'}"

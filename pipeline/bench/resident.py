@@ -1,0 +1,148 @@
+"""The near end of the resident genai-bench (`driver.py`): start it early, hand it levels, survive its failures."""
+
+import json
+import os
+import select
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from pipeline import engine, process
+from pipeline.bench import Job, Outcome, Watch
+from pipeline.bench.command import CONSOLE, environment
+from pipeline.errors import BenchFailed
+
+TICK_S = 0.1
+CANCEL_S = 5.0
+
+
+class Resident:
+    """One driver process for all trials of this process; a dead driver is replaced at the next level."""
+
+    def __init__(self, log: Path) -> None:
+        self.log = log
+        self.driver: subprocess.Popen[bytes] | None = None
+        self.buffer = b""
+        self.is_ready = False
+        self.count = 0
+        self.tokenizer: Path | None = None
+
+    def start(self, tokenizer_dir: Path | None = None) -> None:
+        """Start the import of genai-bench and the loading of the tokenizer, without waiting."""
+        if self.driver is None or self.driver.poll() is not None:
+            self.close()
+            self.driver = process.spawn_piped(
+                process.python("pipeline.bench.driver"), log=self.log, env=environment(os.environ)
+            )
+        if tokenizer_dir and tokenizer_dir != self.tokenizer:
+            self.tokenizer = tokenizer_dir
+            self._send(op="tokenizer", dir=str(tokenizer_dir))
+
+    def wait_ready(self, *, timeout_s: float, watch: Watch) -> None:
+        """Return when genai-bench is imported.
+
+        Raises:
+            BenchFailed: it was not within `timeout_s`, or the driver ended.
+        """
+        end = time.monotonic() + timeout_s
+        while not self.is_ready:
+            event = self._next(end, watch)
+            if event is None:
+                raise BenchFailed(f"The genai-bench runner did not start; see {self.log}.")
+            self.is_ready = event["event"] == "ready"
+
+    def run(self, job: Job, watch: Watch) -> Outcome:
+        """Run one level in a forked child.
+
+        Raises:
+            BenchFailed: the driver cannot be started.
+        """
+        self.start(self.tokenizer)
+        self.wait_ready(timeout_s=job.timeout_s, watch=watch)
+        job.folder.mkdir(parents=True, exist_ok=True)
+        self.count += 1
+        start = time.monotonic()
+        self._send(
+            op="level",
+            id=self.count,
+            argv=job.argv,
+            seed=job.seed,
+            max_time_s=job.max_time_s,
+            console=str(job.folder / CONSOLE),
+            api_key=engine.api_key(),
+        )
+        try:
+            event = self._wait_done(start + job.timeout_s, watch)
+        except BaseException:
+            self._cancel()
+            raise
+        elapsed = time.monotonic() - start
+        if event is None:
+            self._cancel()
+            return Outcome(exit_code=None, error=self._silence(job), elapsed_s=elapsed)
+        return Outcome(exit_code=event["exit_code"], error=_words(event), elapsed_s=elapsed)
+
+    def close(self) -> None:
+        """End the driver; its children die with it."""
+        driver, self.driver, self.buffer = self.driver, None, b""
+        self.is_ready, self.tokenizer = False, None
+        if driver is None:
+            return
+        for pipe in (driver.stdin, driver.stdout):
+            if pipe:
+                pipe.close()
+        if not process.wait_until(lambda: driver.poll() is not None, timeout_s=1, interval_s=0.01):
+            process.kill_group(driver.pid)
+        driver.wait()
+
+    def _silence(self, job: Job) -> str:
+        if self.driver and self.driver.poll() is None:
+            return f"genai-bench did not end within {job.timeout_s:g} s and was stopped"
+        return f"the genai-bench runner died; see {self.log}"
+
+    def _wait_done(self, end: float, watch: Watch) -> dict[str, Any] | None:
+        while (event := self._next(end, watch)) is not None:
+            if event.get("id") == self.count:
+                return event
+        return None
+
+    def _cancel(self) -> None:
+        """Stop the running child and hear its end, so that the next level starts clean; else drop the driver."""
+        self._send(op="cancel")
+        if self._wait_done(time.monotonic() + CANCEL_S, lambda: None) is None:
+            self.close()
+
+    def _send(self, **command: Any) -> None:
+        if self.driver is None or self.driver.stdin is None:
+            return
+        try:
+            self.driver.stdin.write(json.dumps(command).encode() + b"\n")
+        except BrokenPipeError:
+            return
+
+    def _next(self, end: float, watch: Watch) -> dict[str, Any] | None:
+        """The driver's next answer; None when it is silent until `end` or gone."""
+        while b"\n" not in self.buffer:
+            if self.driver is None or self.driver.stdout is None or time.monotonic() >= end:
+                return None
+            watch()
+            ready, _, _ = select.select([self.driver.stdout], [], [], TICK_S)
+            if ready:
+                data = os.read(self.driver.stdout.fileno(), 65536)
+                if not data:
+                    return None
+                self.buffer += data
+        line, self.buffer = self.buffer.split(b"\n", 1)
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+def _words(event: dict[str, Any]) -> str | None:
+    code = event["exit_code"]
+    if code == 0:
+        return None
+    if event.get("error"):
+        return str(event["error"])
+    how = process.signal_name(-code) if code < 0 else f"exit code {code}"
+    return f"genai-bench ended early: {how}"

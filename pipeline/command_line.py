@@ -1,0 +1,168 @@
+"""What a command line asks for, checked as a whole before anything starts: one trial or every value of a sweep."""
+
+import difflib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from pipeline import config, metrics
+from pipeline.config import Config
+from pipeline.errors import ConfigError
+from pipeline.values import value
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+PROBED = 50  # values of one sweep that are composed one by one; the rest of a long range is like its ends
+
+
+@value
+class Outline:
+    """What is going to run: how many trials, if that can be known."""
+
+    total: int | None
+
+
+def check(overrides: Sequence[str], *, is_sweep: bool) -> Outline:
+    """Compose and parse the command: the base once, every value of every sweep once.
+
+    Raises:
+        ConfigError: with what is allowed instead.
+    """
+    with initialize_config_dir(str(CONF)):
+        parser = OverridesParser.create()
+        given = _parsed(parser, overrides)
+        if not is_sweep:
+            _refuse_sweeps(given)
+            to_config(composed(overrides))
+            return Outline(total=1)
+        tree = composed([_line(override, None) for override in given], hydra=True)
+        params = OmegaConf.select(tree, "hydra.sweeper.params") or {}
+        swept = {o.get_key_element(): o for o in _parsed(parser, [f"{k}={v}" for k, v in params.items()])}
+        swept |= {override.get_key_element(): override for override in given}
+        base = to_config(composed([_line(override, None) for override in swept.values()]))
+        for name, override in swept.items():
+            if override.is_sweep_override():
+                _check_values(name, override, swept, base)
+        _check_directions(base, tree.hydra.sweeper)
+        return Outline(total=_count(swept.values(), tree.hydra.sweeper))
+
+
+def composed(overrides: Sequence[str], *, hydra: bool = False) -> DictConfig:
+    """The tree of one trial; inside `initialize_config_dir`.
+
+    Raises:
+        ConfigError: an option or a key that does not exist.
+    """
+    try:
+        return compose("config", overrides=list(overrides), return_hydra_config=hydra)
+    except HydraException as error:
+        raise ConfigError(_explain(error, overrides)) from error
+
+
+def to_config(tree: DictConfig) -> Config:
+    """The frozen, fully checked Config of a tree.
+
+    Raises:
+        ConfigError: a value that cannot be used.
+    """
+    parsed = config.parse(tree)
+    metrics.check_names(parsed)
+    return parsed
+
+
+def _parsed(parser: OverridesParser, overrides: Sequence[str]) -> list[Override]:
+    try:
+        return parser.parse_overrides(list(overrides))
+    except HydraException as error:
+        raise ConfigError(_explain(error, [])) from error
+
+
+def _refuse_sweeps(given: Sequence[Override]) -> None:
+    swept = [override.input_line for override in given if override.is_sweep_override()]
+    if swept:
+        raise ConfigError(f"{swept[0]} has several values: add -m (--multirun) to sweep over them.")
+
+
+def _values(override: Override) -> Iterator[str]:
+    """The values of a sweep as text; an interval's ends."""
+    interval = override.value()
+    if isinstance(interval, IntervalSweep):
+        yield from (str(interval.start), str(interval.end))
+    else:
+        yield from override.sweep_string_iterator()
+
+
+def _line(override: Override, pick: str | None) -> str:
+    """The override as one fixed choice: `pick`, or its first value."""
+    if not override.is_sweep_override():
+        return override.input_line or ""
+    return f"{override.get_key_element()}={pick if pick is not None else next(_values(override))}"
+
+
+def _check_values(name: str, override: Override, swept: Mapping[str, Override], base: Config) -> None:
+    picks = list(_values(override))
+    probes = picks if len(picks) <= PROBED else [*picks[: PROBED // 2], *picks[-PROBED // 2 :]]
+    for pick in probes:
+        lines = [_line(other, pick if key == name else None) for key, other in swept.items()]
+        if name not in base.knobs:
+            to_config(composed(lines))
+            continue
+        fixed = OverridesParser.create().parse_override(f"{name}={pick}")
+        config.check_knob(name, base.runtime.knobs[name], fixed.value())
+
+
+def _check_directions(base: Config, sweeper: DictConfig) -> None:
+    direction = sweeper.get("direction")
+    if direction is None:
+        return
+    names = metrics.objective_names(base)
+    wanted = ["maximize" if metrics.is_maximised(name) else "minimize" for name in names]
+    seen = list(direction) if isinstance(direction, ListConfig) else [direction]
+    given = [str(getattr(item, "name", item)) for item in seen]
+    if given != wanted:
+        raise ConfigError(
+            f"hydra.sweeper.direction={given} does not fit objective={list(names)}: "
+            f"set 'hydra.sweeper.direction=[{','.join(wanted)}]'."
+        )
+
+
+def _count(swept: Any, sweeper: DictConfig) -> int | None:
+    counts = [len(list(_values(o))) for o in swept if o.is_sweep_override() and o.is_discrete_sweep()]
+    wanted = sweeper.get("n_trials")
+    if wanted is None:
+        return math.prod(counts)
+    is_grid = "Grid" in str(OmegaConf.select(sweeper, "sampler._target_"))
+    return min(wanted, math.prod(counts)) if is_grid else int(wanted)
+
+
+def _explain(error: HydraException, overrides: Sequence[str]) -> str:
+    """Hydra's words; for an unknown key at the root, the knobs there are and whose knob it is."""
+    text = str(error) + (f" {error.__cause__}" if error.__cause__ else "")
+    for line in overrides:
+        key = line.split("=", 1)[0].lstrip("+~")
+        if "is not in struct" in text and f"'{key}'" in text and "." not in key and "/" not in key:
+            return _unknown(key, [other for other in overrides if other != line])
+    for noise in ("\nfull_key:", "\nConfig search path:", "\nSee https:"):
+        text = text.split(noise)[0]
+    return " ".join(text.split())
+
+
+def _unknown(key: str, others: Sequence[str]) -> str:
+    tree = compose("config", overrides=[line for line in others if line.split("=", 1)[0] in _groups()])
+    knobs = list(tree.runtime.knobs)
+    known = [*knobs, *(str(name) for name in tree if name not in knobs)]
+    close = difflib.get_close_matches(key, known, n=1)
+    owners = [path.stem for path in sorted((CONF / "runtime").glob("*.yaml")) if f"\n{key}: null" in path.read_text()]
+    hint = f" Did you mean {close[0]}?" if close else ""
+    hint += f" It is a knob of runtime={' and runtime='.join(owners)}." if owners else ""
+    return f"{key} is not a knob of runtime={tree.runtime.name}.{hint} Its knobs: {', '.join(knobs)}."
+
+
+def _groups() -> set[str]:
+    return {path.name for path in CONF.iterdir() if path.is_dir()}

@@ -1,0 +1,143 @@
+"""The error tree and the closed list of failure kinds.
+
+PipelineError
+├── ConfigError        the user's mistake: nothing was deployed; one message, no stack trace
+├── PreflightFailed    known before deploying that this cannot work here
+│   └── ModelError     model file or tokenizer missing or unreadable
+├── StepError          a step of a trial failed; the record says which
+│   ├── DeployFailed
+│   ├── ServerDied
+│   ├── NotReady
+│   ├── WarmupFailed
+│   ├── BenchFailed
+│   └── StepTimedOut
+├── TeardownFailed     something of ours may still be there; named in the record
+└── TrackerFailed      logged in the record; never costs a trial
+Interrupted            (BaseException) a signal asked us to stop
+"""
+
+import signal
+from enum import StrEnum
+
+
+class FailureKind(StrEnum):
+    """Why a trial, a step or a level failed. A closed list: README "When something fails" explains each."""
+
+    PREFLIGHT = "preflight"
+    MODEL_MISSING = "model_missing"
+    BAD_FLAG = "bad_flag"
+    PORT_TAKEN = "port_taken"
+    LOAD_FAILED = "load_failed"
+    SERVER_DIED = "server_died"
+    OOM_HOST = "oom_host"
+    NOT_READY_IN_TIME = "not_ready_in_time"
+    WARMUP_FAILED = "warmup_failed"
+    BENCH_ERROR = "bench_error"
+    OVERLOADED = "overloaded"
+    STEP_TIMED_OUT = "step_timed_out"
+    TEARDOWN_FAILED = "teardown_failed"
+    TRACKER_FAILED = "tracker_failed"
+    NOT_RUN = "not_run"
+    INTERRUPTED = "interrupted"
+    INTERNAL = "internal"
+
+
+class PipelineError(Exception):
+    """Root of all errors of this project; `kind` says which sort of failure it is, `hint` what to do next."""
+
+    kind = FailureKind.INTERNAL
+    hint = "This is a bug in the pipeline: please report it with record.json and pipeline.log."
+
+    def __init__(self, message: str, *, kind: FailureKind | None = None, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.kind = kind or type(self).kind
+        self.hint = hint or type(self).hint
+
+
+class ConfigError(PipelineError):
+    """The configuration cannot be used. Nothing was started."""
+
+    kind = FailureKind.PREFLIGHT
+    hint = "Correct the configuration; nothing was started."
+
+
+class PreflightFailed(PipelineError):
+    """A check before deployment failed. Nothing was deployed."""
+
+    kind = FailureKind.PREFLIGHT
+    hint = "Mend what the message names; nothing was deployed."
+
+
+class ModelError(PreflightFailed):
+    """The model file or its tokenizer is missing or cannot be read."""
+
+    kind = FailureKind.MODEL_MISSING
+    hint = "Check model.path and the model's package or file."
+
+
+class StepError(PipelineError):
+    """A step of a trial failed after deployment began."""
+
+
+class DeployFailed(StepError):
+    """The server could not be started."""
+
+    kind = FailureKind.LOAD_FAILED
+    hint = "Read server.log; run the command in plan.json by hand."
+
+
+class ServerDied(StepError):
+    """The server ended while it was still needed."""
+
+    kind = FailureKind.SERVER_DIED
+    hint = "Read the last lines of server.log."
+
+
+class NotReady(StepError):
+    """The server did not answer its health check in time."""
+
+    kind = FailureKind.NOT_READY_IN_TIME
+    hint = "Raise runtime.health.timeout_s if the model is still loading at the end of server.log."
+
+
+class WarmupFailed(StepError):
+    """The server is healthy but does not answer a completion request."""
+
+    kind = FailureKind.WARMUP_FAILED
+    hint = "Send the request of the message by hand; check the served model name."
+
+
+class BenchFailed(StepError):
+    """genai-bench gave no usable level."""
+
+    kind = FailureKind.BENCH_ERROR
+    hint = "Read bench/<scenario>/<concurrency>/console.log."
+
+
+class StepTimedOut(StepError):
+    """A step did not end within its deadline."""
+
+    kind = FailureKind.STEP_TIMED_OUT
+    hint = "Raise the step's timeout_s if the work is really that long."
+
+
+class TeardownFailed(PipelineError):
+    """Teardown ended, but something of the trial is still there (or could not be looked at)."""
+
+    kind = FailureKind.TEARDOWN_FAILED
+    hint = "Run: python -m pipeline.reap"
+
+
+class TrackerFailed(PipelineError):
+    """The tracker did not take the record. The record on disk is complete."""
+
+    kind = FailureKind.TRACKER_FAILED
+    hint = "The record on disk is complete; offline W&B runs can be uploaded later with `wandb sync`."
+
+
+class Interrupted(BaseException):
+    """A signal asked us to stop. Not an Exception, so that no library swallows it on its way to teardown."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signal.Signals(signum).name)
+        self.signum = signum

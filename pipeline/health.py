@@ -1,0 +1,106 @@
+"""Wait until a server is ready and warm, or say why it never will be."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import requests
+
+from pipeline import diagnose, engine
+from pipeline.backends import Backend, Deployment
+from pipeline.errors import FailureKind, NotReady, ServerDied, WarmupFailed
+from pipeline.plan import Plan
+from pipeline.record import RunDir
+
+TAIL_LINES = 15
+
+
+def wait_ready(backend: Backend, deployment: Deployment, plan: Plan) -> None:
+    """Return when the health path answers 200 and the listener is ours.
+
+    Raises:
+        ServerDied: the server ended; the message holds the end of its log.
+        NotReady: the deadline passed, or somebody else answers on the port.
+    """
+    log = RunDir(plan.run_dir).server_log
+    end = time.monotonic() + plan.health.timeout_s
+    seen: str | None = "no answer yet"
+    while time.monotonic() < end:
+        check_alive(backend, deployment, log)
+        seen = engine.health(deployment.url, plan.health.path)
+        if seen is None:
+            _check_ours(backend, deployment, log)
+            return
+        time.sleep(plan.health.interval_s)
+    raise NotReady(
+        f"{deployment.url}{plan.health.path} was not ready within {plan.health.timeout_s:g} s; "
+        f"last answer: {seen}.\n{_tail(log)}"
+    )
+
+
+def check_alive(backend: Backend, deployment: Deployment, log: Path) -> None:
+    """Nothing while the server runs.
+
+    Raises:
+        ServerDied: with its exit code, the end of its log and a diagnosis.
+    """
+    how = backend.death(deployment)
+    if how is None:
+        return
+    kind, hint = diagnose.server_death(how, _text(log))
+    raise ServerDied(f"The server ended: {how}.\n{_tail(log)}", kind=kind, hint=hint)
+
+
+def _check_ours(backend: Backend, deployment: Deployment, log: Path) -> None:
+    if backend.owns_listener(deployment):
+        return
+    check_alive(backend, deployment, log)
+    raise NotReady(
+        f"Something else answers on port {deployment.port}; our server does not listen there.",
+        kind=FailureKind.PORT_TAKEN,
+        hint="Run the trial again: a free port is found each time.",
+    )
+
+
+def warm_up(deployment: Deployment, plan: Plan, *, concurrency: int, timeout_s: float) -> None:
+    """Send the plan's warm-up requests, `concurrency` at a time; the answers are not measured.
+
+    Raises:
+        WarmupFailed: one was not answered.
+    """
+    if not plan.warmup_requests:
+        return
+
+    def one(_index: int) -> None:
+        engine.complete(deployment.url, plan.served_name, timeout_s=timeout_s)
+
+    pool = ThreadPoolExecutor(max_workers=max(1, min(concurrency, plan.warmup_requests)))
+    try:
+        list(pool.map(one, range(plan.warmup_requests)))
+    except requests.RequestException as error:
+        raise WarmupFailed(
+            f"A warm-up request to {deployment.url}/v1/chat/completions was not answered: {error}"
+        ) from error
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def wait_idle(deployment: Deployment, plan: Plan, *, timeout_s: float, alive: Callable[[], None]) -> str:
+    """Let aborted requests of the level before run out, then empty the prefix cache; what was done, in words."""
+    end = time.monotonic() + timeout_s
+    while not engine.is_idle(deployment.url, plan.cache_reset) and time.monotonic() < end:
+        alive()
+        time.sleep(plan.health.interval_s)
+    return engine.reset_cache(deployment.url, plan.cache_reset)
+
+
+def _text(log: Path) -> str:
+    return log.read_text(errors="replace") if log.exists() else ""
+
+
+def _tail(log: Path) -> str:
+    lines = _text(log).splitlines()[-TAIL_LINES:]
+    if not lines:
+        return f"{log} is empty."
+    return "\n".join([f"Last lines of {log}:", *(f"  | {line}" for line in lines)])

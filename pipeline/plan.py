@@ -1,0 +1,135 @@
+"""Config -> Plan: the exact command, environment and levels of one trial. Pure."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from pipeline.config import Config, Health, Knob, Scalar
+from pipeline.errors import ConfigError
+from pipeline.metrics import output_tokens_asked
+from pipeline.values import value
+
+
+@value
+class Assets:
+    """What a trial needs on disk before it can be planned."""
+
+    model_path: Path
+    tokenizer_dir: Path
+
+
+@value
+class LevelPlan:
+    """One level to measure."""
+
+    scenario: str
+    concurrency: int
+    max_requests: int
+    max_time_s: float
+    seed: int
+    output_tokens_asked: float | None
+
+
+@value
+class Plan:
+    """All that deploying and measuring needs. In `argv`, {port} stands for the port found at deploy time."""
+
+    trial_id: str
+    sweep_id: str
+    number: int
+    backend: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    secret_env: Mapping[str, str]
+    host: str
+    run_dir: Path
+    model_path: Path
+    tokenizer_dir: Path
+    served_name: str
+    health: Health
+    settings_path: str | None
+    cache_reset: str
+    stop_grace_s: float
+    keeper: bool
+    levels: tuple[LevelPlan, ...]
+    warmup_requests: int
+
+
+def make(config: Config, assets: Assets, *, sweep_id: str, number: int, run_dir: Path) -> Plan:
+    """The plan of one trial.
+
+    Raises:
+        ConfigError: `runtime.command` asks for a placeholder that does not exist.
+    """
+    return Plan(
+        trial_id=f"{sweep_id}/{number}",
+        sweep_id=sweep_id,
+        number=number,
+        backend=config.backend.target,
+        argv=argv(config, assets, run_dir),
+        env=dict(config.runtime.env),
+        secret_env=dict(config.runtime.secret_env),
+        host=config.backend.host,
+        run_dir=run_dir,
+        model_path=assets.model_path,
+        tokenizer_dir=assets.tokenizer_dir,
+        served_name=config.model.served_name,
+        health=config.runtime.health,
+        settings_path=config.runtime.settings_path,
+        cache_reset=config.runtime.cache_reset,
+        stop_grace_s=config.runtime.stop_grace_s,
+        keeper=config.backend.keeper,
+        levels=tuple(levels(config)),
+        warmup_requests=config.traffic.warmup_requests,
+    )
+
+
+def argv(config: Config, assets: Assets, run_dir: Path) -> tuple[str, ...]:
+    """The server's command line, {port} still open.
+
+    Raises:
+        ConfigError: an unknown placeholder in `runtime.command`.
+    """
+    words = {
+        "python": sys.executable,
+        "model": str(assets.model_path),
+        "served_name": config.model.served_name,
+        "host": config.backend.host,
+        "port": "{port}",
+        "run_dir": str(run_dir),
+    }
+    try:
+        command = tuple(part.format_map(words) for part in config.runtime.command)
+    except (KeyError, ValueError, IndexError) as error:
+        known = ", ".join(f"{{{word}}}" for word in words)
+        raise ConfigError(f"runtime.command: unknown placeholder {error}; expected {known}.") from error
+    return (*command, *flags(config), *config.runtime.extra_args)
+
+
+def flags(config: Config) -> tuple[str, ...]:
+    """The flags of every knob that is set, in the order of the runtime's file."""
+    return tuple(word for name, knob in config.runtime.knobs.items() for word in _words(knob, config.knobs.get(name)))
+
+
+def _words(knob: Knob, setting: Scalar | None) -> tuple[str, ...]:
+    if setting is None:
+        return ()
+    if knob.kind == "bool":
+        flag = knob.flag if setting else knob.false_flag
+        return (flag,) if flag else ()
+    return (knob.flag, str(setting))
+
+
+def levels(config: Config) -> Iterator[LevelPlan]:
+    """Scenario by scenario, concurrencies rising; every level has prompts of its own, the same in every trial."""
+    traffic = config.traffic
+    for row, scenario in enumerate(traffic.scenarios):
+        for concurrency in sorted(set(traffic.concurrencies)):
+            yield LevelPlan(
+                scenario=scenario,
+                concurrency=concurrency,
+                max_requests=max(traffic.min_requests, traffic.requests_per_user * concurrency),
+                max_time_s=traffic.max_time_per_level_s,
+                seed=traffic.seed + 1_000_003 * row + concurrency,
+                output_tokens_asked=output_tokens_asked(scenario),
+            )

@@ -1,0 +1,1 @@
+"""What a sweep says in the end: the ranked table against the baseline and the best configuration."""

@@ -1,0 +1,27 @@
+"""`python -m pipeline.report outputs/<sweep>`: the ranked table of a sweep, at any time."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.record import SweepDir
+from pipeline.report import summary
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command. 1: no trial in there has a result; 2: no record at all; 3: something was left behind."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.report", description=__doc__)
+    parser.add_argument(
+        "sweep", type=Path, help="a folder with one sub-folder per trial, e.g. outputs/2026-01-31_12-00-00"
+    )
+    folder = parser.parse_args(argv).sweep
+    if not SweepDir(folder).records:
+        sys.stderr.write(f"error: {folder} holds no */record.json. Expected the folder of a sweep.\n")
+        return 2
+    found = summary.finish(folder)
+    return 3 if found.remains else 0 if found.best else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

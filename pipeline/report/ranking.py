@@ -1,0 +1,79 @@
+"""Records -> ranked rows. Pure."""
+
+from collections.abc import Sequence
+
+from pipeline import metrics
+from pipeline.record import Level, Record, Stats
+from pipeline.values import value
+
+
+@value
+class Row:
+    """One trial in the ranking. Times in seconds, at the level that gave the objective."""
+
+    rank: int | None
+    number: int
+    overrides: tuple[str, ...]
+    is_baseline: bool
+    status: str
+    objective: tuple[float, ...] | None
+    against_baseline: float | None  # relative difference of the first objective; 0.1 is 10% more
+    best_level: str | None
+    ttft_p95_s: float | None
+    tpot_p95_s: float | None
+    error_rate: float | None
+    slo_attainment: float | None
+    why: str | None
+
+
+def rank(records: Sequence[Record]) -> tuple[Row, ...]:
+    """Best first by the first objective, then the trials without a result in their order."""
+    common = shared_overrides(records)
+    names = objective_names(records)
+    scored = [record for record in records if record.objective]
+    if names:
+        scored.sort(key=lambda r: (r.objective or {})[names[0]], reverse=metrics.is_maximised(names[0]))
+    base = next(((r.objective or {})[names[0]] for r in scored if r.is_baseline), None)
+    rows = [_row(record, place, base, common) for place, record in enumerate(scored, start=1)]
+    return (*rows, *(_row(record, None, None, common) for record in records if not record.objective))
+
+
+def objective_names(records: Sequence[Record]) -> tuple[str, ...]:
+    """The objectives of the sweep."""
+    return metrics.objective_names(records[0].config) if records else ()
+
+
+def shared_overrides(records: Sequence[Record]) -> frozenset[str]:
+    """The overrides that every trial has: they tell nothing apart."""
+    if len(records) < 2:
+        return frozenset()
+    return frozenset.intersection(*(frozenset(record.overrides) for record in records))
+
+
+def _row(record: Record, place: int | None, base: float | None, common: frozenset[str]) -> Row:
+    level = _best_level(record)
+    seen = level.metrics if level else None
+    score = tuple(record.objective.values()) if record.objective else None
+    return Row(
+        rank=place,
+        number=record.number,
+        overrides=tuple(word for word in record.overrides if word not in common),
+        is_baseline=record.is_baseline,
+        status=record.status,
+        objective=score,
+        against_baseline=score[0] / base - 1 if score and base else None,
+        best_level=record.best_level,
+        ttft_p95_s=_p95(seen.ttft) if seen else None,
+        tpot_p95_s=_p95(seen.tpot) if seen else None,
+        error_rate=seen.error_rate if seen else None,
+        slo_attainment=seen.slo_attainment if seen else None,
+        why=f"{record.failure.kind} in {record.failure.step}" if record.failure else None,
+    )
+
+
+def _best_level(record: Record) -> Level | None:
+    return next((level for level in record.levels if level.name == record.best_level), None)
+
+
+def _p95(stats: Stats | None) -> float | None:
+    return stats.p95 if stats else None

@@ -1,0 +1,190 @@
+"""The end of a sweep: read its records, print the ranked table, save ranking.csv and best.json."""
+
+import csv
+import io
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.record import Record, SweepDir, save, write_atomically
+from pipeline.report.ranking import Row, objective_names, rank
+from pipeline.values import load, plain, value
+
+PIPE_WIDTH = 160
+
+
+@value
+class Best:
+    """The winner, for other programs: how to run it again and what it measured."""
+
+    trial_id: str
+    overrides: tuple[str, ...]
+    command: str
+    server_command: str
+    objective: dict[str, float]
+    best_level: str | None
+    against_baseline: float | None
+
+
+@value
+class Finding:
+    """What a sweep's folder tells."""
+
+    best: Best | None
+    remains: tuple[str, ...]
+
+
+def finish(folder: Path) -> Finding:
+    """Print and save the ranking of a sweep's folder."""
+    sweep = SweepDir(folder)
+    records = read(sweep)
+    rows = rank(records)
+    best = _best(records, rows)
+    if records:
+        write_atomically(sweep.ranking, to_csv(rows, objective_names(records)))
+        if best:
+            save(sweep.best, best)
+        show(folder, records, rows, best)
+    return Finding(best=best, remains=_remains(records))
+
+
+def read(sweep: SweepDir) -> list[Record]:
+    """Every record that can be read, by trial number."""
+    records = []
+    for path in sweep.records:
+        try:
+            records.append(load(Record, path))
+        except (OSError, ValidationError) as error:
+            Console(stderr=True).print(f"{path} cannot be read and is left out: {error}", style="red")
+    return sorted(records, key=lambda record: record.number)
+
+
+def _best(records: Sequence[Record], rows: Sequence[Row]) -> Best | None:
+    if not rows or rows[0].rank is None:
+        return None
+    record = next(record for record in records if record.number == rows[0].number)
+    return Best(
+        trial_id=record.trial_id,
+        overrides=record.overrides,
+        command=shlex.join(["python", "-m", "pipeline", *record.overrides]),
+        server_command=shlex.join(record.argv),
+        objective=dict(record.objective or {}),
+        best_level=record.best_level,
+        against_baseline=rows[0].against_baseline,
+    )
+
+
+def to_csv(rows: Sequence[Row], objectives: Sequence[str]) -> str:
+    """The ranking as CSV, one column per objective."""
+    out = io.StringIO()
+    writer: Any = None
+    for row in rows:
+        data = plain(row)
+        scores = data.pop("objective") or [None] * len(objectives)
+        data = {**data, "overrides": " ".join(row.overrides), **dict(zip(objectives, scores, strict=True))}
+        if writer is None:
+            writer = csv.DictWriter(out, fieldnames=list(data), lineterminator="\n")
+            writer.writeheader()
+        writer.writerow(data)
+    return out.getvalue()
+
+
+def show(folder: Path, records: Sequence[Record], rows: Sequence[Row], best: Best | None) -> None:
+    """Print the table, the failures with their hints, and the best overrides ready to paste."""
+    console = Console(width=None if Console().is_terminal else PIPE_WIDTH, highlight=False)
+    console.print(_table(rows, objective_names(records)))
+    _show_failures(console, records)
+    if not any(record.is_baseline for record in records) and len(records) > 1:
+        console.print(
+            "No baseline in this sweep: give each knob the value null as well, e.g. n_threads=null,2.",
+            style="dim",
+        )
+    if best:
+        if len(rows) > 1:
+            console.print(Text("Each trial was measured once: small differences can be noise.", style="dim"))
+        console.print(Text("\nBest: ") + Text(best.command, style="bold"), soft_wrap=True)
+        console.print(f"Server: {best.server_command}", soft_wrap=True, markup=False)
+    console.print(f"Records: {folder}", soft_wrap=True, markup=False)
+
+
+def _table(rows: Sequence[Row], objectives: Sequence[str]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    has_slo = any(row.slo_attainment is not None for row in rows)
+    titles = [
+        "rank",
+        "trial",
+        "overrides",
+        *objectives,
+        "vs baseline",
+        "at level",
+        "TTFT p95",
+        "TPOT p95",
+        "errors",
+    ]
+    for title in [*titles, *(["SLO met"] if has_slo else [])]:
+        is_text = title in {"overrides", "at level"}
+        table.add_column(title, justify="left" if is_text else "right", overflow="fold")
+    for row in rows:
+        style = "bold green" if row.rank == 1 else "red" if row.rank is None else ""
+        table.add_row(*_cells(row, len(objectives)), *([_percent(row.slo_attainment)] if has_slo else []), style=style)
+    return table
+
+
+def _cells(row: Row, count: int) -> list[str]:
+    scores = (
+        [f"{seen:.4g}" for seen in row.objective] if row.objective else [row.why or row.status, *[""] * (count - 1)]
+    )
+    change = (
+        "baseline" if row.is_baseline else f"{row.against_baseline:+.1%}" if row.against_baseline is not None else ""
+    )
+    return [
+        str(row.rank or "-"),
+        str(row.number),
+        " ".join(row.overrides) or "defaults",
+        *scores,
+        change,
+        row.best_level or "",
+        _milliseconds(row.ttft_p95_s),
+        _milliseconds(row.tpot_p95_s),
+        _percent(row.error_rate),
+    ]
+
+
+def _show_failures(console: Console, records: Sequence[Record]) -> None:
+    for record in records:
+        if record.failure:
+            text = (
+                f"Trial {record.number}, {record.failure.step}: {record.failure.message}\n  hint: {record.failure.hint}"
+            )
+            console.print(text, style="red", soft_wrap=True, markup=False)
+        for level in record.levels:
+            if level.status != "ok" and level.failure and not record.failure:
+                console.print(
+                    f"Trial {record.number}, {level.name} {level.status}: {level.failure.message}",
+                    markup=False,
+                )
+        for note in record.notes:
+            console.print(f"Trial {record.number}: {note}", markup=False, style="yellow")
+        if record.tracker:
+            console.print(f"Trial {record.number}, tracker: {record.tracker.message}", markup=False, style="yellow")
+        if record.teardown and not record.teardown.is_clean:
+            left = "; ".join(record.teardown.remaining) or record.teardown.error
+            console.print(f"Trial {record.number} LEFT BEHIND: {left}. Run: python -m pipeline.reap", style="bold red")
+
+
+def _remains(records: Sequence[Record]) -> tuple[str, ...]:
+    return tuple(r.trial_id for r in records if r.teardown and not r.teardown.is_clean)
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds * 1000:.0f} ms"
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.0%}"

@@ -1,0 +1,68 @@
+"""Frozen values and their JSON form. Every record, plan, lease and config of the project is a `@value`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, dataclass_transform
+
+from pydantic import ConfigDict, TypeAdapter
+from pydantic.dataclasses import dataclass
+
+T = TypeVar("T")
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def value(cls: type[T]) -> type[T]:
+    """Make `cls` a frozen, slotted, keyword-only dataclass that checks its fields and refuses unknown ones."""
+    config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
+    make: Callable[[type[T]], type[T]] = dataclass(frozen=True, slots=True, kw_only=True, config=config)
+    return make(cls)
+
+
+_adapters: dict[Any, TypeAdapter[Any]] = {}
+
+
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    if kind not in _adapters:
+        _adapters[kind] = TypeAdapter(kind)
+    return _adapters[kind]
+
+
+def parse(kind: type[T], data: object) -> T:
+    """`data` (plain dicts and lists) as a `kind`.
+
+    Raises:
+        pydantic.ValidationError: a field is missing, unknown or of the wrong kind.
+    """
+    result: T = _adapter(kind).validate_python(data)
+    return result
+
+
+def plain(item: object) -> Any:
+    """`item` as JSON-ready dicts, lists, strings and numbers."""
+    return _adapter(type(item)).dump_python(item, mode="json")
+
+
+def to_json(item: object) -> str:
+    """`item`, a value or a list of values of one kind, as indented JSON text."""
+    kind = list[type(item[0])] if isinstance(item, list) and item else type(item)  # type: ignore[misc]
+    return _adapter(kind).dump_json(item, indent=2).decode()
+
+
+def from_json(kind: type[T], text: str | bytes) -> T:
+    """The `kind` that `to_json` wrote.
+
+    Raises:
+        pydantic.ValidationError: the text is not JSON of that kind.
+    """
+    result: T = _adapter(kind).validate_json(text)
+    return result
+
+
+def load(kind: type[T], path: Path) -> T:
+    """The `kind` stored in `path` as JSON.
+
+    Raises:
+        OSError: the file cannot be read.
+        pydantic.ValidationError: the file does not hold that kind.
+    """
+    return from_json(kind, path.read_bytes())

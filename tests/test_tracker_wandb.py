@@ -1,0 +1,346 @@
+"""The W&B tracker against the real wandb, offline: what is written, what is not, and what is left behind."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from records import make_failed_record, make_failure, make_levels, make_record
+
+from pipeline import process
+from pipeline.config import Tracker
+from pipeline.errors import StepTimedOut, TrackerFailed
+from pipeline.record import Level, Record, RunDir, save
+from pipeline.trackers.wandb import Secrets, WandB, choose_mode, has_netrc_key
+
+ROOT = Path(__file__).parents[1]
+VALUE = 'hf_s3cr3t "quoted"/value'
+CONFIG = Tracker(
+    name="wandb", target="pipeline.trackers.wandb.WandB", project="servetune", mode="offline", timeout_s=30
+)
+FAILED = Level(scenario="D(64,16)", concurrency=4, status="failed", failure=make_failure(message="HTTP 503"))
+SKIPPED = Level(scenario="D(64,16)", concurrency=8, status="skipped", failure=make_failure(message="after a failure"))
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDir:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name in ("WANDB_MODE", "WANDB_API_KEY", "NETRC"):
+        monkeypatch.delenv(name, raising=False)
+    made = RunDir(tmp_path / "sweep" / "7")
+    (made.bench / "D64_16" / "1").mkdir(parents=True)
+    (made.bench / "D64_16" / "1" / "D64_16_time_10s.json").write_text("{}")
+    made.server_log.write_text("ready\n")
+    return made
+
+
+def publish(record: Record, run_dir: RunDir) -> Path:
+    save(run_dir.record, record)
+    where = WandB().publish(record, CONFIG, run_dir)
+    assert where is not None
+    return Path(where)
+
+
+def living_children() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+
+
+def stored(run: Path) -> Iterator[Any]:
+    """The records of an offline run: 7 bytes, then LevelDB's log format (chunks in blocks of 32 KiB)."""
+    from wandb.proto import wandb_internal_pb2
+
+    data, position, whole = next(run.glob("*.wandb")).read_bytes(), 7, b""
+    while position + 7 <= len(data):
+        length, kind = int.from_bytes(data[position + 4 : position + 6], "little"), data[position + 6]
+        whole += data[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in {1, 4}:  # full, last
+            record = wandb_internal_pb2.Record()  # type: ignore[attr-defined]
+            record.ParseFromString(whole)
+            yield record
+            whole = b""
+        if 32768 - position % 32768 < 7:
+            position += 32768 - position % 32768
+
+
+def items(updates: Any) -> dict[str, Any]:
+    """What a config, summary or history record says."""
+    return {item.key or item.nested_key[0]: json.loads(item.value_json) for item in updates}
+
+
+def summary(run: Path) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for record in stored(run):
+        merged |= items(record.summary.update)
+    return merged
+
+
+def history(run: Path) -> list[dict[str, Any]]:
+    return [items(record.history.item) for record in stored(run) if record.HasField("history")]
+
+
+def table(run: Path) -> list[list[Any]]:
+    rows: list[list[Any]] = json.loads(next(run.rglob("*.table.json")).read_text())["data"]
+    return rows
+
+
+def test_run_is_named_grouped_and_tagged(run_dir: RunDir) -> None:
+    run = next(r.run for r in stored(publish(make_record(is_baseline=True), run_dir)) if r.HasField("run"))
+    assert (run.project, run.run_group, run.job_type) == ("servetune", "sweep-1", "trial")
+    assert run.display_name == "7 page_size=32"
+    assert set(run.tags) == {"llamacpp", "tiny", "ok", "baseline"}
+
+
+def test_knobs_and_choices_are_top_level_config(run_dir: RunDir) -> None:
+    run = next(r.run for r in stored(publish(make_record(), run_dir)) if r.HasField("run"))
+    config = items(run.config.update)
+    assert {name: config[name] for name in ("page_size", "slots", "runtime", "traffic")} == {
+        "page_size": 32,
+        "slots": None,
+        "runtime": "llamacpp",
+        "traffic": "quick",
+    }
+    assert config["config"]["traffic"]["scenarios"] == ["D(64,16)"]
+
+
+def test_levels_are_a_series_over_concurrency(run_dir: RunDir) -> None:
+    run = publish(make_record(levels=(*make_levels(), FAILED, SKIPPED)), run_dir)
+    points = [(row["concurrency"], row["D(64,16)/output_tokens_per_s"]) for row in history(run) if "concurrency" in row]
+    assert points == [(1, 100.0), (2, 150.0)]
+    axes = {r.metric.glob_name: r.metric.step_metric for r in stored(run) if r.HasField("metric")}
+    assert axes["D(64,16)/*"] == "concurrency"
+
+
+def test_failed_and_skipped_levels_are_in_the_table(run_dir: RunDir) -> None:
+    rows = table(publish(make_record(levels=(*make_levels(), FAILED, SKIPPED)), run_dir))
+    assert [row[:4] for row in rows] == [
+        ["D(64,16)", 1, "ok", ""],
+        ["D(64,16)", 2, "ok", ""],
+        ["D(64,16)", 4, "failed", "server_died: HTTP 503"],
+        ["D(64,16)", 8, "skipped", "server_died: after a failure"],
+    ]
+
+
+def test_summary_tells_the_outcome(run_dir: RunDir) -> None:
+    said = summary(publish(make_record(), run_dir))
+    assert said["status"] == "ok"
+    assert said["output_tokens_per_s"] == 150.0
+    assert said["best_level"] == "D(64,16) x2"
+    assert said["best/ttft_p95_s"] == 0.35
+    assert said["steps/deploy_s"] == 0.2
+    assert said["teardown_clean"] is True
+    assert not any(name.startswith("D(64,16)/") for name in said)
+
+
+def test_failed_trial_is_a_failed_run(run_dir: RunDir) -> None:
+    run = publish(make_failed_record(), run_dir)
+    assert [record.exit.exit_code for record in stored(run) if record.HasField("exit")] == [1]
+    assert summary(run)["failure_kind"] == "server_died"
+
+
+def test_files_are_one_artifact(run_dir: RunDir) -> None:
+    run = publish(make_record(trial_id="a sweep/7"), run_dir)
+    found = [record.request.log_artifact.artifact or record.artifact for record in stored(run)]
+    found += [record.artifact for record in stored(run)]
+    trial = next(artifact for artifact in found if artifact.type == "trial")
+    assert trial.name == "trial-a-sweep-7"
+    paths = {entry.path for entry in trial.manifest.contents}
+    assert paths == {"record.json", "server.log", "bench/D64_16/1/D64_16_time_10s.json"}
+    assert all(Path(entry.local_path).is_relative_to(run_dir.path.parent) for entry in trial.manifest.contents)
+
+
+def test_secrets_are_in_no_file(run_dir: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", VALUE)
+    failure = make_failure(message=f"refused {VALUE}")
+    run_dir.server_log.write_text(f"Authorization: Bearer {VALUE}\n")
+    levels = (Level(scenario="D(64,16)", concurrency=1, status="failed", failure=failure),)
+    overrides = (f"+runtime.env.TOKEN={VALUE}",)
+    trial_id = f"sweep-1/{VALUE}"
+    publish(make_failed_record(failure=failure, levels=levels, overrides=overrides, trial_id=trial_id), run_dir)
+    uploaded = [path for path in (run_dir.path.parent / "wandb").rglob("*") if path.is_file()]
+    assert len(uploaded) > 5
+    assert [path for path in uploaded if b"hf_s3cr3t" in path.read_bytes()] == []
+    staged = next(path for path in uploaded if path.name == "server.log")
+    assert staged.read_text() == "Authorization: Bearer [redacted]\n"
+
+
+def test_nothing_is_written_to_the_home_folder(run_dir: RunDir, tmp_path: Path) -> None:
+    publish(make_record(), run_dir)
+    assert [path for path in (tmp_path / "home").rglob("*") if path.is_file()] == []
+
+
+def test_environment_and_hooks_are_as_before(run_dir: RunDir) -> None:
+    before = dict(os.environ), sys.exit, sys.excepthook
+    publish(make_record(), run_dir)
+    assert (dict(os.environ), sys.exit, sys.excepthook) == before
+
+
+def test_two_publications_are_two_runs(run_dir: RunDir) -> None:
+    assert publish(make_record(), run_dir) != publish(make_record(), run_dir)
+
+
+def test_long_names_are_cut_to_the_limits(run_dir: RunDir) -> None:
+    record = make_record(overrides=tuple(f"knob_{number}={number}" for number in range(100)))
+    run = next(r.run for r in stored(publish(record, run_dir)) if r.HasField("run"))
+    assert len(run.display_name) == 128
+
+
+def test_unwritable_folder_is_a_tracker_failure(run_dir: RunDir) -> None:
+    (run_dir.path.parent / "wandb").write_text("a file where a folder must be")
+    with pytest.raises(TrackerFailed, match="wandb"):
+        publish(make_record(), run_dir)
+
+
+def test_failure_in_the_middle_ends_the_run_and_its_process(run_dir: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    import wandb
+
+    monkeypatch.setattr(wandb.Artifact, "add_dir", None)
+    with pytest.raises(TrackerFailed, match="TypeError"):
+        publish(make_record(), run_dir)
+    assert living_children() == []
+    (run,) = (run_dir.path.parent / "wandb").glob("offline-run-*")
+    assert [record.exit.exit_code for record in stored(run) if record.HasField("exit")] == [1]
+
+
+def test_refused_settings_leave_no_process(run_dir: RunDir) -> None:
+    refused = replace(CONFIG, project="no/such:name")
+    with pytest.raises(TrackerFailed, match="project"):
+        WandB().publish(make_record(), refused, run_dir)
+    assert living_children() == []
+
+
+def test_online_without_a_key_never_asks(run_dir: RunDir) -> None:
+    with pytest.raises(TrackerFailed, match="key"):
+        WandB().publish(make_record(), replace(CONFIG, mode="online"), run_dir)
+    assert living_children() == []
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # wandb forgets its Popen
+@pytest.mark.parametrize("after_s", [0.0005, 0.002, 0.02, 0.1, 0.19, 0.21, 0.215, 0.22, 0.225, 0.23, 0.24])
+def test_broken_off_anywhere_leaves_no_process(run_dir: RunDir, after_s: float) -> None:
+    publish(make_record(), run_dir)  # so that the imports are done
+    before = dict(os.environ), sys.exit
+    start = time.monotonic()
+    try:
+        with process.deadline(after_s, "publishing"):
+            WandB().publish(make_record(), CONFIG, run_dir)
+    except (StepTimedOut, TrackerFailed):
+        pass
+    assert time.monotonic() - start < 3.5
+    assert living_children() == []
+    assert (dict(os.environ), sys.exit) == before
+    publish(make_record(), run_dir)
+    gc.collect()
+
+
+def test_silent_server_does_not_hold_us(run_dir: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = "0123456789" * 4
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setenv("WANDB_API_KEY", key)
+        start = time.monotonic()
+        with pytest.raises(StepTimedOut), process.deadline(1.0, "publishing"):
+            WandB().publish(make_record(), replace(CONFIG, mode="auto"), run_dir)
+    assert time.monotonic() - start < 5
+    assert living_children() == []
+    files = [path for path in run_dir.path.parent.rglob("*") if path.is_file()]
+    assert [path for path in files if key.encode() in path.read_bytes()] == []
+
+
+def test_service_ends_when_we_are_killed(run_dir: RunDir) -> None:
+    script = "import wandb, time; wandb.setup(); print(1, flush=True); time.sleep(60)"
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        (core,) = psutil.Process(child.pid).children()
+        child.kill()
+    assert process.wait_until(lambda: not core.is_running(), timeout_s=10)
+
+
+def test_importing_the_trackers_imports_no_wandb() -> None:
+    script = (
+        "import sys, pipeline.trackers.wandb, pipeline.trackers as t\n"
+        "assert t.load('pipeline.trackers.none.Off').publish(None, None, None) is None\n"
+        "sys.exit('wandb' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, timeout=60)
+
+
+def test_disabled_by_the_user_publishes_nothing(run_dir: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert WandB().publish(make_record(), replace(CONFIG, mode="auto"), run_dir) is None
+    assert not (run_dir.path.parent / "wandb").exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "user", "has_key", "mode"),
+    [
+        pytest.param("auto", None, True, "online", id="auto-with-key"),
+        pytest.param("auto", None, False, "offline", id="auto-without-key"),
+        pytest.param("auto", "offline", True, "offline", id="auto-user-wants-offline"),
+        pytest.param("auto", "dryrun", True, "offline", id="auto-user-wants-dryrun"),
+        pytest.param("auto", "online", False, "online", id="auto-user-wants-online"),
+        pytest.param("auto", "disabled", True, "disabled", id="auto-user-wants-nothing"),
+        pytest.param("auto", "nonsense", True, "online", id="auto-unknown-word-with-key"),
+        pytest.param("offline", "online", True, "offline", id="offline-with-key"),
+        pytest.param("offline", None, False, "offline", id="offline-without-key"),
+        pytest.param("online", "disabled", True, "online", id="online-with-key"),
+        pytest.param("online", None, False, "online", id="online-without-key"),
+    ],
+)
+def test_mode(asked: str, user: str | None, has_key: bool, mode: str) -> None:
+    assert choose_mode(asked, user=user, has_key=has_key) == mode
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        pytest.param("machine api.wandb.ai login user password k", True, id="entry"),
+        pytest.param("machine other.org login user password k", False, id="other-host"),
+        pytest.param("machine broken", False, id="unreadable"),
+        pytest.param(None, False, id="no-file"),
+    ],
+)
+def test_netrc_key(tmp_path: Path, content: str | None, found: bool) -> None:
+    file = tmp_path / "netrc"
+    if content is not None:
+        file.write_text(content)
+    assert has_netrc_key("https://api.wandb.ai", {"NETRC": str(file)}) is found
+
+
+@pytest.mark.parametrize("offset", range(-16, 17, 4))
+def test_cut_file_keeps_its_end_and_no_part_of_a_secret(tmp_path: Path, offset: int) -> None:
+    source, target = tmp_path / "server.log", tmp_path / "copy.log"
+    secret, tail = "0123456789012345", "-" * (100 + offset)
+    source.write_text("x" * 500 + secret + tail)
+    Secrets({"MY_API_KEY": secret}).copy(source, target, limit=100)
+    first, _, rest = target.read_text().partition("\n")
+    assert first == f"[cut: the last 100 of {500 + 16 + 100 + offset} bytes]"
+    assert rest.endswith("-" * 80)
+    assert not set(rest) & set(secret)
+
+
+@pytest.mark.parametrize(
+    ("environ", "seen"),
+    [
+        pytest.param({"HF_TOKEN": "longenough"}, "a [redacted] b", id="token"),
+        pytest.param({"my_password": "longenough"}, "a [redacted] b", id="lower-case"),
+        pytest.param({"HF_TOKEN": "long"}, "a longenough b", id="too-short"),
+        pytest.param({"PATH": "longenough"}, "a longenough b", id="not-a-secret"),
+        pytest.param({"A_KEY": "longenough", "B_KEY": "longenough b"}, "a [redacted]", id="longest-first"),
+    ],
+)
+def test_redaction(environ: dict[str, str], seen: str) -> None:
+    assert Secrets(environ).hide({"text": ["a longenough b", 1, None]}) == {"text": [seen, 1, None]}
