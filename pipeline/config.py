@@ -139,6 +139,7 @@ class Bench:
     """How genai-bench is called."""
 
     runner: Literal["resident", "cli"]
+    program: Path | None = None  # for runner=cli: another genai-bench than this environment's
     start_timeout_s: float = Field(gt=0)
     level_grace_s: float = Field(gt=0)  # beyond traffic.max_time_per_level_s, for start and results
 

@@ -6,10 +6,10 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from importlib import metadata
-from pathlib import Path
 
 from pipeline import assets
 from pipeline.backends import lease
+from pipeline.bench import installed_program
 from pipeline.config import Config
 from pipeline.errors import ConfigError, PipelineError, PreflightFailed
 from pipeline.plan import Assets
@@ -67,12 +67,11 @@ def _state_dir(_config: Config) -> str:
     return str(where)
 
 
-def _genai_bench(_config: Config) -> str:
-    if not Path(sys.executable).with_name("genai-bench").exists():
-        raise PreflightFailed(
-            f"genai-bench is not installed beside {sys.executable}.", hint="Run `make setup`, or `uv sync`."
-        )
-    return metadata.version("genai-bench")
+def _genai_bench(config: Config) -> str:
+    program = config.bench.program or installed_program()
+    if not os.access(program, os.X_OK):
+        raise PreflightFailed(f"{program} is not a program.", hint="Run `make setup`, or set bench.program.")
+    return str(program)
 
 
 def _program(config: Config) -> str:

@@ -60,9 +60,10 @@ def trial(tree: DictConfig) -> float | tuple[float, ...]:
 def _place() -> run.Place:
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
+    number = None if OmegaConf.is_missing(hydra.job, "num") else hydra.job.num
     return run.Place(
         sweep_id=folder.parent.name,
-        number=OmegaConf.select(HydraConfig.instance().cfg, "hydra.job.num", default=0) or 0,
+        number=number or 0,  # a single run has no number
         overrides=tuple(hydra.overrides.task),
         run_dir=RunDir(folder),
     )

@@ -1,8 +1,7 @@
 """Frozen values and their JSON form. Every record, plan, lease and config of the project is a `@value`."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar, dataclass_transform
+from typing import Any, TypeVar, cast, dataclass_transform
 
 from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass
@@ -14,8 +13,7 @@ T = TypeVar("T")
 def value(cls: type[T]) -> type[T]:
     """Make `cls` a frozen, slotted, keyword-only dataclass that checks its fields and refuses unknown ones."""
     config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
-    make: Callable[[type[T]], type[T]] = dataclass(frozen=True, slots=True, kw_only=True, config=config)
-    return make(cls)
+    return cast("type[T]", dataclass(frozen=True, slots=True, kw_only=True, config=config)(cls))
 
 
 _adapters: dict[Any, TypeAdapter[Any]] = {}

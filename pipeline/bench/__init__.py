@@ -3,6 +3,7 @@
 `resident` imports genai-bench once and forks per level; `cli` calls the command itself and is the reference.
 """
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -59,12 +60,17 @@ def runner(config: Bench, log: Path) -> Runner:
         if config.runner == "cli":
             from pipeline.bench.cli import Cli
 
-            _running[config.runner] = Cli()
+            _running[config.runner] = Cli(config.program or installed_program())
         else:
             from pipeline.bench.resident import Resident
 
             _running[config.runner] = Resident(log)
     return _running[config.runner]
+
+
+def installed_program() -> Path:
+    """The genai-bench command of this environment."""
+    return Path(sys.executable).with_name("genai-bench")
 
 
 def close() -> None:

@@ -1,7 +1,6 @@
 """The plain way: the `genai-bench` command itself, once per level. Slow, and the reference the tests compare with."""
 
 import os
-import sys
 import time
 from pathlib import Path
 
@@ -14,7 +13,10 @@ TICK_S = 0.1
 
 
 class Cli:
-    """Calls the command from this environment."""
+    """Calls the command."""
+
+    def __init__(self, program: Path) -> None:
+        self.program = program
 
     def start(self, tokenizer_dir: Path | None = None) -> None:
         """Nothing can be done early."""
@@ -34,11 +36,10 @@ class Cli:
     def run(self, job: Job, watch: Watch) -> Outcome:
         """Run one level as a process of its own; its whole session is gone afterwards."""
         job.folder.mkdir(parents=True, exist_ok=True)
-        program = str(Path(sys.executable).with_name("genai-bench"))
         start = time.monotonic()
         console = job.folder / CONSOLE
         env = {**environment(os.environ), process.LABEL: job.label}
-        pid = process.spawn((program, *job.argv), log=console, env=env, cwd=job.folder)
+        pid = process.spawn((str(self.program), *job.argv), log=console, env=env, cwd=job.folder)
         end = start + job.timeout_s
         try:
             while (code := process.exit_code(pid)) is None and time.monotonic() < end:

@@ -1,0 +1,54 @@
+"""Every test: an environment of its own, no secrets, no state outside tmp_path, nothing left running."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from tiny_gguf import write_tiny_gguf
+
+from pipeline import process
+
+TESTS = Path(__file__).resolve().parent
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """State, cache and outputs of the pipeline under tmp_path; no key of the user's in sight."""
+    for name in list(os.environ):
+        if name.startswith(("WANDB_", "SERVETUNE_", "HF_", "STUB_", "HYDRA_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("SERVETUNE_TESTS", str(TESTS))
+    monkeypatch.setenv("SERVETUNE_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("SERVETUNE_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_running() -> Iterator[None]:
+    """A test that leaves a process of ours behind fails."""
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    yield
+    process.wait_until(lambda: not _left(before), timeout_s=3)
+    left = _left(before)
+    for child in left:
+        child.kill()
+    assert not left, f"left running: {[child.cmdline() for child in left]}"
+
+
+def _left(before: set[int]) -> list[psutil.Process]:
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        try:
+            if child.pid not in before and child.status() != psutil.STATUS_ZOMBIE:
+                found.append(child)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+@pytest.fixture(scope="session")
+def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random model that llama.cpp serves within a second."""
+    return write_tiny_gguf(tmp_path_factory.mktemp("model") / "tiny.gguf")

@@ -1,0 +1,79 @@
+"""A stand-in engine: answers like llama.cpp's server, fails in the way it is told. Run as a program by runtime=stub."""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+FAULTS = ("none", "exit_at_start", "never_ready", "exit_later", "reject_completions", "ignore_term", "leave_session")
+
+
+class Handler(BaseHTTPRequestHandler):
+    """The endpoints the pipeline uses."""
+
+    protocol_version = "HTTP/1.1"
+    options = argparse.Namespace()
+
+    def do_GET(self) -> None:
+        if self.path == "/health":
+            loading = self.options.fault == "never_ready"
+            self.answer(503 if loading else 200, {"status": "loading" if loading else "ok"})
+        elif self.path == "/slots":
+            self.answer(200, [{"id": 0, "is_processing": False}])
+        elif self.path == "/props":
+            self.answer(200, {"total_slots": self.options.parallel, "chat_template": "long"})
+        else:
+            self.answer(404, {})
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        key = os.environ.get("STUB_API_KEY")
+        if key and self.headers.get("Authorization") != f"Bearer {key}":
+            self.answer(401, {"error": {"message": "Invalid API Key"}})
+        elif self.options.fault == "reject_completions" and self.path.startswith("/v1/"):
+            self.answer(500, {"error": {"message": "the stub rejects completions"}})
+        else:
+            self.answer(200, {"choices": [{"message": {"content": "ok"}}], "usage": {"completion_tokens": 1}})
+
+    def answer(self, code: int, body: object) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(code)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None:
+        """Keep the log for what matters."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--fault", choices=FAULTS, default="none")
+    parser.add_argument("--parallel", type=int, default=1)
+    parser.add_argument("--speed", type=float, default=10.0)
+    parser.add_argument("--load-s", type=float, default=0.0)
+    parser.add_argument("--exit-after-s", type=float, default=0.3)
+    options = Handler.options = parser.parse_args()
+    print(f"stub engine {options}", flush=True)
+    if options.fault == "exit_at_start":
+        sys.exit("error: failed to load model: the stub was told to")
+    if options.fault == "ignore_term":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if options.fault == "leave_session":
+        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+    time.sleep(options.load_s)
+    server = ThreadingHTTPServer(("127.0.0.1", options.port), Handler)
+    if options.fault == "exit_later":
+        threading.Timer(options.exit_after_s, os._exit, [7]).start()
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()
