@@ -28,8 +28,8 @@ setup: $(READY) ## Make the environment in .venv (the others do it when needed)
 	$(call say,The environment is ready: .venv)
 
 sweep: $(READY) ## Tune: the smoke experiment; overrides by ARGS="..."
-	$(call say,Sweep: python -m pipeline -m +experiment=smoke)
-	@exec $(BIN)/python -m pipeline -m +experiment=smoke $(args)
+	$(call say,Sweep: python -m pipeline -m experiment=smoke)
+	@exec $(BIN)/python -m pipeline -m experiment=smoke $(args)
 
 test: $(READY) ## Run the tests; selection by ARGS="..."
 	$(call say,Tests: pytest)
