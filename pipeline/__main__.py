@@ -41,7 +41,7 @@ def main() -> int:
     for owned, outcome in reap.reap():
         state = "removed" if outcome.is_clean else "could not be removed"
         sys.stderr.write(f"A trial that was killed had left its server: {state} ({owned.run_dir}).\n")
-    sweep.begin(outline.total)
+    sweep.begin(outline)
     with process.interruptible():
         return _run()
 

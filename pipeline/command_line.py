@@ -23,9 +23,11 @@ PROBED = 50  # values of one sweep that are composed one by one; the rest of a l
 
 @value
 class Outline:
-    """What is going to run: how many trials, if that can be known."""
+    """What is going to run."""
 
-    total: int | None
+    total: int | None  # trials, if that can be known
+    swept: tuple[str, ...] = ()  # the keys that differ from trial to trial
+    uses_optuna: bool = False
 
 
 def check(overrides: Sequence[str], *, is_sweep: bool) -> Outline:
@@ -50,7 +52,11 @@ def check(overrides: Sequence[str], *, is_sweep: bool) -> Outline:
             if override.is_sweep_override():
                 _check_values(name, override, swept, base)
         _check_directions(base, tree.hydra.sweeper)
-        return Outline(total=_count(swept.values(), tree.hydra.sweeper))
+        return Outline(
+            total=_count(swept.values(), tree.hydra.sweeper),
+            swept=tuple(name for name, override in swept.items() if override.is_sweep_override()),
+            uses_optuna="optuna" in str(tree.hydra.sweeper.get("_target_")),
+        )
 
 
 def composed(overrides: Sequence[str], *, hydra: bool = False) -> DictConfig:
@@ -93,7 +99,7 @@ def _values(override: Override) -> Iterator[str]:
     """The values of a sweep as text; an interval's ends."""
     interval = override.value()
     if isinstance(interval, IntervalSweep):
-        yield from (str(interval.start), str(interval.end))
+        yield from (f"{interval.start:g}", f"{interval.end:g}")
     else:
         yield from override.sweep_string_iterator()
 
@@ -107,6 +113,10 @@ def _line(override: Override, pick: str | None) -> str:
 
 def _check_values(name: str, override: Override, swept: Mapping[str, Override], base: Config) -> None:
     picks = list(_values(override))
+    if override.is_interval_sweep() and name in base.knobs and base.runtime.knobs[name].kind == "int":
+        raise ConfigError(
+            f"{override.input_line} gives fractions, {name} takes integers: use {name}=range(start,stop)."
+        )
     probes = picks if len(picks) <= PROBED else [*picks[: PROBED // 2], *picks[-PROBED // 2 :]]
     for pick in probes:
         lines = [_line(other, pick if key == name else None) for key, other in swept.items()]

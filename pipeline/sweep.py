@@ -1,5 +1,6 @@
 """The trials of one process: one Config each, one progress, one resident genai-bench; and the table at the end."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -7,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline import bench, metrics, progress, run
-from pipeline.command_line import to_config
+from pipeline.command_line import Outline, to_config
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress
 from pipeline.record import Record, RunDir
@@ -21,7 +22,7 @@ class TrialFailed(PipelineError):
 class Session:
     """What outlives a trial in this process."""
 
-    total: int | None = None
+    outline: Outline | None = None
     progress: Progress | None = None
     folders: list[Path] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
@@ -30,9 +31,13 @@ class Session:
 _session = Session()
 
 
-def begin(total: int | None) -> None:
-    """Expect `total` trials in this process."""
-    _session.total = total
+def begin(outline: Outline) -> None:
+    """Expect these trials in this process."""
+    _session.outline = outline
+    if outline.uses_optuna:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)  # the progress table owns the terminal
 
 
 def trial(tree: DictConfig) -> float | tuple[float, ...]:
@@ -44,17 +49,24 @@ def trial(tree: DictConfig) -> float | tuple[float, ...]:
         Interrupted: a signal stopped it.
     """
     config = to_config(tree)
-    shown = _session.progress = _session.progress or progress.make(_session.total)
+    outline = _session.outline
+    shown = _session.progress = _session.progress or progress.make(outline.total if outline else None)
     place = _place()
     if place.run_dir.path.parent not in _session.folders:
         _session.folders.append(place.run_dir.path.parent)
-    shown.begin(place.number, place.overrides)
+    shown.begin(place.number, _telling(place.overrides))
     done = run.run(config, place, shown)
     _session.records.append(done)
     if done.objective is None or done.status != "ok":
-        raise TrialFailed(done.failure.message if done.failure else done.status)
+        raise TrialFailed(done.failure.message.splitlines()[0] if done.failure else done.status)
     scores = tuple(done.objective[name] for name in metrics.objective_names(config))
     return scores[0] if len(scores) == 1 else scores
+
+
+def _telling(overrides: Sequence[str]) -> list[str]:
+    """The overrides that tell this trial from the others of its sweep; all of them for a single one."""
+    swept = _session.outline.swept if _session.outline else ()
+    return [word for word in overrides if not swept or word.split("=", 1)[0] in swept]
 
 
 def _place() -> run.Place:

@@ -159,9 +159,8 @@ def _cells(row: Row, count: int) -> list[str]:
 def _show_failures(console: Console, records: Sequence[Record]) -> None:
     for record in records:
         if record.failure:
-            text = (
-                f"Trial {record.number}, {record.failure.step}: {record.failure.message}\n  hint: {record.failure.hint}"
-            )
+            seen = record.failure.message.splitlines()[0]
+            text = f"Trial {record.number}, {record.failure.step}: {seen}\n  hint: {record.failure.hint}"
             console.print(text, style="red", soft_wrap=True, markup=False)
         for level in record.levels:
             if level.status != "ok" and level.failure and not record.failure:
