@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from pipeline import config, metrics
@@ -18,6 +19,7 @@ from pipeline.errors import ConfigError
 from pipeline.values import value
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
+OPEN = ("slo.limits", "runtime.env", "runtime.secret_env")  # sections that take any key, with a +
 PROBED = 50  # values of one sweep that are composed one by one; the rest of a long range is like its ends
 
 
@@ -50,12 +52,13 @@ def check(overrides: Sequence[str], *, is_sweep: bool) -> Outline:
         base = to_config(composed([_line(override, None) for override in swept.values()]))
         for name, override in swept.items():
             if override.is_sweep_override():
+                _check_interval(override, base, tree.hydra.sweeper)
                 _check_values(name, override, swept, base)
         _check_directions(base, tree.hydra.sweeper)
         return Outline(
             total=_count(swept.values(), tree.hydra.sweeper),
             swept=tuple(name for name, override in swept.items() if override.is_sweep_override()),
-            uses_optuna="optuna" in str(tree.hydra.sweeper.get("_target_")),
+            uses_optuna=_is_optuna(tree.hydra.sweeper),
         )
 
 
@@ -67,7 +70,7 @@ def composed(overrides: Sequence[str], *, hydra: bool = False) -> DictConfig:
     """
     try:
         return compose("config", overrides=list(overrides), return_hydra_config=hydra)
-    except HydraException as error:
+    except (HydraException, ValueError) as error:
         raise ConfigError(_explain(error, overrides)) from error
 
 
@@ -85,8 +88,8 @@ def to_config(tree: DictConfig) -> Config:
 def _parsed(parser: OverridesParser, overrides: Sequence[str]) -> list[Override]:
     try:
         return parser.parse_overrides(list(overrides))
-    except HydraException as error:
-        raise ConfigError(_explain(error, [])) from error
+    except OverrideParseException as error:
+        raise ConfigError(_misread(error)) from error
 
 
 def _refuse_sweeps(given: Sequence[Override]) -> None:
@@ -99,7 +102,7 @@ def _values(override: Override) -> Iterator[str]:
     """The values of a sweep as text; an interval's ends."""
     interval = override.value()
     if isinstance(interval, IntervalSweep):
-        yield from (f"{interval.start:g}", f"{interval.end:g}")
+        yield from (f"{interval.start:.15g}", f"{interval.end:.15g}")
     else:
         yield from override.sweep_string_iterator()
 
@@ -108,15 +111,31 @@ def _line(override: Override, pick: str | None) -> str:
     """The override as one fixed choice: `pick`, or its first value."""
     if not override.is_sweep_override():
         return override.input_line or ""
-    return f"{override.get_key_element()}={pick if pick is not None else next(_values(override))}"
+    pick = pick if pick is not None else next(_values(override), None)
+    if pick is None:
+        raise ConfigError(f"{override.input_line} gives no value.")
+    return f"{override.get_key_element()}={pick}"
+
+
+def _check_interval(override: Override, base: Config, sweeper: DictConfig) -> None:
+    """Refuse an interval for a sweeper that cannot draw from it, and one of fractions for a knob of integers."""
+    interval = override.value()
+    if not isinstance(interval, IntervalSweep):
+        return
+    line, name = override.input_line, override.get_key_element()
+    if not _is_optuna(sweeper):
+        raise ConfigError(f"{line} has no list of values: add hydra/sweeper=optuna to search in it.")
+    if name in base.knobs and base.runtime.knobs[name].kind == "int" and not isinstance(interval.start, int):
+        ends = f"{interval.start:.15g},{interval.end:.15g}"
+        raise ConfigError(f"{line} gives fractions, {name} takes integers: use '{name}=int(interval({ends}))'.")
+
+
+def _is_optuna(sweeper: DictConfig) -> bool:
+    return "optuna" in str(sweeper.get("_target_"))
 
 
 def _check_values(name: str, override: Override, swept: Mapping[str, Override], base: Config) -> None:
     picks = list(_values(override))
-    if override.is_interval_sweep() and name in base.knobs and base.runtime.knobs[name].kind == "int":
-        raise ConfigError(
-            f"{override.input_line} gives fractions, {name} takes integers: use {name}=range(start,stop)."
-        )
     probes = picks if len(picks) <= PROBED else [*picks[: PROBED // 2], *picks[-PROBED // 2 :]]
     for pick in probes:
         lines = [_line(other, pick if key == name else None) for key, other in swept.items()]
@@ -151,27 +170,59 @@ def _count(swept: Any, sweeper: DictConfig) -> int | None:
     return min(wanted, math.prod(counts)) if is_grid else int(wanted)
 
 
-def _explain(error: HydraException, overrides: Sequence[str]) -> str:
-    """Hydra's words; for an unknown key at the root, the knobs there are and whose knob it is."""
+def _explain(error: Exception, overrides: Sequence[str]) -> str:
+    """Hydra's words; for an unknown key, the keys there are and whose it may be."""
     text = str(error) + (f" {error.__cause__}" if error.__cause__ else "")
-    for line in overrides:
-        key = line.split("=", 1)[0].lstrip("+~")
-        if "is not in struct" in text and f"'{key}'" in text and "." not in key and "/" not in key:
-            return _unknown(key, [other for other in overrides if other != line])
+    unknown = re.search(r"Could not override '([\w.]+)'.* (?:is not in struct|not in '\w+')", text, re.DOTALL)
+    if unknown:
+        key = unknown[1]
+        tree = compose("config", overrides=[line for line in overrides if _is_choice(line)], return_hydra_config=True)
+        return _unknown_key(key, tree) if "." in key else _unknown_knob(key, tree)
     for noise in ("\nfull_key:", "\nConfig search path:", "\nSee https:"):
         text = text.split(noise)[0]
     return " ".join(text.split())
 
 
-def _unknown(key: str, others: Sequence[str]) -> str:
-    tree = compose("config", overrides=[line for line in others if line.split("=", 1)[0] in _groups()])
+def _misread(error: OverrideParseException) -> str:
+    """The part of Hydra's words that tells where it stopped reading."""
+    words = error.message.partition("\n")[2].partition("\nSee https:")[0]
+    if "missing EQUAL" in words:
+        return f"{error.override}: expected key=value."
+    if "Unknown function" in words or "(" in error.override:
+        return f"{error.override}: quote what has parentheses, e.g. 'traffic.scenarios=[\"D(64,16)\"]'."
+    return f"{error.override}: cannot be read: {' '.join(words.split())}."
+
+
+def _unknown_knob(key: str, tree: DictConfig) -> str:
     knobs = list(tree.runtime.knobs)
     known = [*knobs, *(str(name) for name in tree if name not in knobs)]
-    close = difflib.get_close_matches(key, known, n=1)
     owners = [path.stem for path in sorted((CONF / "runtime").glob("*.yaml")) if f"\n{key}: null" in path.read_text()]
-    hint = f" Did you mean {close[0]}?" if close else ""
-    hint += f" It is a knob of runtime={' and runtime='.join(owners)}." if owners else ""
-    return f"{key} is not a knob of runtime={tree.runtime.name}.{hint} Its knobs: {', '.join(knobs)}."
+    owned = f" It is a knob of runtime={' and runtime='.join(owners)}." if owners else ""
+    close = _did_you_mean(key, known)
+    return f"{key} is not a knob of runtime={tree.runtime.name}.{close}{owned} Its knobs: {', '.join(knobs)}."
+
+
+def _unknown_key(key: str, tree: DictConfig) -> str:
+    parent, _, name = key.rpartition(".")
+    section = OmegaConf.select(tree, parent)
+    if key in OPEN or parent in OPEN:
+        return f"{key}: add a + in front, e.g. +{key if parent in OPEN else f'{key}.ttft_p95_s'}=..."
+    if not isinstance(section, DictConfig):
+        return f"{key} is not a key: {parent} has none below it."
+    known = [str(other) for other in section]
+    optuna = " Add hydra/sweeper=optuna to search with Optuna." if parent == "hydra.sweeper" else ""
+    return f"{key} is not a key.{_did_you_mean(name, known)}{optuna} {parent} has: {', '.join(known)}."
+
+
+def _did_you_mean(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f" Did you mean {close[0]}?" if close else ""
+
+
+def _is_choice(line: str) -> bool:
+    """Whether an override chooses an option of a group, or says where options lie."""
+    key = line.split("=", 1)[0]
+    return key in _groups() or key == "hydra.searchpath" or "/" in key
 
 
 def _groups() -> set[str]:

@@ -167,7 +167,7 @@ class Config:
     tracker: Tracker
     bench: Bench
     timeouts: Timeouts
-    objective: tuple[str, ...]
+    objective: tuple[str, ...] = Field(min_length=1)
     knobs: Mapping[str, Scalar | None]
 
     @property
@@ -189,7 +189,8 @@ def parse(tree: DictConfig) -> Config:
     except OmegaConfBaseException as error:
         raise ConfigError(f"The configuration does not resolve: {error}") from error
     data.pop("hydra", None)
-    names = data["runtime"].get("knobs", {})
+    runtime = data.get("runtime")
+    names = runtime.get("knobs", {}) if isinstance(runtime, dict) else {}
     settings = {name: data.pop(name, None) for name in names}
     objective = data.get("objective")
     data["objective"] = (objective,) if isinstance(objective, str) else objective
@@ -239,7 +240,38 @@ def _fits(knob: Knob, setting: object) -> bool:
 def _explain(error: ValidationError) -> str:
     lines = []
     for item in error.errors(include_url=False):
-        where = ".".join(str(part) for part in item["loc"])
-        seen = "" if item["type"] in {"missing", "unexpected_keyword_argument"} else f", got {item['input']!r}"
-        lines.append(f"{where}: {item['msg']}{seen}")
-    return "; ".join(dict.fromkeys(lines))
+        loc = [str(part) for part in item["loc"]]
+        kind, given = item["type"], item["input"]
+        if loc[0] == "knobs" and len(loc) > 1:  # one error for each kind that a knob may have
+            loc, kind = [loc[1]], "one_value"
+        words = _WORDS.get(kind, item["msg"]).format_map(item.get("ctx", {}))
+        if kind == "string_pattern_mismatch":
+            words = _SPELLINGS.get(loc[0], words)
+        seen = "" if kind in {"missing", "unexpected_keyword_argument"} else f", got {given!r}"
+        lines.append(f"{'.'.join(loc)}: {words}{seen}")
+    return "; ".join(dict.fromkeys(lines)) + "."
+
+
+# pydantic's error types in our words
+_WORDS = {
+    "missing": "is missing",
+    "unexpected_keyword_argument": "unknown key",
+    "one_value": "expected one value",
+    **dict.fromkeys(("int_parsing", "int_type", "int_from_float"), "expected an integer"),
+    **dict.fromkeys(("float_parsing", "float_type"), "expected a number"),
+    **dict.fromkeys(("bool_parsing", "bool_type"), "expected true or false"),
+    **dict.fromkeys(("dataclass_type", "mapping_type", "dict_type"), "expected keys and values"),
+    "string_type": "expected a text",
+    "tuple_type": "expected a list",
+    "path_type": "expected a path",
+    "too_short": "expected at least one item",
+    "greater_than": "expected more than {gt:g}",
+    "greater_than_equal": "expected {ge:g} or more",
+    "less_than_equal": "expected at most {le:g}",
+    "literal_error": "expected {expected}",
+}
+_SPELLINGS = {
+    "traffic": "expected D(in,out), N(mean,sd)/(mean,sd) or U(min,max)/(min,max)",
+    "backend": "expected pipeline.backends.<module>.<Class>",
+    "tracker": "expected pipeline.trackers.<module>.<Class>",
+}

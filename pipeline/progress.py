@@ -92,6 +92,7 @@ class LiveTable:
     def __init__(self, console: Console, total: int | None) -> None:
         self.total = total
         self.records: list[Record] = []
+        self.shown: list[str] = []  # the overrides of each record, as they were announced
         self.begun = self.started = time.monotonic()
         self.running: tuple[int, str] | None = None
         self.at = ""
@@ -113,6 +114,7 @@ class LiveTable:
     def ended(self, record: Record) -> None:
         """Turn the running row into a result."""
         self.records.append(record)
+        self.shown.append(self.running[1] if self.running else words(record.overrides))
         self.running = None
 
     def close(self) -> None:
@@ -125,10 +127,10 @@ class LiveTable:
         table = Table(box=None, pad_edge=False)
         for title in ("trial", "overrides", "step or result", "seconds"):
             table.add_column(title, overflow="fold")
-        for record in self.records[-SHOWN:]:
+        for record, what in zip(self.records[-SHOWN:], self.shown[-SHOWN:], strict=True):
             style = "" if record.status == "ok" else "red"
             took = (record.ended_at - record.started_at).total_seconds()
-            table.add_row(str(record.number), words(record.overrides), score(record), f"{took:.0f}", style=style)
+            table.add_row(str(record.number), what, score(record), f"{took:.0f}", style=style)
         if self.running:
             number, what = self.running
             table.add_row(str(number), what, self.at, f"{time.monotonic() - self.started:.0f}", style="bold")
@@ -139,7 +141,7 @@ class LiveTable:
         best = best_so_far(self.records)
         if best:
             parts.append(f"best so far: trial {best.number} ({score(best)})")
-        if self.total and self.records:
+        if self.total and 0 < len(self.records) < self.total:
             each = (time.monotonic() - self.begun) / (len(self.records) + (0.5 if self.running else 0))
             parts.append(f"about {each * (self.total - len(self.records)):.0f} s to go")
         return "; ".join(parts)
