@@ -111,9 +111,10 @@ def _line(override: Override, pick: str | None) -> str:
     """The override as one fixed choice: `pick`, or its first value."""
     if not override.is_sweep_override():
         return override.input_line or ""
-    pick = pick if pick is not None else next(_values(override), None)
-    if pick is None:
-        raise ConfigError(f"{override.input_line} gives no value.")
+    try:
+        pick = pick if pick is not None else next(_values(override))
+    except (StopIteration, ValueError) as error:  # an empty range, a step of 0
+        raise ConfigError(f"{override.input_line} gives no value.") from error
     return f"{override.get_key_element()}={pick}"
 
 
@@ -190,7 +191,7 @@ def _misread(error: OverrideParseException) -> str:
         return f"{error.override}: expected key=value."
     if "Unknown function" in words or "(" in error.override:
         return f"{error.override}: quote what has parentheses, e.g. 'traffic.scenarios=[\"D(64,16)\"]'."
-    return f"{error.override}: cannot be read: {' '.join(words.split())}."
+    return f"{error.override}: cannot be read: {' '.join(words.partition(' expecting {')[0].split())}."
 
 
 def _unknown_knob(key: str, tree: DictConfig) -> str:

@@ -187,7 +187,7 @@ def parse(tree: DictConfig) -> Config:
     except MissingMandatoryValue as error:
         raise ConfigError(f"{error.full_key} has no value here: add {error.full_key}=... to the command.") from error
     except OmegaConfBaseException as error:
-        raise ConfigError(f"The configuration does not resolve: {error}") from error
+        raise ConfigError(f"{error.full_key} does not resolve: {str(error).partition(chr(10))[0]}.") from error
     data.pop("hydra", None)
     runtime = data.get("runtime")
     names = runtime.get("knobs", {}) if isinstance(runtime, dict) else {}
