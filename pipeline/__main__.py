@@ -34,40 +34,42 @@ def main() -> int:
         job()
         return OK
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come to `_run`, which words them
+    with process.interruptible(), process.signals_held():
+        code = _run(arguments.overrides, is_sweep=arguments.multirun)
+        code = _finish(sweep.end().folders, code)
+        process.acknowledge()  # a signal during the table finds nothing left to stop
+    return code
+
+
+def _run(overrides: list[str], *, is_sweep: bool) -> int:
+    """Everything but the table; the exit code so far."""
     try:
-        outline = command_line.check(arguments.overrides, is_sweep=arguments.multirun)
+        with process.signals_heard():
+            sweep.begin(command_line.check(overrides, is_sweep=is_sweep))
+            _reap()
+            job()
+    except sweep.TrialFailed:
+        return NO_RESULT
     except ConfigError as error:
         return _say(error, BAD_CONFIG)
-    for owned, outcome in reap.reap():
-        state = "removed" if outcome.is_clean else "could not be removed"
-        sys.stderr.write(f"A trial that was killed had left its server: {state} ({owned.run_dir}).\n")
-    sweep.begin(outline)
-    with process.interruptible():
-        return _run()
-
-
-def _run() -> int:
-    """Hydra's own run; then the table, whatever happened."""
-    code = OK
-    try:
-        job()
-    except sweep.TrialFailed:
-        code = NO_RESULT
-    except ConfigError as error:
-        code = _say(error, BAD_CONFIG)
     except (PipelineError, HydraException) as error:
-        code = _say(error, NO_RESULT)
+        return _say(error, NO_RESULT)
     except (Interrupted, KeyboardInterrupt) as stop:
         number = stop.signum if isinstance(stop, Interrupted) else signal.SIGINT
-        code = 128 + number
-        sys.stderr.write(f"Stopped by {signal.Signals(number).name}; everything of ours is torn down.\n")
+        process.acknowledge()
+        sys.stderr.write(f"Stopped by {signal.Signals(number).name}.\n")
+        return 128 + number
     except Exception as error:  # noqa: BLE001 - the last line of defence; the table is still printed
         if "No trials are completed yet" not in str(error):  # optuna's way of saying that every trial failed
             traceback.print_exc()
-        code = NO_RESULT
-    with process.signals_held():
-        session = sweep.end()
-        return _finish(session.folders, code)
+        return NO_RESULT
+    return OK
+
+
+def _reap() -> None:
+    for owned, outcome in reap.reap():
+        state = "removed" if outcome.is_clean else "could not be removed: run python -m pipeline.reap"
+        sys.stderr.write(f"A trial that was killed had left its server: {state} ({owned.run_dir}).\n")
 
 
 def _finish(folders: list[Path], code: int) -> int:

@@ -9,6 +9,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import Field, ValidationError
 
 from pipeline.errors import ConfigError
+from pipeline.redact import SECRET_NAME
 from pipeline.values import parse as parse_value
 from pipeline.values import value
 
@@ -187,7 +188,7 @@ def parse(tree: DictConfig) -> Config:
     except MissingMandatoryValue as error:
         raise ConfigError(f"{error.full_key} has no value here: add {error.full_key}=... to the command.") from error
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{error.full_key} does not resolve: {str(error).partition(chr(10))[0]}.") from error
+        raise ConfigError(f"{error.full_key} does not resolve: {str(error).splitlines()[0]}.") from error
     data.pop("hydra", None)
     runtime = data.get("runtime")
     names = runtime.get("knobs", {}) if isinstance(runtime, dict) else {}
@@ -200,7 +201,17 @@ def parse(tree: DictConfig) -> Config:
         raise ConfigError(_explain(error)) from error
     for name, setting in settings.items():
         check_knob(name, config.runtime.knobs[name], setting)
+    _refuse_secrets(config.runtime.env)
     return config
+
+
+def _refuse_secrets(env: Mapping[str, str]) -> None:
+    for name in env:
+        if SECRET_NAME.search(name):
+            raise ConfigError(
+                f"runtime.env.{name} looks like a secret, and the configuration is written to disk. Set {name} in the "
+                f"environment instead: the engine inherits it."
+            )
 
 
 def check_knob(name: str, knob: Knob, setting: object) -> None:

@@ -1,6 +1,7 @@
 """Logs and exit codes -> one failure kind and one hint. Pure.
 
-The patterns are llama.cpp's and our launcher's own words; other engines' come with their runtimes.
+The patterns are llama.cpp's and our launcher's own words; other engines' come with their runtimes. The first that
+matches wins: "failed to load model" stands last because llama.cpp ends with it whatever the cause was.
 """
 
 import re
@@ -14,24 +15,24 @@ _PATTERNS: tuple[tuple[str, FailureKind, str], ...] = (
         "The engine does not take this flag or value: check runtime.extra_args and the knobs named in the log.",
     ),
     (
-        r"failed to open GGUF|failed to load model|No such file or directory.*\.gguf|invalid magic",
-        FailureKind.MODEL_MISSING,
-        "The model file cannot be read: check model.path.",
-    ),
-    (
         r"couldn't bind|[Aa]ddress already in use",
         FailureKind.PORT_TAKEN,
         "Another program took the port: run the trial again.",
     ),
     (
-        r"failed to allocate|[Oo]ut of memory|std::bad_alloc|Cannot allocate memory",
+        r"(failed|unable) to allocate|insufficient memory|[Oo]ut of memory|std::bad_alloc|Cannot allocate memory",
         FailureKind.OOM_HOST,
         "Not enough memory: a smaller n_ctx or n_parallel, or quantised cache_type_k/cache_type_v.",
     ),
     (
-        r"V cache quantization requires flash_attn|failed to create context|failed to init",
+        r"failed to create context|failed to init",
         FailureKind.LOAD_FAILED,
         "The engine refused this combination of knobs: the last lines of server.log say why.",
+    ),
+    (
+        r"failed to open GGUF|failed to load model|No such file or directory.*\.gguf|invalid magic",
+        FailureKind.MODEL_MISSING,
+        "The model file cannot be read: check model.path.",
     ),
 )
 

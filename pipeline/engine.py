@@ -42,10 +42,10 @@ def settings(url: str, path: str) -> Mapping[str, Any] | None:
         with _session() as http:
             answer = http.get(f"{url}{path}", timeout=QUICK_S)
             answer.raise_for_status()
-            told: Mapping[str, Any] = answer.json()
+            told = answer.json()
     except (requests.RequestException, ValueError):
         return None
-    return {key: item for key, item in told.items() if key not in _BULKY}
+    return {key: item for key, item in told.items() if key not in _BULKY} if isinstance(told, dict) else None
 
 
 def complete(url: str, model: str, *, timeout_s: float) -> None:

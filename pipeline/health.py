@@ -1,5 +1,6 @@
 """Wait until a server is ready and warm, or say why it never will be."""
 
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,8 +13,10 @@ from pipeline.backends import Backend, Deployment
 from pipeline.errors import FailureKind, NotReady, ServerDied, WarmupFailed
 from pipeline.plan import Plan
 from pipeline.record import RunDir
+from pipeline.redact import Secrets
 
 TAIL_LINES = 15
+TAIL_BYTES = 64 * 1024
 
 
 def wait_ready(backend: Backend, deployment: Deployment, plan: Plan) -> None:
@@ -96,7 +99,12 @@ def wait_idle(deployment: Deployment, plan: Plan, *, timeout_s: float, alive: Ca
 
 
 def _text(log: Path) -> str:
-    return log.read_text(errors="replace") if log.exists() else ""
+    """The end of a log, which may be long, without secrets, which may be in it."""
+    if not log.exists():
+        return ""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - TAIL_BYTES))
+        return str(Secrets(os.environ).hide(file.read().decode(errors="replace")))
 
 
 def _tail(log: Path) -> str:

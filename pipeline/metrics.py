@@ -63,6 +63,8 @@ def measure(seen: Measurement, slo: Slo, *, output_tokens_asked: float | None) -
     if not answered:
         raise BenchFailed(no_answer(len(seen.requests), codes))
     duration = seen.run_duration_s
+    if duration <= 0:
+        raise BenchFailed(f"{len(answered)} requests answered in a run that lasted {duration:g} s.")
     good = [request for request in answered if is_good(request, slo)]
     output, prompt = (sum(getattr(r, f"{side}_tokens") for r in answered) for side in ("output", "input"))
     errors = codes.total()
@@ -238,8 +240,9 @@ def why_unusable(levels: Iterable[Level]) -> str:
     """One clause per level."""
     reasons = []
     for level in levels:
-        said = level.failure.message if level.failure else "; ".join(level.warnings) or "outside the SLO"
-        reasons.append(f"{level.name}: {said}")
+        missed = level.metrics is not None and not level.metrics.meets_slo
+        told = "; ".join(level.warnings) or ("outside the SLO" if missed else "the objective was not measured")
+        reasons.append(f"{level.name}: {level.failure.message if level.failure else told}")
     return " | ".join(reasons)
 
 

@@ -5,62 +5,25 @@ memory, so children that left the group or the session are found too.
 """
 
 import os
-import platform
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
 import psutil
 
 from pipeline.errors import Interrupted, StepTimedOut
-from pipeline.values import value
 
 LABEL = "SERVETUNE_LEASE"
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+KILLED_WITHIN_S = 15.0  # the kernel takes its time with a process of many gigabytes
+ALARM_AGAIN_S = 2.0
 _children: dict[int, subprocess.Popen[bytes]] = {}
-
-
-@value
-class Identity:
-    """A process that cannot be confused with a later one of the same number."""
-
-    pid: int
-    start_time: float  # seconds since the epoch, as psutil gives it
-    boot_time: float
-    host: str
-
-
-def identity(pid: int | None = None) -> Identity:
-    """The Identity of `pid`, of ourselves by default.
-
-    Raises:
-        psutil.NoSuchProcess: it is already gone.
-    """
-    process = psutil.Process(pid)
-    return Identity(
-        pid=process.pid,
-        start_time=process.create_time(),
-        boot_time=psutil.boot_time(),
-        host=platform.node(),
-    )
-
-
-def is_alive(who: Identity) -> bool:
-    """Whether that very process still runs; a zombie does not. True for another host's: we cannot look there."""
-    if who.host != platform.node():
-        return True
-    try:
-        process = psutil.Process(who.pid)
-        same = abs(process.create_time() - who.start_time) < 0.05 and abs(psutil.boot_time() - who.boot_time) < 5
-        return same and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def spawn(argv: Sequence[str], *, log: Path, env: Mapping[str, str], cwd: Path | None = None) -> int:
@@ -107,15 +70,31 @@ def python(module: str) -> tuple[str, ...]:
 
 
 def labelled(label: str) -> tuple[psutil.Process, ...]:
-    """Every living process whose environment carries the lease id `label`; zombies do not count."""
+    """Every living process whose environment carries the lease id `label`; neither zombies nor we ourselves count."""
     found = []
     for process in psutil.process_iter():
         try:
-            if process.environ().get(LABEL) == label and process.status() != psutil.STATUS_ZOMBIE:
+            if process.environ().get(LABEL) == label and _is_running(process) and process.pid != os.getpid():
                 found.append(process)
         except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
             continue
     return tuple(found)
+
+
+def _is_running(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _with_descendants(known: Iterable[psutil.Process]) -> set[psutil.Process]:
+    """Also those that have wiped their environment: what a process of ours starts is ours."""
+    found = set(known)
+    for process in known:
+        with suppress(psutil.NoSuchProcess):
+            found.update(process.children(recursive=True))
+    return {process for process in found if _is_running(process)}
 
 
 def stop_labelled(label: str, *, grace_s: float, settle_s: float = 0.1) -> tuple[str, ...]:
@@ -126,24 +105,37 @@ def stop_labelled(label: str, *, grace_s: float, settle_s: float = 0.1) -> tuple
     Returns:
         what is still there, in words; empty when all is gone.
     """
-    _each(labelled(label), psutil.Process.terminate)
-    wait_until(lambda: not labelled(label), timeout_s=grace_s)
-    for _ in range(20):
-        rest = labelled(label)
+    known: set[psutil.Process] = set()
+
+    def left() -> set[psutil.Process]:
+        nonlocal known
+        known = _with_descendants({*known, *labelled(label)})
+        return known
+
+    _each(left(), psutil.Process.terminate)
+    wait_until(lambda: not left(), timeout_s=grace_s)
+    end = time.monotonic() + KILLED_WITHIN_S
+    while time.monotonic() < end:
+        rest = left()
         _each(rest, psutil.Process.kill)
         _reap()
         time.sleep(settle_s)
-        if not rest and not labelled(label):
+        if not rest and not left():
             return ()
-    return tuple(f"process {left.pid} ({' '.join(left.cmdline()[:3])})" for left in labelled(label))
+    return tuple(_name(process) for process in left())
 
 
-def _each(processes: Sequence[psutil.Process], act: Callable[[psutil.Process], None]) -> None:
+def _name(process: psutil.Process) -> str:
+    try:
+        return f"process {process.pid} ({' '.join(process.cmdline()[:3])})"
+    except psutil.Error:
+        return f"process {process.pid}"
+
+
+def _each(processes: Iterable[psutil.Process], act: Callable[[psutil.Process], None]) -> None:
     for process in processes:
-        try:
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):  # one that is not ours to stop is named at the end
             act(process)
-        except psutil.NoSuchProcess:
-            continue
 
 
 def _reap() -> None:
@@ -161,27 +153,49 @@ def wait_until(check: Callable[[], bool], *, timeout_s: float, interval_s: float
     return True
 
 
+def _is_handling(kind: type[BaseException]) -> bool:
+    """Whether this runs, however deep, in an `except` or `finally` that an exception of that kind has led to."""
+    error = sys.exception()
+    while error is not None and not isinstance(error, kind):
+        error = error.__context__
+    return error is not None
+
+
 class _Signals:
-    """Turns stop signals into Interrupted; while held, only remembers the first one.
+    """Turns a stop signal into Interrupted where signals are heard; elsewhere only remembers it.
 
     `pending` stays set until someone who catches Interrupted says so by `acknowledge`: an extension module may swallow
-    what a handler raises (pydantic's serializer does), and a Ctrl-C must not be lost there.
+    what a handler raises (pydantic's serializer does), and a Ctrl-C must not be lost there. What cleans up after the
+    first signal is not broken off by a second.
     """
 
     def __init__(self) -> None:
-        self.holds = 0
+        self.is_heard = False
         self.pending: int | None = None
 
     def __call__(self, signum: int, _frame: FrameType | None) -> None:
         self.pending = self.pending or signum
-        self.check()
+        if not _is_handling(Interrupted):
+            self.check()
 
     def check(self) -> None:
-        if self.pending is not None and not self.holds:
+        if self.pending is not None and self.is_heard:
             raise Interrupted(self.pending)
 
 
 _signals = _Signals()
+
+
+@contextmanager
+def _hearing(is_heard: bool) -> Iterator[None]:
+    before, _signals.is_heard = _signals.is_heard, is_heard
+    try:
+        _signals.check()
+        yield
+        _signals.check()
+    finally:
+        _signals.is_heard = before
+    _signals.check()
 
 
 @contextmanager
@@ -196,25 +210,25 @@ def interruptible() -> Iterator[None]:
         return
     before = {number: signal.signal(number, _signals) for number in STOP_SIGNALS}
     try:
-        yield
+        with _hearing(True):
+            yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
 
-@contextmanager
-def signals_held() -> Iterator[None]:
+def signals_held() -> AbstractContextManager[None]:
     """Stop signals wait until the end of this scope: teardown is not interrupted by a second Ctrl-C."""
-    _signals.holds += 1
-    try:
-        yield
-    finally:
-        _signals.holds -= 1
-    _signals.check()
+    return _hearing(False)
+
+
+def signals_heard() -> AbstractContextManager[None]:
+    """Inside `signals_held`: in this scope stop signals, one that has come already too, raise Interrupted again."""
+    return _hearing(True)
 
 
 def check_interrupted() -> None:
-    """Raise Interrupted if a signal came that nobody has answered yet.
+    """Raise Interrupted if a signal came that nobody has answered yet; not where signals are held.
 
     Raises:
         Interrupted: with that signal.
@@ -232,34 +246,42 @@ class _Expired(BaseException):
 
 
 @contextmanager
-def deadline(timeout_s: float, what: str) -> Iterator[None]:
-    """Work in this scope is broken off after `timeout_s` (main thread only). Scopes do not nest.
+def deadline(timeout_s: float | None, what: str) -> Iterator[None]:
+    """Work in this scope is broken off after `timeout_s` (None: never; main thread only). Scopes do not nest.
+
+    The alarm comes again for whoever swallowed it; it does not disturb those who clean up after it.
 
     Raises:
         StepTimedOut: `what` took longer.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if timeout_s is None or threading.current_thread() is not threading.main_thread():
         yield
         return
-
     has_expired = False
 
     def expire(_signum: int, _frame: FrameType | None) -> None:
         nonlocal has_expired
         has_expired = True
-        raise _Expired
+        if not _is_handling(_Expired):
+            raise _Expired
 
     before = signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, timeout_s)
+    cause: BaseException | None = None
     try:
-        yield
+        try:
+            signal.setitimer(signal.ITIMER_REAL, timeout_s, ALARM_AGAIN_S)
+            yield
+        finally:  # an alarm in here is caught below
+            signal.setitimer(signal.ITIMER_REAL, 0)
     except BaseException as error:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         if not has_expired or isinstance(error, Interrupted):
             raise
-        raise StepTimedOut(f"{what} did not end within {timeout_s:g} s.") from error
+        cause = error
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+    if has_expired:
+        raise StepTimedOut(f"{what} did not end within {timeout_s:g} s.") from cause
 
 
 def signal_name(number: int) -> str:

@@ -1,22 +1,17 @@
 """`python -m pipeline.reap`: remove what trials left behind whose owner is gone."""
 
 import argparse
-import platform
 import sys
 from collections.abc import Sequence
 
-from pipeline import process
+from pipeline import identity
 from pipeline.backends import lease, teardown
 from pipeline.record import Teardown
 
 
 def orphans() -> tuple[lease.Lease, ...]:
     """The leases of this host whose owner no longer runs."""
-    return tuple(owned for owned in lease.all_registered() if _is_orphan(owned))
-
-
-def _is_orphan(owned: lease.Lease) -> bool:
-    return owned.owner.host == platform.node() and not process.is_alive(owned.owner)
+    return tuple(owned for owned in lease.all_registered() if not identity.is_alive(owned.owner))
 
 
 def reap() -> tuple[tuple[lease.Lease, Teardown], ...]:
@@ -44,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _list() -> int:
     for owned in lease.all_registered():
-        state = "orphan" if _is_orphan(owned) else "in use"
+        state = "in use" if identity.is_alive(owned.owner) else "orphan"
         print(f"{owned.label}  {state}  pid {owned.pid}  port {owned.port}  {owned.run_dir}")
     return 0
 

@@ -11,18 +11,18 @@ from datetime import datetime
 from typing import Any
 
 from pipeline import backends, bench, engine, health, metrics, plan, preflight, process, record, trackers
-from pipeline.backends import Deployment, keeper, lease, teardown
+from pipeline.backends import Backend, Deployment, keeper, lease, teardown
 from pipeline.config import Config
 from pipeline.environment import describe
-from pipeline.errors import Interrupted, PipelineError, TeardownFailed, TrackerFailed
+from pipeline.errors import PipelineError, TeardownFailed, TrackerFailed, WarmupFailed
 from pipeline.levels import Ladder
 from pipeline.plan import Plan
 from pipeline.progress import Progress
 from pipeline.record import Failure, Level, Record, RunDir, SweepDir, Teardown, Timings
-from pipeline.values import load, value
+from pipeline.values import value
 
-RECORD_TIMEOUT_S = 30.0
-RECORDED = (Exception, Interrupted, KeyboardInterrupt)
+FILES_TIMEOUT_S = 30.0  # for writing the lease, for writing the record
+HEALTH_GRACE_S = 15.0  # beyond the health check's own deadline, for an answer that never ends
 
 
 @value
@@ -55,18 +55,18 @@ class Story:
     stopped_by: BaseException | None = None
 
     @contextmanager
-    def step(self, name: str, *, timeout_s: float | None = None) -> Iterator[None]:
-        """Time a step, show it, keep its failure (the first one of the trial stays), break it off when asked to."""
+    def step(self, name: str, *, timeout_s: float | None = None, is_held: bool = False) -> Iterator[None]:
+        """Time a step, show it, keep its failure (the first one of the trial stays), break it off when asked to.
+
+        Signals are heard inside of steps only, and not in those that must run to their end (`is_held`).
+        """
         self.progress.step(name)
         start = time.monotonic()
         failed = True
         try:
-            if timeout_s is None:
+            hearing = process.signals_held() if is_held else process.signals_heard()
+            with process.deadline(timeout_s, f"Step {name}"), hearing:
                 yield
-            else:
-                with process.deadline(timeout_s, f"Step {name}"):
-                    yield
-            process.check_interrupted()
             failed = False
         except BaseException as error:
             self.failure = self.failure or record.failure(name, error)
@@ -82,16 +82,14 @@ def run(config: Config, place: Place, progress: Progress) -> Record:
         Interrupted: a signal stopped it; the record is written all the same.
     """
     story = Story(place, config, progress)
-    with process.interruptible():
+    with process.interruptible(), process.signals_held():
         try:
             _deploy_and_measure(story)
-        except RECORDED as error:
+        except BaseException as error:  # noqa: BLE001 - recorded; raised again below if it is not an Exception
             story.failure = story.failure or record.failure("run", error)
             story.stopped_by = None if isinstance(error, Exception) else error
             process.acknowledge()
-        with process.signals_held():
-            done = _record(story)
-        done = _track(story, done)
+        done = _track(story, _record(story))
     progress.ended(done)
     if story.stopped_by is not None:
         raise story.stopped_by
@@ -110,12 +108,11 @@ def _deploy_and_measure(story: Story) -> None:
         story.plan = _plan(story, assets)
     with _deployed(story, story.plan) as deployment:
         backend = backends.load(story.plan.backend)
-        with story.step("health"):
+        with story.step("health", timeout_s=story.plan.health.timeout_s + HEALTH_GRACE_S):
             health.wait_ready(backend, deployment, story.plan)
             story.settings = _settings(deployment, story.plan)
         with story.step("warmup", timeout_s=timeouts.warmup_s):
-            users = min(level.concurrency for level in story.plan.levels)
-            health.warm_up(deployment, story.plan, concurrency=users, timeout_s=timeouts.warmup_s)
+            _warm_up(deployment, backend, story.plan, timeout_s=timeouts.warmup_s)
         with story.step("bench"):
             Ladder(config, story.plan, deployment, backend, runner, story.progress).climb(story.levels)
             story.objective = metrics.objective(story.levels, config)
@@ -135,6 +132,15 @@ def _plan(story: Story, assets: plan.Assets) -> Plan:
     return made
 
 
+def _warm_up(deployment: Deployment, backend: Backend, planned: Plan, *, timeout_s: float) -> None:
+    users = min(level.concurrency for level in planned.levels)
+    try:
+        health.warm_up(deployment, planned, concurrency=users, timeout_s=timeout_s)
+    except WarmupFailed:
+        health.check_alive(backend, deployment, RunDir(planned.run_dir).server_log)  # its death says more
+        raise
+
+
 def _settings(deployment: Deployment, planned: Plan) -> Mapping[str, Any] | None:
     return engine.settings(deployment.url, planned.settings_path) if planned.settings_path else None
 
@@ -142,31 +148,34 @@ def _settings(deployment: Deployment, planned: Plan) -> Mapping[str, Any] | None
 @contextmanager
 def _deployed(story: Story, planned: Plan) -> Iterator[Deployment]:
     """The server exists in this scope; it is gone, and looked for, when the scope is left in whatever way."""
-    with story.step("lease"):
-        owned = lease.take(planned)
+    owned = lease.make(planned)
+    guard = None
     try:
-        with keeper.watch(owned, wanted=planned.keeper):
-            try:
-                with story.step("deploy", timeout_s=story.config.timeouts.deploy_s):
-                    story.deployment = backends.load(planned.backend).deploy(planned, owned)
-                yield story.deployment
-            finally:
-                with process.signals_held():
-                    _tear_down(story, owned)
+        with story.step("lease", timeout_s=FILES_TIMEOUT_S, is_held=True):
+            lease.update(owned)
+            guard = keeper.start(owned) if planned.keeper else None
+        with story.step("deploy", timeout_s=story.config.timeouts.deploy_s):
+            story.deployment = backends.load(planned.backend).deploy(planned, owned)
+        yield story.deployment
     finally:
-        story.teardown = _last_word(owned, story.teardown)
+        seen = _tear_down(story, owned)
+        if guard:
+            keeper.dismiss(guard, owned, is_clean=seen.is_clean)
+        story.teardown = seen if seen.is_clean else lease.current(owned).released or seen
 
 
-def _tear_down(story: Story, owned: lease.Lease) -> None:
+def _tear_down(story: Story, owned: lease.Lease) -> Teardown:
     """Teardown by the lease on disk. What goes wrong is kept, never raised: the trial's first error stays first."""
     timeout_s = story.config.timeouts.teardown_s
+    seen = None
     try:
-        with story.step("teardown", timeout_s=timeout_s):
-            story.teardown = teardown.run(load(lease.Lease, RunDir(owned.run_dir).lease), by="trial")
-            _insist(story.teardown)
-    except Exception as error:  # noqa: BLE001 - kept in the record
-        seen = story.teardown or Teardown(by="trial", seconds=timeout_s, remaining=(), error=str(error))
-        story.teardown = seen
+        with story.step("teardown", timeout_s=timeout_s, is_held=True):
+            seen = teardown.run(lease.current(owned), by="trial")
+            _insist(seen)
+    except BaseException as error:  # noqa: BLE001 - kept in the record
+        words = str(error) or type(error).__name__
+        return seen or Teardown(by="trial", seconds=timeout_s, remaining=(), error=words)
+    return seen
 
 
 def _insist(seen: Teardown) -> None:
@@ -174,17 +183,10 @@ def _insist(seen: Teardown) -> None:
         raise TeardownFailed("; ".join(seen.remaining) or str(seen.error))
 
 
-def _last_word(owned: lease.Lease, seen: Teardown | None) -> Teardown | None:
-    """The keeper's outcome where it had to finish what the trial could not."""
-    if seen is None or seen.is_clean:
-        return seen
-    return load(lease.Lease, RunDir(owned.run_dir).lease).released or seen
-
-
 def _record(story: Story) -> Record:
     """The record, on disk. Not being able to write it is the one error that only the caller can be told."""
     place, planned, deployment = story.place, story.plan, story.deployment
-    with story.step("record", timeout_s=RECORD_TIMEOUT_S):
+    with story.step("record", timeout_s=FILES_TIMEOUT_S, is_held=True):
         best = metrics.best_level(story.levels, story.config)
         done = Record(
             trial_id=f"{place.sweep_id}/{place.number}",
@@ -245,13 +247,12 @@ def _track(story: Story, done: Record) -> Record:
     try:
         with story.step("tracker", timeout_s=config.timeout_s):
             trackers.load(config.target).publish(done, config, story.place.run_dir)
-    except RECORDED as error:
+    except BaseException as error:  # noqa: BLE001 - recorded; raised again by `run` if it is not an Exception
         if isinstance(error, Exception) and not isinstance(error, PipelineError):
             error = TrackerFailed(f"{type(error).__name__}: {error}")
         trouble = record.failure("tracker", error)
         story.stopped_by = story.stopped_by or (None if isinstance(error, Exception) else error)
         process.acknowledge()
     done = replace(done, tracker=trouble, steps=tuple(story.timings.done))
-    with process.signals_held():
-        _save(story, done)
+    _save(story, done)
     return done

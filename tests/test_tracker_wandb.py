@@ -22,7 +22,7 @@ from pipeline import process
 from pipeline.config import Tracker
 from pipeline.errors import StepTimedOut, TrackerFailed
 from pipeline.record import Level, Record, RunDir, save
-from pipeline.trackers.wandb import Secrets, WandB, choose_mode, has_netrc_key
+from pipeline.trackers.wandb import WandB, choose_mode, has_netrc_key
 
 ROOT = Path(__file__).parents[1]
 VALUE = 'hf_s3cr3t "quoted"/value'
@@ -227,7 +227,7 @@ def test_online_without_a_key_never_asks(run_dir: RunDir) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # wandb forgets its Popen
-@pytest.mark.parametrize("after_s", [0.0005, 0.002, 0.02, 0.1, 0.19, 0.21, 0.215, 0.22, 0.225, 0.23, 0.24])
+@pytest.mark.parametrize("after_s", [0.002, 0.1, 0.2, 0.22, 0.24])
 def test_broken_off_anywhere_leaves_no_process(run_dir: RunDir, after_s: float) -> None:
     publish(make_record(), run_dir)  # so that the imports are done
     before = dict(os.environ), sys.exit
@@ -318,29 +318,3 @@ def test_netrc_key(tmp_path: Path, content: str | None, found: bool) -> None:
     if content is not None:
         file.write_text(content)
     assert has_netrc_key("https://api.wandb.ai", {"NETRC": str(file)}) is found
-
-
-@pytest.mark.parametrize("offset", range(-16, 17, 4))
-def test_cut_file_keeps_its_end_and_no_part_of_a_secret(tmp_path: Path, offset: int) -> None:
-    source, target = tmp_path / "server.log", tmp_path / "copy.log"
-    secret, tail = "0123456789012345", "-" * (100 + offset)
-    source.write_text("x" * 500 + secret + tail)
-    Secrets({"MY_API_KEY": secret}).copy(source, target, limit=100)
-    first, _, rest = target.read_text().partition("\n")
-    assert first == f"[cut: the last 100 of {500 + 16 + 100 + offset} bytes]"
-    assert rest.endswith("-" * 80)
-    assert not set(rest) & set(secret)
-
-
-@pytest.mark.parametrize(
-    ("environ", "seen"),
-    [
-        pytest.param({"HF_TOKEN": "longenough"}, "a [redacted] b", id="token"),
-        pytest.param({"my_password": "longenough"}, "a [redacted] b", id="lower-case"),
-        pytest.param({"HF_TOKEN": "long"}, "a longenough b", id="too-short"),
-        pytest.param({"PATH": "longenough"}, "a longenough b", id="not-a-secret"),
-        pytest.param({"A_KEY": "longenough", "B_KEY": "longenough b"}, "a [redacted]", id="longest-first"),
-    ],
-)
-def test_redaction(environ: dict[str, str], seen: str) -> None:
-    assert Secrets(environ).hide({"text": ["a longenough b", 1, None]}) == {"text": [seen, 1, None]}

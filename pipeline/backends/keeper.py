@@ -1,61 +1,57 @@
 """The keeper: outlives its trial's process only to remove what that left behind.
 
 It holds the read end of a pipe. A byte means "torn down, go home"; the end of the pipe without one means that the
-owner vanished (SIGKILL, OOM killer, crash). Started before the deployment, in a session of its own.
+owner vanished (SIGKILL, OOM killer, crash) or could not clean up. Started before the deployment, in a session of its
+own. It goes by the lease in the state directory: the run directory may be deleted meanwhile.
 """
 
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from pipeline import process
-from pipeline.backends import teardown
-from pipeline.backends.lease import Lease
+from pipeline.backends import lease, teardown
 from pipeline.record import RunDir
 from pipeline.values import load
 
 DONE = b"."
+PATIENCE_S = 30.0  # beyond the engine's own time to stop
+REMAINS = 3
 
 
-@contextmanager
-def watch(lease: Lease, *, wanted: bool) -> Iterator[None]:
-    """A keeper stands by in this scope.
-
-    When the lease's own file does not say at the end that all is removed, the keeper tries too, and is waited for.
+def start(owned: lease.Lease) -> subprocess.Popen[bytes]:
+    """A keeper for the lease, which must be on disk.
 
     Raises:
         OSError: it cannot be started.
     """
-    keeper = _start(lease) if wanted else None
-    try:
-        yield
-    finally:
-        if keeper:
-            _dismiss(keeper, lease)
+    command = (*process.python("pipeline.backends.keeper"), str(lease.registered(owned.label)))
+    return process.spawn_piped(command, log=RunDir(owned.run_dir).keeper_log, env=dict(os.environ))
 
 
-def _start(lease: Lease) -> subprocess.Popen[bytes]:
-    command = (*process.python("pipeline.backends.keeper"), str(RunDir(lease.run_dir).lease))
-    return process.spawn_piped(command, log=RunDir(lease.run_dir).keeper_log, env=dict(os.environ))
-
-
-def _dismiss(keeper: subprocess.Popen[bytes], lease: Lease) -> None:
-    outcome = load(Lease, RunDir(lease.run_dir).lease).released
-    with keeper:  # closes the pipes and waits
-        if outcome and outcome.is_clean and keeper.stdin:
-            with suppress(BrokenPipeError):
-                keeper.stdin.write(DONE)
+def dismiss(keeper: subprocess.Popen[bytes], owned: lease.Lease, *, is_clean: bool) -> None:
+    """Send it home if all is removed; else it tries too, and is waited for, though not for ever."""
+    for pipe in (keeper.stdin, keeper.stdout):
+        if pipe:
+            with pipe, suppress(OSError):  # it may be dead already
+                if is_clean and pipe is keeper.stdin:
+                    pipe.write(DONE)
+    with suppress(subprocess.TimeoutExpired):
+        keeper.wait(timeout=owned.stop_grace_s + PATIENCE_S + 5)
 
 
 def main(path: Path) -> int:
     """Wait for the byte or the end of the pipe; in the second case tear the lease down. 3: something remains."""
+    owned = load(lease.Lease, path)
     if os.read(sys.stdin.fileno(), 1) == DONE:
         return 0
-    outcome = teardown.run(load(Lease, path), by="keeper")
-    return 0 if outcome.is_clean else 3
+    owned = lease.current(owned)
+    if owned.released and owned.released.is_clean:
+        return 0
+    with process.deadline(owned.stop_grace_s + PATIENCE_S, "Teardown by the keeper"):
+        return 0 if teardown.run(owned, by="keeper").is_clean else REMAINS
 
 
 if __name__ == "__main__":

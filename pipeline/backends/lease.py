@@ -8,12 +8,13 @@ import os
 import re
 import secrets
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from pipeline import process
+from pipeline import identity
 from pipeline.plan import Plan
 from pipeline.record import RunDir, Teardown, now, save
 from pipeline.values import load, value
@@ -25,7 +26,7 @@ class Lease:
 
     label: str
     backend: str
-    owner: process.Identity
+    owner: identity.Identity
     run_dir: Path
     created_at: datetime
     stop_grace_s: float
@@ -46,24 +47,18 @@ def registered(label: str) -> Path:
     return state_dir() / "leases" / f"{label}.json"
 
 
-def take(plan: Plan) -> Lease:
-    """Write a new lease, owned by this process.
-
-    Raises:
-        OSError: the state directory or the run directory cannot be written.
-    """
+def make(plan: Plan) -> Lease:
+    """A new lease, owned by this process; not written yet."""
     safe = re.sub(r"[^a-zA-Z0-9-]+", "-", plan.trial_id).strip("-").lower()
-    lease = Lease(
+    return Lease(
         label=f"{safe[-40:].strip('-')}-{secrets.token_hex(4)}",
         backend=plan.backend,
-        owner=process.identity(),
+        owner=identity.of(),
         run_dir=plan.run_dir.resolve(),
         created_at=now(),
         stop_grace_s=plan.stop_grace_s,
         host=plan.host,
     )
-    update(lease)
-    return lease
 
 
 def update(lease: Lease) -> None:
@@ -83,8 +78,6 @@ def release(lease: Lease, outcome: Teardown) -> None:
 
     A run directory that someone has deleted meanwhile is no obstacle.
     """
-    from dataclasses import replace
-
     ended = replace(lease, released=outcome)
     if lease.run_dir.is_dir():
         save(RunDir(lease.run_dir).lease, ended)
@@ -92,6 +85,16 @@ def release(lease: Lease, outcome: Teardown) -> None:
         registered(lease.label).unlink(missing_ok=True)
     else:
         save(registered(lease.label), ended)
+
+
+def current(lease: Lease) -> Lease:
+    """The lease as it is on disk now, wherever it can still be read; else as given."""
+    for path in (registered(lease.label), RunDir(lease.run_dir).lease):
+        try:
+            return load(Lease, path)
+        except (OSError, ValidationError):
+            continue
+    return lease
 
 
 def all_registered() -> Iterator[Lease]:

@@ -13,6 +13,7 @@ from pipeline.plan import Plan
 from pipeline.record import RunDir
 
 _reserved: dict[str, socket.socket] = {}
+KEPT = {"SPT_NOENV": "1"}  # setproctitle (vLLM, SGLang) would write over the environment, and the label with it
 
 
 class Local:
@@ -71,7 +72,7 @@ class Local:
 
 def _environment(plan: Plan, label: str) -> dict[str, str]:
     secrets = {theirs: os.environ[ours] for theirs, ours in plan.secret_env.items() if os.environ.get(ours)}
-    return {**os.environ, **plan.env, **secrets, process.LABEL: label}
+    return {**os.environ, **plan.env, **secrets, **KEPT, process.LABEL: label}
 
 
 def _reserve(label: str, host: str) -> int:

@@ -75,7 +75,7 @@ class Driver:
         match command["op"]:
             case "tokenizer":
                 self.load_tokenizer(command["dir"])
-                self.say(event="tokenizer")
+                self.say(event="tokenizer", dir=command["dir"])
             case "level":
                 self.start(command)
             case "cancel":
@@ -88,7 +88,7 @@ class Driver:
         if folder not in self.tokenizers:
             try:
                 self.tokenizers[folder] = AutoTokenizer.from_pretrained(folder)  # type: ignore[no-untyped-call, unused-ignore]
-            except (OSError, ValueError):
+            except Exception:  # noqa: BLE001 - libraries raise what they like here, and the driver must live on
                 traceback.print_exc()
 
     def start(self, command: Mapping[str, Any]) -> None:

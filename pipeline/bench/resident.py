@@ -24,33 +24,36 @@ class Resident:
         self.log = log
         self.driver: subprocess.Popen[bytes] | None = None
         self.buffer = b""
-        self.is_ready = False
+        self.awaited: set[str] = set()  # what the driver has yet to say before a level can start at once
         self.count = 0
         self.tokenizer: Path | None = None
 
     def start(self, tokenizer_dir: Path | None = None) -> None:
         """Start the import of genai-bench and the loading of the tokenizer, without waiting."""
+        wanted = tokenizer_dir or self.tokenizer
         if self.driver is None or self.driver.poll() is not None:
             self.close()
             self.driver = process.spawn_piped(
                 process.python("pipeline.bench.driver"), log=self.log, env=environment(os.environ)
             )
-        if tokenizer_dir and tokenizer_dir != self.tokenizer:
-            self.tokenizer = tokenizer_dir
-            self._send(op="tokenizer", dir=str(tokenizer_dir))
+            self.awaited, self.tokenizer = {"ready"}, None
+        if wanted and wanted != self.tokenizer:
+            self.tokenizer = wanted
+            self.awaited.add(str(wanted))
+            self._send(op="tokenizer", dir=str(wanted))
 
     def wait_ready(self, *, timeout_s: float, watch: Watch) -> None:
-        """Return when genai-bench is imported.
+        """Return when genai-bench is imported and the tokenizer loaded.
 
         Raises:
             BenchFailed: it was not within `timeout_s`, or the driver ended.
         """
         end = time.monotonic() + timeout_s
-        while not self.is_ready:
+        while self.awaited:
             event = self._next(end, watch)
             if event is None:
                 raise BenchFailed(f"The genai-bench runner did not start; see {self.log}.")
-            self.is_ready = event["event"] == "ready"
+            self.awaited.discard(event.get("dir", event["event"]))
 
     def run(self, job: Job, watch: Watch) -> Outcome:
         """Run one level in a forked child.
@@ -58,7 +61,7 @@ class Resident:
         Raises:
             BenchFailed: the driver cannot be started.
         """
-        self.start(self.tokenizer)
+        self.start()
         self.wait_ready(timeout_s=job.timeout_s, watch=watch)
         job.folder.mkdir(parents=True, exist_ok=True)
         self.count += 1
@@ -80,24 +83,21 @@ class Resident:
         elapsed = time.monotonic() - start
         if event is None:
             self._cancel()
-            return Outcome(exit_code=None, error=self._silence(job), elapsed_s=elapsed)
+            return Outcome(exit_code=None, error=self._silence(job, elapsed), elapsed_s=elapsed)
         return Outcome(exit_code=event["exit_code"], error=_words(event), elapsed_s=elapsed)
 
     def close(self) -> None:
         """End the driver; its children die with it."""
         driver, self.driver, self.buffer = self.driver, None, b""
-        self.is_ready, self.tokenizer = False, None
         if driver is None:
             return
-        for pipe in (driver.stdin, driver.stdout):
-            if pipe:
-                pipe.close()
-        if not process.wait_until(lambda: driver.poll() is not None, timeout_s=1, interval_s=0.01):
-            process.kill_group(driver.pid)
-        driver.wait()
+        if driver.poll() is None:
+            process.kill_group(driver.pid)  # an import would not hear that stdin has ended
+        with driver:  # closes the pipes and waits
+            pass
 
-    def _silence(self, job: Job) -> str:
-        if self.driver and self.driver.poll() is None:
+    def _silence(self, job: Job, elapsed_s: float) -> str:
+        if elapsed_s >= job.timeout_s:
             return f"genai-bench did not end within {job.timeout_s:g} s and was stopped"
         return f"the genai-bench runner died; see {self.log}"
 

@@ -36,10 +36,10 @@ def read(path: Path) -> Measurement:
         data = json.loads(path.read_bytes())
         scale = {"s": 1.0, "ms": 0.001}[data.get("_time_unit", "s")]
         requests = tuple(_request(item, scale) for item in data["individual_request_metrics"])
-        duration = data["aggregated_metrics"]["run_duration"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        duration = (data["aggregated_metrics"]["run_duration"] or 0.0) * scale
+        return Measurement(run_duration_s=duration, requests=requests)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BenchFailed(f"Cannot read {path}: {type(error).__name__}: {error}") from error
-    return Measurement(run_duration_s=(duration or 0.0) * scale, requests=requests)
 
 
 def debug(folder: Path) -> Measurement | None:

@@ -22,8 +22,10 @@ INTS = {  # flag: CommonParams attribute
     "n-gpu-layers": "n_gpu_layers",
     "cache-ram": "cache_ram_mib",
     "threads-http": "n_threads_http",
+    "log-verbosity": "verbosity",  # 4 tells what became of every other flag
 }
 BOOLS = {"cont-batching": "cont_batching", "kv-unified": "kv_unified", "swa-full": "swa_full"}
+MASK_SIZE = 512  # GGML_MAX_N_THREADS
 CPU = {"threads": "n_threads", "poll": "poll", "prio": "priority", "cpu-strict": "strict_cpu"}
 
 
@@ -84,6 +86,16 @@ def _set_threads(params: Any, given: dict[str, Any], llama: Any) -> None:
                 setattr(params.cpuparams_batch, attribute, setting)
     if "threads-batch" in given:
         params.cpuparams_batch.n_threads = given["threads-batch"]
+    if given.get("cpu-strict") and hasattr(os, "sched_getaffinity"):
+        _pin(params.cpuparams, params.cpuparams_batch)
+
+
+def _pin(*threads: Any) -> None:
+    """The CPUs we may use, to pin to: without a mask llama.cpp silently ignores --cpu-strict."""
+    allowed = os.sched_getaffinity(0)
+    for pool in threads:
+        pool.cpumask = [cpu in allowed for cpu in range(MASK_SIZE)]
+        pool.mask_valid = True
 
 
 def main(argv: Sequence[str] | None = None) -> int:

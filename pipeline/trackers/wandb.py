@@ -4,7 +4,6 @@ Each publication has its own service process (wandb-core), gone when publish() r
 beside the next measurement, and the engine does not inherit WANDB_SERVICE. That costs 0.2 s per trial.
 """
 
-import json
 import netrc
 import os
 import re
@@ -17,24 +16,22 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from pipeline import config as conf
 from pipeline import metrics, process
 from pipeline.errors import TrackerFailed
 from pipeline.record import Level, Record, RunDir
+from pipeline.redact import Secrets
 from pipeline.values import plain
 
 Mode = Literal["online", "offline", "disabled"]
 GRACE_S = 2.0  # for wandb to finish when publishing was broken off; then its process is killed
-MAX_FILE_BYTES = 20_000_000
 MAX_NAME, MAX_TAG = 128, 64  # W&B's limits
 FILES = ("record.json", "metrics.json", "plan.json", "lease.json", "server.log", "pipeline.log")
 RESULTS = "*/*/*_time_*s.json"  # below bench/
 GROUPS = ("runtime", "model", "backend", "traffic", "hardware", "slo")
 TABLE = ("scenario", "concurrency", "status", "reason", "warnings", "elapsed_s")
-SECRET_NAME = re.compile("KEY|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
-SECRET_LENGTH = 8
 UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")  # in an artifact's name
 # A user's shell may be inside another run; its identity is not ours to continue.
 FOREIGN = ("WANDB_SERVICE", "WANDB_RUN_ID", "WANDB_RESUME", "WANDB_SWEEP_ID", "WANDB_NOTES")
@@ -85,45 +82,6 @@ def has_netrc_key(base_url: str, environ: Mapping[str, str]) -> bool:
     except (OSError, netrc.NetrcParseError):
         return False
     return bool(entry and entry[2])
-
-
-class Secrets:
-    """The values of secret-looking environment variables, and how to keep them out of what we upload."""
-
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        values = {text.strip() for name, text in environ.items() if SECRET_NAME.search(name)}
-        found = {form for text in values if len(text) >= SECRET_LENGTH for form in _spellings(text)}
-        longest_first = sorted(found, key=len, reverse=True)
-        self.longest = max((len(os.fsencode(form)) for form in found), default=0)
-        self._pattern = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
-
-    def hide(self, item: Any) -> Any:
-        """`item` (plain JSON data) with every secret in its strings replaced."""
-        if isinstance(item, str):
-            return self._pattern.sub("[redacted]", item)
-        if isinstance(item, Mapping):
-            return {self.hide(key): self.hide(inner) for key, inner in item.items()}
-        if isinstance(item, list | tuple):
-            return [self.hide(inner) for inner in item]
-        return item
-
-    def copy(self, source: Path, target: Path, *, limit: int = MAX_FILE_BYTES) -> None:
-        """Copy a text file without secrets, and without its beginning if it is longer than `limit`."""
-        margin = 2 * self.longest  # a secret cut in two is not recognised: its rest lies in here, thrown away
-        with source.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            is_cut = size > limit
-            file.seek(max(0, size - limit - margin) if is_cut else 0)
-            data = self.hide(file.read().decode(errors="surrogateescape")).encode(errors="surrogateescape")
-        if is_cut:
-            data = f"[cut: the last {limit} of {size} bytes]\n".encode() + data[margin:][-limit:]
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
-
-
-def _spellings(text: str) -> set[str]:
-    in_json = (json.dumps(text, ensure_ascii=flag)[1:-1] for flag in (True, False))
-    return {text, quote(os.fsencode(text), safe=""), *in_json}
 
 
 def _publish(record: Record, config: conf.Tracker, run_dir: RunDir) -> str:
