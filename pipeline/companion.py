@@ -1,10 +1,13 @@
 """A child process that serves this one: started once, spoken to in JSON lines, gone when we are."""
 
+import ctypes
 import json
 import os
 import secrets
 import select
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +17,7 @@ from pipeline import process
 
 TICK_S = 0.1
 CLOSE_S = 1.0
+PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 
 Watch = Callable[[], None]  # asked while we wait; what it raises ends the waiting
 
@@ -71,3 +75,9 @@ class Companion:
             self.child.kill()
         self.child.wait()
         process.stop_labelled(self.label, grace_s=0)
+
+
+def die_with_parent() -> None:
+    """For the child: be killed by the kernel when the parent is gone (Linux; elsewhere the end of stdin must do)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -228,6 +228,11 @@ class SweepDir:
         return self.path / "best.json"
 
     @property
+    def tracker_log(self) -> Path:
+        """What the tracker's process printed."""
+        return self.path / "tracker.log"
+
+    @property
     def bench_log(self) -> Path:
         """What the resident genai-bench runner printed outside of levels."""
         return self.path / "bench-runner.log"

@@ -7,7 +7,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline import bench, metrics, progress, run
+from pipeline import bench, metrics, progress, run, trackers
 from pipeline.command_line import Outline, to_config
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress
@@ -82,8 +82,9 @@ def _place() -> run.Place:
 
 
 def end() -> Session:
-    """Close the display and the runners; what this process has run."""
+    """Close the display, the runners and the trackers; what this process has run."""
     if _session.progress:
         _session.progress.close()
     bench.close()
+    trackers.close()
     return _session

@@ -11,7 +11,7 @@ class Tracker(Protocol):
     """What every tracker does. Contract: tests/contract/test_trackers.py."""
 
     def publish(self, record: Record, config: config.Tracker, run_dir: RunDir) -> str | None:
-        """Publish a record and its files; blocks until done and leaves no process behind.
+        """Publish a record and its files; blocks until done.
 
         Returns:
             where it went, in words: a run's URL or folder; None if nothing was published.
@@ -20,12 +20,26 @@ class Tracker(Protocol):
             TrackerFailed: it was not, or not wholly, published.
         """
 
+    def close(self) -> None:
+        """End every process of the tracker. May be called again, and before anything was published."""
+
+
+_loaded: dict[str, Tracker] = {}
+
 
 def load(target: str) -> Tracker:
-    """The tracker class at `target`, e.g. `pipeline.trackers.wandb.WandB`, as an object.
+    """The tracker class at `target`, e.g. `pipeline.trackers.wandb.WandB`, as this process's one object of it.
 
     Raises:
         ImportError, AttributeError: there is no such class.
     """
-    module, _, name = target.rpartition(".")
-    return cast("Tracker", getattr(importlib.import_module(module), name)())
+    if target not in _loaded:
+        module, _, name = target.rpartition(".")
+        _loaded[target] = cast("Tracker", getattr(importlib.import_module(module), name)())
+    return _loaded[target]
+
+
+def close() -> None:
+    """End the trackers of this process."""
+    while _loaded:
+        _loaded.popitem()[1].close()

@@ -9,3 +9,6 @@ class Off:
 
     def publish(self, record: Record, config: config.Tracker, run_dir: RunDir) -> None:
         """Do nothing."""
+
+    def close(self) -> None:
+        """Nothing to end."""
