@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import traceback
+from argparse import Namespace
 from pathlib import Path
 
 import hydra
@@ -35,10 +36,17 @@ def main() -> int:
         return OK
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come to `_run`, which words them
     with process.interruptible(), process.signals_held():
-        code = _run(arguments.overrides, is_sweep=arguments.multirun)
+        code = _run(_overrides(arguments), is_sweep=arguments.multirun)
         code = _finish(sweep.end().folders, code)
         process.acknowledge()  # a signal during the table finds nothing left to stop
     return code
+
+
+def _overrides(arguments: Namespace) -> list[str]:
+    """The overrides to check; Hydra's --config-dir said as the override that it is short for."""
+    if arguments.config_dir is None:
+        return list(arguments.overrides)
+    return [f"hydra.searchpath=[file://{Path(arguments.config_dir).resolve()}]", *arguments.overrides]
 
 
 def _run(overrides: list[str], *, is_sweep: bool) -> int:
