@@ -141,10 +141,19 @@ def _check_values(name: str, override: Override, swept: Mapping[str, Override], 
     for pick in probes:
         lines = [_line(other, pick if key == name else None) for key, other in swept.items()]
         if name not in base.knobs:
-            to_config(composed(lines))
+            _check_objective(f"{name}={pick}", to_config(composed(lines)), base)
             continue
         fixed = OverridesParser.create().parse_override(f"{name}={pick}")
         config.check_knob(name, base.runtime.knobs[name], fixed.value())
+
+
+def _check_objective(line: str, made: Config, base: Config) -> None:
+    seen, wanted = metrics.objective_names(made), metrics.objective_names(base)
+    if seen != wanted:
+        raise ConfigError(
+            f"{line} would be judged by {', '.join(seen)}, other trials of the sweep by {', '.join(wanted)}: "
+            f"set one objective for all, e.g. objective={wanted[0]}."
+        )
 
 
 def _check_directions(base: Config, sweeper: DictConfig) -> None:

@@ -2,16 +2,17 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import Field, ValidationError
 
 from pipeline.errors import ConfigError
 from pipeline.redact import SECRET_NAME
 from pipeline.values import parse as parse_value
 from pipeline.values import value
+
+if TYPE_CHECKING:  # the keeper needs no trees, and starts with every trial
+    from omegaconf import DictConfig
 
 Scalar = int | float | bool | str
 # genai-bench 0.0.5, scenarios/text.py
@@ -177,12 +178,15 @@ class Config:
         return all(setting is None for setting in self.knobs.values())
 
 
-def parse(tree: DictConfig) -> Config:
+def parse(tree: "DictConfig") -> Config:
     """The frozen Config of a composed tree.
 
     Raises:
         ConfigError: an unknown key, a wrong kind, a value outside a knob's choices or range.
     """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
     try:
         data: dict[str, Any] = OmegaConf.to_container(tree, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     except MissingMandatoryValue as error:
@@ -250,7 +254,11 @@ def _fits(knob: Knob, setting: object) -> bool:
 
 def _explain(error: ValidationError) -> str:
     lines = []
-    for item in error.errors(include_url=False):
+    found = error.errors(include_url=False)
+    around = {item["loc"][:-1] for item in found}  # pydantic calls a list with a bad item too short as well
+    for item in found:
+        if item["type"] == "too_short" and item["loc"] in around:
+            continue
         loc = [str(part) for part in item["loc"]]
         kind, given = item["type"], item["input"]
         if loc[0] == "knobs" and len(loc) > 1:  # one error for each kind that a knob may have

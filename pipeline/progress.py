@@ -130,10 +130,11 @@ class LiveTable:
         for record, what in zip(self.records[-SHOWN:], self.shown[-SHOWN:], strict=True):
             style = "" if record.status == "ok" else "red"
             took = (record.ended_at - record.started_at).total_seconds()
-            table.add_row(str(record.number), what, score(record), f"{took:.0f}", style=style)
+            table.add_row(*map(Text, (str(record.number), what, score(record), f"{took:.0f}")), style=style)
         if self.running:
             number, what = self.running
-            table.add_row(str(number), what, self.at, f"{time.monotonic() - self.started:.0f}", style="bold")
+            took = time.monotonic() - self.started
+            table.add_row(*map(Text, (str(number), what, self.at, f"{took:.0f}")), style="bold")
         return Group(table, Text(self._summary()), *self._bar())
 
     def _summary(self) -> str:
@@ -152,9 +153,7 @@ class LiveTable:
 
 def best_so_far(records: Sequence[Record]) -> Record | None:
     """The record with the best first objective."""
-    scored = [record for record in records if record.objective]
-    if not scored:
-        return None
-    name = next(iter(scored[0].objective or {}))
+    name = next((name for record in records for name in record.objective or {}), "")
+    scored = [record for record in records if record.objective and name in record.objective]
     pick = max if is_maximised(name) else min
-    return pick(scored, key=lambda record: (record.objective or {})[name])
+    return pick(scored, key=lambda record: (record.objective or {})[name], default=None)

@@ -30,12 +30,18 @@ def rank(records: Sequence[Record]) -> tuple[Row, ...]:
     """Best first by the first objective, then the trials without a result in their order."""
     common = shared_overrides(records)
     names = objective_names(records)
-    scored = [record for record in records if record.objective]
+    scored = [(seen, record) for record in records if (seen := _scores(record, names))]
     if names:
-        scored.sort(key=lambda r: (r.objective or {})[names[0]], reverse=metrics.is_maximised(names[0]))
-    base = next(((r.objective or {})[names[0]] for r in scored if r.is_baseline), None)
-    rows = [_row(record, place, base, common) for place, record in enumerate(scored, start=1)]
-    return (*rows, *(_row(record, None, None, common) for record in records if not record.objective))
+        scored.sort(key=lambda pair: pair[0][0], reverse=metrics.is_maximised(names[0]))
+    base = next((seen[0] for seen, record in scored if record.is_baseline), None)
+    rows = [_row(record, place, seen, base, common) for place, (seen, record) in enumerate(scored, start=1)]
+    return (*rows, *(_row(record, None, None, None, common) for record in records if not _scores(record, names)))
+
+
+def _scores(record: Record, names: Sequence[str]) -> tuple[float, ...] | None:
+    """The objectives' values in their order; None for a trial that has none, or others."""
+    found = record.objective or {}
+    return tuple(found[name] for name in names) if names and found.keys() >= {*names} else None
 
 
 def objective_names(records: Sequence[Record]) -> tuple[str, ...]:
@@ -50,10 +56,11 @@ def shared_overrides(records: Sequence[Record]) -> frozenset[str]:
     return frozenset.intersection(*(frozenset(record.overrides) for record in records))
 
 
-def _row(record: Record, place: int | None, base: float | None, common: frozenset[str]) -> Row:
+def _row(
+    record: Record, place: int | None, score: tuple[float, ...] | None, base: float | None, common: frozenset[str]
+) -> Row:
     level = _best_level(record)
     seen = level.metrics if level else None
-    score = tuple(record.objective.values()) if record.objective else None
     return Row(
         rank=place,
         number=record.number,

@@ -61,7 +61,8 @@ def read(sweep: SweepDir) -> list[Record]:
         try:
             records.append(load(Record, path))
         except (OSError, ValidationError) as error:
-            Console(stderr=True).print(f"{path} cannot be read and is left out: {error}", style="red")
+            text = f"{path} cannot be read and is left out: {error}"
+            Console(stderr=True, markup=False).print(text, style="red", soft_wrap=True)
     return sorted(records, key=lambda record: record.number)
 
 
@@ -97,7 +98,7 @@ def to_csv(rows: Sequence[Row], objectives: Sequence[str]) -> str:
 
 def show(folder: Path, records: Sequence[Record], rows: Sequence[Row], best: Best | None) -> None:
     """Print the table, the failures with their hints, and the best overrides ready to paste."""
-    console = Console(width=None if Console().is_terminal else PIPE_WIDTH, highlight=False)
+    console = Console(width=None if Console().is_terminal else PIPE_WIDTH, highlight=False, markup=False)
     console.print(_table(rows, objective_names(records)))
     _show_failures(console, records)
     if not any(record.is_baseline for record in records) and len(records) > 1:
@@ -109,8 +110,8 @@ def show(folder: Path, records: Sequence[Record], rows: Sequence[Row], best: Bes
         if len(rows) > 1:
             console.print(Text("Each trial was measured once: small differences can be noise.", style="dim"))
         console.print(Text("\nBest: ") + Text(best.command, style="bold"), soft_wrap=True)
-        console.print(f"Server: {best.server_command}", soft_wrap=True, markup=False)
-    console.print(f"Records: {folder}", soft_wrap=True, markup=False)
+        console.print(f"Server: {best.server_command}", soft_wrap=True)
+    console.print(f"Records: {folder}", soft_wrap=True)
 
 
 def _table(rows: Sequence[Row], objectives: Sequence[str]) -> Table:
@@ -161,20 +162,20 @@ def _show_failures(console: Console, records: Sequence[Record]) -> None:
         if record.failure:
             seen = record.failure.message.splitlines()[0]
             text = f"Trial {record.number}, {record.failure.step}: {seen}\n  hint: {record.failure.hint}"
-            console.print(text, style="red", soft_wrap=True, markup=False)
+            console.print(text, style="red", soft_wrap=True)
         for level in record.levels:
             if level.status != "ok" and level.failure and not record.failure:
                 console.print(
                     f"Trial {record.number}, {level.name} {level.status}: {level.failure.message}",
-                    markup=False,
                 )
         for note in record.notes:
-            console.print(f"Trial {record.number}: {note}", markup=False, style="yellow")
+            console.print(f"Trial {record.number}: {note}", style="yellow")
         if record.tracker:
-            console.print(f"Trial {record.number}, tracker: {record.tracker.message}", markup=False, style="yellow")
+            console.print(f"Trial {record.number}, tracker: {record.tracker.message}", style="yellow")
         if record.teardown and not record.teardown.is_clean:
             left = "; ".join(record.teardown.remaining) or record.teardown.error
-            console.print(f"Trial {record.number} LEFT BEHIND: {left}. Run: python -m pipeline.reap", style="bold red")
+            text = f"Trial {record.number} LEFT BEHIND: {left}. Run: python -m pipeline.reap"
+            console.print(text, style="bold red", soft_wrap=True)
 
 
 def _remains(records: Sequence[Record]) -> tuple[str, ...]:

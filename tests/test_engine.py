@@ -1,0 +1,120 @@
+"""Talking to an engine: a real local HTTP server that answers from a table."""
+
+from typing import Any
+
+import pytest
+import requests
+from fakes import Answer, FakeEngine
+
+from pipeline import engine
+
+NOBODY = "http://127.0.0.1:9"  # discard: nothing listens there
+IDLE, BUSY = ({"id": 0, "is_processing": False}, {"id": 1, "is_processing": True})
+CHAT = "POST /v1/chat/completions"
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ((200, {"status": "ok"}), None),
+        ((503, {"error": "Loading model"}), 'HTTP 503: {"error": "Loading model"}'),
+        ((404, "not here"), "HTTP 404: not here"),
+        ((500, "x" * 1000), f"HTTP 500: {'x' * 120}"),
+    ],
+    ids=["ready", "loading", "wrong-path", "long-words"],
+)
+def test_health_is_none_or_what_the_server_said(answer: Answer, said: str | None) -> None:
+    with FakeEngine(**{"GET /health": answer}) as server:
+        assert engine.health(server.url, "/health") == said
+
+
+def test_health_says_when_nobody_answers() -> None:
+    assert engine.health(NOBODY, "/health") == "ConnectionError"
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ((200, {"total_slots": 4, "chat_template": "long", "model_info": {}, "default_generation_settings": {}}), 4),
+        ((200, "not json"), None),
+        ((404, {}), None),
+    ],
+    ids=["without-bulky-parts", "no-json", "no-such-path"],
+)
+def test_settings_are_what_the_engine_says_of_itself(answer: Answer, told: int | None) -> None:
+    with FakeEngine(**{"GET /props": answer}) as server:
+        assert engine.settings(server.url, "/props") == (None if told is None else {"total_slots": told})
+
+
+@pytest.mark.parametrize("body", [[1, 2], "3", None], ids=["list", "number", "null"])
+def test_settings_of_another_shape_are_none(body: Any) -> None:
+    with FakeEngine(**{"GET /props": (200, body)}) as server:
+        assert engine.settings(server.url, "/props") is None
+
+
+def test_a_warm_up_is_one_completion() -> None:
+    with FakeEngine(**{CHAT: (200, {"choices": []})}) as server:
+        engine.complete(server.url, "tiny", timeout_s=5)
+        assert server.asked == [CHAT]
+
+
+def test_a_rejected_warm_up_repeats_the_servers_words() -> None:
+    rejected = {CHAT: (400, {"error": {"message": "the model `tiny` does not exist"}})}
+    with FakeEngine(**rejected) as server, pytest.raises(requests.HTTPError, match=r"HTTP 400: .*does not exist"):
+        engine.complete(server.url, "tiny", timeout_s=5)
+
+
+@pytest.mark.parametrize(("key", "sent"), [("secret-key", "Bearer secret-key"), ("", None)], ids=["key", "no-key"])
+def test_the_key_goes_with_every_request(monkeypatch: pytest.MonkeyPatch, key: str, sent: str | None) -> None:
+    monkeypatch.setenv(engine.API_KEY_ENV, key)
+    with FakeEngine(**{CHAT: (200, {}), "GET /slots": (200, [IDLE])}) as server:
+        engine.health(server.url, "/health")
+        engine.settings(server.url, "/props")
+        engine.complete(server.url, "tiny", timeout_s=5)
+        engine.reset_cache(server.url, "llamacpp_slots")
+        assert len(server.keys) == 5
+        assert set(server.keys) == {sent}
+
+
+def test_a_proxy_does_not_come_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", NOBODY)
+    monkeypatch.setenv("http_proxy", NOBODY)
+    with FakeEngine(**{"GET /health": (200, {})}) as server:
+        assert engine.health(server.url, "/health") is None
+
+
+@pytest.mark.parametrize(
+    ("answers", "words"),
+    [
+        (
+            {"GET /slots": (200, [IDLE, BUSY]), **{f"POST /slots/{n}?action=erase": (200, {}) for n in (0, 1)}},
+            "erased 2 slots",
+        ),
+        ({"GET /slots": (200, [])}, "erased 0 slots"),
+        ({"GET /slots": (200, [IDLE]), "POST /slots/0?action=erase": (501, {})}, "failed: HTTPError"),
+        ({"GET /slots": (501, {"error": "disabled"})}, "failed: TypeError"),
+        ({"GET /slots": (200, "<html>")}, "failed: JSONDecodeError"),
+        ({"GET /slots": (200, [{}])}, "failed: KeyError"),
+    ],
+    ids=["erased", "no-slots", "erasing-refused", "no-such-endpoint", "no-json", "other-shape"],
+)
+def test_resetting_the_cache_says_what_was_done(answers: dict[str, Answer], words: str) -> None:
+    with FakeEngine(**answers) as server:
+        assert engine.reset_cache(server.url, "llamacpp_slots") == words
+
+
+def test_a_runtime_without_a_way_to_reset_is_left_alone() -> None:
+    with FakeEngine() as server:
+        assert engine.reset_cache(server.url, "none") == "none"
+        assert engine.is_idle(server.url, "none")
+        assert server.asked == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "idle"),
+    [((200, [IDLE, IDLE]), True), ((200, [IDLE, BUSY]), False), ((501, {}), True), ((200, "<html>"), True)],
+    ids=["idle", "one-busy", "cannot-tell", "no-json"],
+)
+def test_an_engine_is_idle_when_no_slot_works(answer: Answer, *, idle: bool) -> None:
+    with FakeEngine(**{"GET /slots": answer}) as server:
+        assert engine.is_idle(server.url, "llamacpp_slots") is idle
