@@ -13,7 +13,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from pipeline import config, metrics
+from pipeline import config, metrics, plan
 from pipeline.config import Config
 from pipeline.errors import ConfigError
 from pipeline.values import value
@@ -82,6 +82,7 @@ def to_config(tree: DictConfig) -> Config:
     """
     parsed = config.parse(tree)
     metrics.check_names(parsed)
+    plan.argv(parsed, plan.Assets(model_path=Path("model"), tokenizer_dir=Path("tokenizer")), Path("run_dir"))
     return parsed
 
 
@@ -137,14 +138,13 @@ def _is_optuna(sweeper: DictConfig) -> bool:
 
 def _check_values(name: str, override: Override, swept: Mapping[str, Override], base: Config) -> None:
     picks = list(_values(override))
-    probes = picks if len(picks) <= PROBED else [*picks[: PROBED // 2], *picks[-PROBED // 2 :]]
-    for pick in probes:
+    if name in base.knobs:
+        for fixed in OverridesParser.create().parse_overrides([f"{name}={pick}" for pick in picks]):
+            config.check_knob(name, base.runtime.knobs[name], fixed.value())
+        return
+    for pick in picks if len(picks) <= PROBED else [*picks[: PROBED // 2], *picks[-PROBED // 2 :]]:
         lines = [_line(other, pick if key == name else None) for key, other in swept.items()]
-        if name not in base.knobs:
-            _check_objective(f"{name}={pick}", to_config(composed(lines)), base)
-            continue
-        fixed = OverridesParser.create().parse_override(f"{name}={pick}")
-        config.check_knob(name, base.runtime.knobs[name], fixed.value())
+        _check_objective(f"{name}={pick}", to_config(composed(lines)), base)
 
 
 def _check_objective(line: str, made: Config, base: Config) -> None:

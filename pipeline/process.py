@@ -4,6 +4,8 @@ Local processes carry their lease's id in their environment (LABEL): teardown fi
 memory, so children that left the group or the session are found too.
 """
 
+import contextlib
+import inspect
 import os
 import signal
 import subprocess
@@ -22,7 +24,7 @@ from pipeline.errors import Interrupted, StepTimedOut
 LABEL = "SERVETUNE_LEASE"
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 KILLED_WITHIN_S = 15.0  # the kernel takes its time with a process of many gigabytes
-ALARM_AGAIN_S = 2.0
+ALARM_AGAIN_S, ALARM_SOON_S = 2.0, 0.01
 _children: dict[int, subprocess.Popen[bytes]] = {}
 
 
@@ -47,15 +49,8 @@ def spawn_piped(argv: Sequence[str], *, log: Path, env: Mapping[str, str]) -> su
         OSError: the program cannot be started.
     """
     with log.open("ab") as err:
-        return subprocess.Popen(
-            argv,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=err,
-            env=env,
-            start_new_session=True,
-            bufsize=0,
-        )
+        pipe = subprocess.PIPE
+        return subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=err, env=env, start_new_session=True, bufsize=0)
 
 
 def exit_code(pid: int) -> int | None:
@@ -73,11 +68,9 @@ def labelled(label: str) -> tuple[psutil.Process, ...]:
     """Every living process whose environment carries the lease id `label`; neither zombies nor we ourselves count."""
     found = []
     for process in psutil.process_iter():
-        try:
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied, OSError):
             if process.environ().get(LABEL) == label and _is_running(process) and process.pid != os.getpid():
                 found.append(process)
-        except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
-            continue
     return tuple(found)
 
 
@@ -94,7 +87,7 @@ def _with_descendants(known: Iterable[psutil.Process]) -> set[psutil.Process]:
     for process in known:
         with suppress(psutil.NoSuchProcess):
             found.update(process.children(recursive=True))
-    return {process for process in found if _is_running(process)}
+    return set(filter(_is_running, found))
 
 
 def stop_labelled(label: str, *, grace_s: float, settle_s: float = 0.1) -> tuple[str, ...]:
@@ -126,10 +119,10 @@ def stop_labelled(label: str, *, grace_s: float, settle_s: float = 0.1) -> tuple
 
 
 def _name(process: psutil.Process) -> str:
-    try:
-        return f"process {process.pid} ({' '.join(process.cmdline()[:3])})"
-    except psutil.Error:
-        return f"process {process.pid}"
+    words = [f"process {process.pid}"]
+    with suppress(psutil.Error):
+        words += process.cmdline()[:3]
+    return " ".join(words)
 
 
 def _each(processes: Iterable[psutil.Process], act: Callable[[psutil.Process], None]) -> None:
@@ -214,7 +207,7 @@ def interruptible() -> Iterator[None]:
             yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+            signal.signal(number, handler or signal.SIG_DFL)
 
 
 def signals_held() -> AbstractContextManager[None]:
@@ -241,6 +234,12 @@ def acknowledge() -> None:
     _signals.pending = None
 
 
+def _is_between_scopes(frame: FrameType | None) -> bool:
+    """Whether that is contextlib on its way into or out of a scope: what is raised there, no scope's `finally` sees."""
+    code = frame.f_code if frame else None
+    return code is not None and (code.co_filename == contextlib.__file__ or code is inspect.unwrap(_hearing).__code__)
+
+
 class _Expired(BaseException):
     """Raised by the alarm; a BaseException, so that no library swallows it."""
 
@@ -259,10 +258,12 @@ def deadline(timeout_s: float | None, what: str) -> Iterator[None]:
         return
     has_expired = False
 
-    def expire(_signum: int, _frame: FrameType | None) -> None:
+    def expire(_signum: int, frame: FrameType | None) -> None:
         nonlocal has_expired
         has_expired = True
-        if not _is_handling(_Expired):
+        if _is_between_scopes(frame):
+            signal.setitimer(signal.ITIMER_REAL, ALARM_SOON_S, ALARM_AGAIN_S)
+        elif not _is_handling(_Expired):
             raise _Expired
 
     before = signal.signal(signal.SIGALRM, expire)

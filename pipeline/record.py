@@ -28,7 +28,7 @@ class Failure:
 def failure(step: str, error: BaseException) -> Failure:
     """`error`, raised in `step`, as a value."""
     if isinstance(error, PipelineError):
-        return Failure(step=step, kind=error.kind, message=str(error), hint=error.hint)
+        return Failure(step=step, kind=error.kind, message=str(error) or type(error).__name__, hint=error.hint)
     if isinstance(error, Exception):
         words = f"{type(error).__name__}: {error}"
         return Failure(step=step, kind=FailureKind.INTERNAL, message=words, hint=PipelineError.hint)

@@ -44,6 +44,7 @@ class Story:
     progress: Progress
     started_at: datetime = field(default_factory=record.now)
     timings: Timings = field(default_factory=Timings)
+    at: str = "run"  # the step that was last begun
     has_folder: bool = False  # the run directory is ours to write to
     plan: Plan | None = None
     deployment: Deployment | None = None
@@ -60,6 +61,7 @@ class Story:
 
         Signals are heard inside of steps only, and not in those that must run to their end (`is_held`).
         """
+        self.at = name
         self.progress.step(name)
         start = time.monotonic()
         failed = True
@@ -86,7 +88,7 @@ def run(config: Config, place: Place, progress: Progress) -> Record:
         try:
             _deploy_and_measure(story)
         except BaseException as error:  # noqa: BLE001 - recorded; raised again below if it is not an Exception
-            story.failure = story.failure or record.failure("run", error)
+            story.failure = story.failure or record.failure(story.at, error)
             story.stopped_by = None if isinstance(error, Exception) else error
             process.acknowledge()
         done = _track(story, _record(story))

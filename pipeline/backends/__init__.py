@@ -1,11 +1,13 @@
 """Where a server lives. A backend is a class with four short methods; conf/backend/<name>.yaml names it."""
 
 import importlib
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from pipeline.backends.lease import Lease
-from pipeline.plan import Plan
 from pipeline.values import value
+
+if TYPE_CHECKING:  # a keeper starts with every trial: what it imports takes time from the engine
+    from pipeline.plan import Plan
 
 
 @value
@@ -21,7 +23,7 @@ class Deployment:
 class Backend(Protocol):
     """What every backend does. Contract: tests/contract/test_backends.py."""
 
-    def deploy(self, plan: Plan, lease: Lease) -> Deployment:
+    def deploy(self, plan: "Plan", lease: Lease) -> Deployment:
         """Start the server under the lease's label. Raises DeployFailed; what it began carries the label."""
 
     def death(self, deployment: Deployment) -> str | None:

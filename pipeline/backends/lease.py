@@ -11,13 +11,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from pipeline import identity
-from pipeline.plan import Plan
 from pipeline.record import RunDir, Teardown, now, save
 from pipeline.values import load, value
+
+if TYPE_CHECKING:  # for the keeper, see backends/__init__.py
+    from pipeline.plan import Plan
 
 
 @value
@@ -47,7 +50,7 @@ def registered(label: str) -> Path:
     return state_dir() / "leases" / f"{label}.json"
 
 
-def make(plan: Plan) -> Lease:
+def make(plan: "Plan") -> Lease:
     """A new lease, owned by this process; not written yet."""
     safe = re.sub(r"[^a-zA-Z0-9-]+", "-", plan.trial_id).strip("-").lower()
     return Lease(

@@ -3,14 +3,17 @@
 import os
 import socket
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import psutil
 
 from pipeline import process
 from pipeline.backends import Deployment, lease
 from pipeline.errors import DeployFailed, FailureKind
-from pipeline.plan import Plan
 from pipeline.record import RunDir
+
+if TYPE_CHECKING:  # for the keeper, see backends/__init__.py
+    from pipeline.plan import Plan
 
 _reserved: dict[str, socket.socket] = {}
 KEPT = {"SPT_NOENV": "1"}  # setproctitle (vLLM, SGLang) would write over the environment, and the label with it
@@ -19,7 +22,7 @@ KEPT = {"SPT_NOENV": "1"}  # setproctitle (vLLM, SGLang) would write over the en
 class Local:
     """Starts, watches and removes local processes by their lease's label."""
 
-    def deploy(self, plan: Plan, owned: lease.Lease) -> Deployment:
+    def deploy(self, plan: "Plan", owned: lease.Lease) -> Deployment:
         """Start the engine; it is not ready yet.
 
         The port is found by binding and stays bound by us, without listening, until the engine listens on it: Linux
@@ -70,7 +73,7 @@ class Local:
         return remaining
 
 
-def _environment(plan: Plan, label: str) -> dict[str, str]:
+def _environment(plan: "Plan", label: str) -> dict[str, str]:
     secrets = {theirs: os.environ[ours] for theirs, ours in plan.secret_env.items() if os.environ.get(ours)}
     return {**os.environ, **plan.env, **secrets, **KEPT, process.LABEL: label}
 

@@ -2,7 +2,8 @@
 
 Spoken to in JSON lines on stdin, answers in JSON lines on stdout (`resident.py` is the other end). It ends when stdin
 ends, and its children with it. In the child, what costs time without measuring is replaced: plots, the spreadsheet
-and the fixed sleeps after a run; everything that measures and the result file are genai-bench's own.
+and the fixed sleeps after a run, and what loses results (`keep_untimed`); everything that measures and the result file
+are genai-bench's own.
 
 Must not import the rest of the project: nothing but genai-bench belongs into this process.
 """
@@ -23,6 +24,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
+UNTIMED = {"tpot", "output_inference_speed", "output_throughput"}  # None for an answer of one token, or in one piece
 POLL_S = 0.02  # genai-bench looks once a second whether enough requests are done
 PR_SET_PDEATHSIG = 1
 
@@ -174,8 +176,18 @@ def patch(command: Mapping[str, Any], tokenizers: Mapping[str, Any]) -> None:
     bench.manage_run_time = run_time(command["max_time_s"])
     load = bench.validate_tokenizer
     bench.validate_tokenizer = lambda folder: tokenizers.get(folder) or load(folder)
+    keep_untimed()
     if command.get("api_key"):
         bench.UnifiedAuthFactory = _with_key(bench.UnifiedAuthFactory, command["api_key"])
+
+
+def keep_untimed() -> None:
+    """Keep answers whose time per token cannot be told, by naming three more fields that may be empty.
+
+    genai-bench drops those of one token without a word, and fails a level whose every answer came in one piece.
+    """
+    request = importlib.import_module("genai_bench.metrics.metrics").RequestLevelMetrics
+    request.AUDIO_METRICS_FIELDS = request.AUDIO_METRICS_FIELDS | UNTIMED
 
 
 def run_time(max_time_s: float) -> Callable[..., int]:

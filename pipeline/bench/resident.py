@@ -1,9 +1,6 @@
 """The near end of the resident genai-bench (`driver.py`): start it early, hand it levels, survive its failures."""
 
-import json
 import os
-import select
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -11,9 +8,9 @@ from typing import Any
 from pipeline import engine, process
 from pipeline.bench import Job, Outcome, Watch
 from pipeline.bench.command import CONSOLE, environment
+from pipeline.companion import Companion
 from pipeline.errors import BenchFailed
 
-TICK_S = 0.1
 CANCEL_S = 5.0
 
 
@@ -22,8 +19,7 @@ class Resident:
 
     def __init__(self, log: Path) -> None:
         self.log = log
-        self.driver: subprocess.Popen[bytes] | None = None
-        self.buffer = b""
+        self.driver: Companion | None = None
         self.awaited: set[str] = set()  # what the driver has yet to say before a level can start at once
         self.count = 0
         self.tokenizer: Path | None = None
@@ -31,16 +27,14 @@ class Resident:
     def start(self, tokenizer_dir: Path | None = None) -> None:
         """Start the import of genai-bench and the loading of the tokenizer, without waiting."""
         wanted = tokenizer_dir or self.tokenizer
-        if self.driver is None or self.driver.poll() is not None:
+        if self.driver is None or not self.driver.is_alive:
             self.close()
-            self.driver = process.spawn_piped(
-                process.python("pipeline.bench.driver"), log=self.log, env=environment(os.environ)
-            )
+            self.driver = Companion("pipeline.bench.driver", log=self.log, env=environment(os.environ))
             self.awaited, self.tokenizer = {"ready"}, None
         if wanted and wanted != self.tokenizer:
             self.tokenizer = wanted
             self.awaited.add(str(wanted))
-            self._send(op="tokenizer", dir=str(wanted))
+            self.driver.send({"op": "tokenizer", "dir": str(wanted)})
 
     def wait_ready(self, *, timeout_s: float, watch: Watch) -> None:
         """Return when genai-bench is imported and the tokenizer loaded.
@@ -50,7 +44,7 @@ class Resident:
         """
         end = time.monotonic() + timeout_s
         while self.awaited:
-            event = self._next(end, watch)
+            event = self._answer(end, watch)
             if event is None:
                 raise BenchFailed(f"The genai-bench runner did not start; see {self.log}.")
             self.awaited.discard(event.get("dir", event["event"]))
@@ -88,13 +82,9 @@ class Resident:
 
     def close(self) -> None:
         """End the driver; its children die with it."""
-        driver, self.driver, self.buffer = self.driver, None, b""
-        if driver is None:
-            return
-        if driver.poll() is None:
-            process.kill_group(driver.pid)  # an import would not hear that stdin has ended
-        with driver:  # closes the pipes and waits
-            pass
+        driver, self.driver = self.driver, None
+        if driver:
+            driver.close()
 
     def _silence(self, job: Job, elapsed_s: float) -> str:
         if elapsed_s >= job.timeout_s:
@@ -102,7 +92,7 @@ class Resident:
         return f"the genai-bench runner died; see {self.log}"
 
     def _wait_done(self, end: float, watch: Watch) -> dict[str, Any] | None:
-        while (event := self._next(end, watch)) is not None:
+        while (event := self._answer(end, watch)) is not None:
             if event.get("id") == self.count:
                 return event
         return None
@@ -114,28 +104,12 @@ class Resident:
             self.close()
 
     def _send(self, **command: Any) -> None:
-        if self.driver is None or self.driver.stdin is None:
-            return
-        try:
-            self.driver.stdin.write(json.dumps(command).encode() + b"\n")
-        except BrokenPipeError:
-            return
+        if self.driver:
+            self.driver.send(command)
 
-    def _next(self, end: float, watch: Watch) -> dict[str, Any] | None:
+    def _answer(self, end: float, watch: Watch) -> dict[str, Any] | None:
         """The driver's next answer; None when it is silent until `end` or gone."""
-        while b"\n" not in self.buffer:
-            if self.driver is None or self.driver.stdout is None or time.monotonic() >= end:
-                return None
-            watch()
-            ready, _, _ = select.select([self.driver.stdout], [], [], TICK_S)
-            if ready:
-                data = os.read(self.driver.stdout.fileno(), 65536)
-                if not data:
-                    return None
-                self.buffer += data
-        line, self.buffer = self.buffer.split(b"\n", 1)
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+        return self.driver.answer(timeout_s=end - time.monotonic(), watch=watch) if self.driver else None
 
 
 def _words(event: dict[str, Any]) -> str | None:

