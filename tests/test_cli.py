@@ -67,7 +67,7 @@ SWEEP_MISTAKES = {
     "second-value-out-of-range": (["n_threads=1,0"], "n_threads=0: expected an integer, 1 or more"),
     "second-option-does-not-exist": (["traffic=smoke,nope"], "Could not find 'traffic/nope'"),
     "second-value-in-a-section": (["traffic.seed=1,x"], "traffic.seed: expected an integer, got 'x'."),
-    "end-of-a-long-range": (["poll=range(0,200)"], "poll=175: expected an integer, 0 or more, at most 100"),
+    "end-of-a-long-range": (["poll=range(0,200)"], "poll=101: expected an integer, 0 or more, at most 100"),
     "empty-range": (["n_threads=range(3,1)"], "n_threads=range(3,1) gives no value."),
     "range-without-a-step": (["n_threads=range(1,3,0)"], "n_threads=range(1,3,0) gives no value."),
     "interval-without-a-search": (["n_threads=int(interval(1,8))"], "has no list of values: add hydra/sweeper=optuna"),

@@ -108,7 +108,13 @@ def publish(record: Record, config: conf.Tracker, run_dir: RunDir) -> str:
     _stage(run_dir, home / "files", secrets)
     settings = wandb.Settings(**QUIET, init_timeout=config.timeout_s, finish_timeout=config.timeout_s)
     mode = _mode(wandb, config)
-    place = {"id": run_id, "dir": str(sweep), "mode": mode, "project": config.project, "entity": config.entity}
+    place: dict[str, Any] = {
+        "id": run_id,
+        "dir": str(sweep),
+        "mode": mode,
+        "project": config.project,
+        "entity": config.entity,
+    }
     with wandb.init(**place, job_type="trial", settings=settings, **secrets.hide(_identity(record))) as run:
         _fill(wandb, run, record, secrets)
         name = UNSAFE.sub("-", f"trial-{secrets.hide(record.trial_id)}")[:MAX_NAME]
