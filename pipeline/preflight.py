@@ -5,9 +5,10 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from importlib import metadata
 
-from pipeline import assets
+from pipeline import assets, process
 from pipeline.backends import lease
 from pipeline.bench import installed_program
 from pipeline.config import Config
@@ -94,9 +95,19 @@ def _module(name: str) -> Check:
                 f"The Python package {name} is not installed.",
                 hint="Run `make setup`, or `uv sync --extra llamacpp`.",
             )
+        if trouble := _import_trouble(name):
+            hint = "Install it: apt install libgomp1" if "libgomp" in trouble else "Install what it names."
+            raise PreflightFailed(f"The Python package {name} cannot be imported: {trouble}", hint=hint)
         return metadata.version(name)
 
     return check
+
+
+@cache
+def _import_trouble(name: str) -> str:
+    """The last line of what `import name` says when it fails, tried in another process; empty when it works."""
+    tried = process.output((sys.executable, "-c", f"import {name}"))
+    return tried.rstrip().rpartition("\n")[2]
 
 
 def _model(config: Config) -> str:

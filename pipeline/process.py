@@ -53,6 +53,12 @@ def spawn_piped(argv: Sequence[str], *, log: Path, env: Mapping[str, str]) -> su
         return subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=err, env=env, start_new_session=True, bufsize=0)
 
 
+def output(argv: Sequence[str], *, timeout_s: float = 60) -> str:
+    """What a short program says on stderr when it fails; empty when it ends well."""
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout_s, check=False)
+    return (done.stderr or f"exit code {done.returncode}") if done.returncode else ""
+
+
 def exit_code(pid: int) -> int | None:
     """How a child started by `spawn` ended (negative: by that signal), None while it runs or if it is not ours."""
     child = _children.get(pid)
