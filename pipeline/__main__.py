@@ -20,7 +20,7 @@ OK, NO_RESULT, BAD_CONFIG, REMAINS = 0, 1, 2, 3
 
 
 @hydra.main(config_path=str(command_line.CONF), config_name="config")
-def job(tree: DictConfig) -> float | tuple[float, ...]:
+def job(tree: DictConfig) -> float | tuple[float, ...] | None:
     """One Hydra job. Imports inside, because launchers send this function to other processes."""
     from pipeline import sweep
 
@@ -49,15 +49,15 @@ def _overrides(arguments: Namespace) -> list[str]:
     return [f"hydra.searchpath=[file://{Path(arguments.config_dir).resolve()}]", *arguments.overrides]
 
 
-def _run(overrides: list[str], *, is_sweep: bool) -> int:
-    """Everything but the table; the exit code so far."""
+def _run(overrides: list[str], *, is_sweep: bool) -> int | None:  # noqa: PLR0911 - one code per kind of end
+    """Everything but the table; an exit code, or None where the trials' results decide."""
     try:
         with process.signals_heard():
             sweep.begin(command_line.check(overrides, is_sweep=is_sweep))
             _reap()
             job()
     except sweep.TrialFailed:
-        return NO_RESULT
+        return None
     except ConfigError as error:
         return _say(error, BAD_CONFIG)
     except (PipelineError, HydraException) as error:
@@ -68,10 +68,11 @@ def _run(overrides: list[str], *, is_sweep: bool) -> int:
         sys.stderr.write(f"Stopped by {signal.Signals(number).name}.\n")
         return 128 + number
     except Exception as error:  # noqa: BLE001 - the last line of defence; the table is still printed
-        if "No trials are completed yet" not in str(error):  # optuna's way of saying that every trial failed
-            traceback.print_exc()
+        if "No trials are completed yet" in str(error):  # optuna's way of saying that every trial failed
+            return None
+        traceback.print_exc()
         return NO_RESULT
-    return OK
+    return None
 
 
 def _reap() -> None:
@@ -80,14 +81,14 @@ def _reap() -> None:
         sys.stderr.write(f"A trial that was killed had left its server: {state} ({owned.run_dir}).\n")
 
 
-def _finish(folders: list[Path], code: int) -> int:
+def _finish(folders: list[Path], code: int | None) -> int:
     """Print and save the ranking of each sweep folder; the exit code of it all."""
     sums = [summary.finish(folder) for folder in folders]
     if any(found.remains for found in sums):
         return REMAINS
-    if code == NO_RESULT and any(found.best for found in sums):
-        return OK
-    return code
+    if code is not None:
+        return code
+    return OK if any(found.best for found in sums) else NO_RESULT
 
 
 def _say(error: Exception, code: int) -> int:

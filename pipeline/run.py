@@ -105,6 +105,8 @@ def _deploy_and_measure(story: Story) -> None:
         story.has_folder = True
         runner = bench.runner(config.bench, SweepDir(story.place.run_dir.path.parent).bench_log)
         runner.start()
+        tracker = trackers.load(config.tracker.target)
+        tracker.start(config.tracker, story.place.run_dir)
         assets = preflight.run(config)
         runner.start(assets.tokenizer_dir)
         story.plan = _plan(story, assets)
@@ -116,6 +118,7 @@ def _deploy_and_measure(story: Story) -> None:
         with story.step("warmup", timeout_s=timeouts.warmup_s):
             _warm_up(deployment, backend, story.plan, timeout_s=timeouts.warmup_s)
         with story.step("bench"):
+            tracker.wait_ready(timeout_s=config.tracker.timeout_s)
             Ladder(config, story.plan, deployment, backend, runner, story.progress).climb(story.levels)
             story.objective = metrics.objective(story.levels, config)
 

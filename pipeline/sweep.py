@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline import bench, metrics, progress, run, trackers
@@ -40,11 +41,13 @@ def begin(outline: Outline) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)  # the progress table owns the terminal
 
 
-def trial(tree: DictConfig) -> float | tuple[float, ...]:
+def trial(tree: DictConfig) -> float | tuple[float, ...] | None:
     """Run the trial of a composed tree inside a Hydra job; the objective's value, or values in their order.
 
+    None for a trial that failed, where nobody needs to be told but the record's readers.
+
     Raises:
-        TrialFailed: the trial failed; its record says why.
+        TrialFailed: the trial failed, and a sweeper that searches has to know.
         ConfigError: the tree cannot be used.
         Interrupted: a signal stopped it.
     """
@@ -58,9 +61,16 @@ def trial(tree: DictConfig) -> float | tuple[float, ...]:
     done = run.run(config, place, shown)
     _session.records.append(done)
     if done.objective is None or done.status != "ok":
+        if not _is_searching():
+            return None
         raise TrialFailed(done.failure.message.splitlines()[0] if done.failure else done.status)
     scores = tuple(done.objective[name] for name in metrics.objective_names(config))
     return scores[0] if len(scores) == 1 else scores
+
+
+def _is_searching() -> bool:
+    hydra = HydraConfig.get()
+    return hydra.mode == RunMode.MULTIRUN and "BasicSweeper" not in str(hydra.sweeper.get("_target_"))
 
 
 def _telling(overrides: Sequence[str]) -> list[str]:

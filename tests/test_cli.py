@@ -30,7 +30,7 @@ MISTAKES = {
     "list-for-a-knob": (["n_threads=[1,2]"], "n_threads: expected one value, got [1, 2]."),
     "nothing-for-a-knob": (["n_threads="], "n_threads=: expected an integer"),
     "below-its-range": (["n_threads=0"], "n_threads=0: expected an integer, 1 or more (threads)"),
-    "above-its-range": (["poll=101"], "poll=101: expected an integer, 0 or more, at most 100 (percent) or null"),
+    "above-its-range": (["prio=4"], "prio=4: expected an integer, 0 or more, at most 3 or null"),
     "no-such-choice": (
         ["flash_attn=maybe"],
         "flash_attn=maybe: expected one of on, off, auto or null (fused attention",
@@ -67,11 +67,11 @@ SWEEP_MISTAKES = {
     "second-value-out-of-range": (["n_threads=1,0"], "n_threads=0: expected an integer, 1 or more"),
     "second-option-does-not-exist": (["traffic=smoke,nope"], "Could not find 'traffic/nope'"),
     "second-value-in-a-section": (["traffic.seed=1,x"], "traffic.seed: expected an integer, got 'x'."),
-    "end-of-a-long-range": (["poll=range(0,200)"], "poll=101: expected an integer, 0 or more, at most 100"),
+    "end-of-a-long-range": (["prio=range(0,200)"], "prio=4: expected an integer, 0 or more, at most 3"),
     "empty-range": (["n_threads=range(3,1)"], "n_threads=range(3,1) gives no value."),
     "range-without-a-step": (["n_threads=range(1,3,0)"], "n_threads=range(1,3,0) gives no value."),
     "interval-without-a-search": (["n_threads=int(interval(1,8))"], "has no list of values: add hydra/sweeper=optuna"),
-    "interval-end-out-of-range": ([OPTUNA, "poll=int(interval(0,300))"], "poll=300: expected an integer, 0 or more"),
+    "interval-end-out-of-range": ([OPTUNA, "prio=int(interval(0,300))"], "prio=300: expected an integer, 0 or more"),
     "interval-of-fractions": (
         [OPTUNA, "n_threads=interval(1,8)"],
         "gives fractions, n_threads takes integers: use 'n_threads=int(interval(1,8))'.",
@@ -117,7 +117,7 @@ def test_a_mistake_in_any_value_of_a_sweep_is_told_before_the_first_trial(overri
         (["experiment=smoke", "n_threads=2"], 2, ("n_parallel",)),
         ([OPTUNA, "n_threads=1,2", "n_batch=tag(log,int(interval(32,1048576)))"], 12, ("n_threads", "n_batch")),
         ([OPTUNA, "n_threads=1,2", "hydra.sweeper.n_trials=3"], 3, ("n_threads",)),
-        (["hydra/sweeper=grid", "n_threads=1,2", "poll=range(0,100,50)"], 4, ("n_threads", "poll")),
+        (["hydra/sweeper=grid", "n_threads=1,2", "prio=range(0,4,2)"], 4, ("n_threads", "prio")),
     ],
     ids=[
         "one-trial", "one-fixed-trial", "product", "range-and-group", "experiment", "experiment-with-one-fixed",

@@ -4,14 +4,14 @@
 """
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from pipeline.companion import Watch
 from pipeline.config import Bench
 from pipeline.values import value
 
-Watch = Callable[[], None]  # asked several times a second while a level runs; raises when there is no use going on
+__all__ = ["Job", "Outcome", "Runner", "Watch", "close", "installed_program", "runner"]
 
 
 @value

@@ -26,7 +26,7 @@ INTS = {  # flag: CommonParams attribute
 }
 BOOLS = {"cont-batching": "cont_batching", "kv-unified": "kv_unified", "swa-full": "swa_full"}
 MASK_SIZE = 512  # GGML_MAX_N_THREADS
-CPU = {"threads": "n_threads", "poll": "poll", "prio": "priority", "cpu-strict": "strict_cpu"}
+CPU = {"threads": "n_threads", "prio": "priority", "cpu-strict": "strict_cpu"}
 
 
 def arguments() -> argparse.ArgumentParser:

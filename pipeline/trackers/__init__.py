@@ -10,6 +10,12 @@ from pipeline.record import Record, RunDir
 class Tracker(Protocol):
     """What every tracker does. Contract: tests/contract/test_trackers.py."""
 
+    def start(self, config: config.Tracker, run_dir: RunDir) -> None:
+        """Begin what can be done before there is a record, without waiting for it. May be called again."""
+
+    def wait_ready(self, *, timeout_s: float) -> None:
+        """Wait until what `start` began no longer takes CPU time that a measurement needs. Never fails."""
+
     def publish(self, record: Record, config: config.Tracker, run_dir: RunDir) -> str | None:
         """Publish a record and its files; blocks until done.
 

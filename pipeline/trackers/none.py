@@ -7,6 +7,12 @@ from pipeline.record import Record, RunDir
 class Off:
     """Publishes nothing."""
 
+    def start(self, config: config.Tracker, run_dir: RunDir) -> None:
+        """Nothing to begin."""
+
+    def wait_ready(self, *, timeout_s: float) -> None:
+        """Always ready."""
+
     def publish(self, record: Record, config: config.Tracker, run_dir: RunDir) -> None:
         """Do nothing."""
 

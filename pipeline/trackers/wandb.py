@@ -1,11 +1,11 @@
 """Weights & Biases: one run per trial, in a group per sweep, offline unless a key is there.
 
 This end imports no wandb: it hands each record to a process of its own (`wandb_publisher.py`), which can be ended when
-wandb hangs. That process is started at the first publication and kept for the later ones.
+wandb hangs. That process is started while the first engine loads and kept for all trials of this one.
 """
 
 import os
-from pathlib import Path
+import time
 from typing import Any
 
 from pipeline import config as conf
@@ -23,43 +23,61 @@ class WandB:
 
     def __init__(self) -> None:
         self.publisher: Companion | None = None
+        self.is_ready = False
+
+    def start(self, config: conf.Tracker, run_dir: RunDir) -> None:
+        """Start the process that publishes; it imports wandb, which takes seconds."""
+        if _is_off(config) or (self.publisher and self.publisher.is_alive):
+            return
+        self.close()
+        log = SweepDir(run_dir.path.resolve().parent).tracker_log
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self.publisher = Companion("pipeline.trackers.wandb_publisher", log=log, env=_environment())
+
+    def wait_ready(self, *, timeout_s: float) -> None:
+        """Wait until wandb is imported."""
+        if self.publisher and not self.is_ready:
+            self.is_ready = self.publisher.answer(timeout_s=timeout_s) is not None
 
     def publish(self, record: Record, config: conf.Tracker, run_dir: RunDir) -> str | None:
         """Publish; see trackers.Tracker. WANDB_MODE=disabled publishes nothing."""
-        if config.mode == "auto" and os.environ.get("WANDB_MODE") == "disabled":
+        if _is_off(config):
             return None
-        folder = run_dir.path.resolve()
-        job = {"record": plain(record), "tracker": plain(config), "run_dir": str(folder)}
+        job = {"record": plain(record), "tracker": plain(config), "run_dir": str(run_dir.path.resolve())}
         try:
-            answer = self._ask(job, SweepDir(folder.parent).tracker_log, config.timeout_s)
+            self.start(config, run_dir)
+            answer = self._ask(job, config.timeout_s)
         except OSError as error:
             raise TrackerFailed(f"W&B could not be started: {error.strerror or error}.") from error
+        except BaseException:
+            self.close()  # broken off: what it is at must not go on
+            raise
         if "error" in answer:
             raise TrackerFailed(answer["error"], hint=answer["hint"])
         return str(answer["where"])
 
     def close(self) -> None:
         """End the publisher."""
-        publisher, self.publisher = self.publisher, None
+        publisher, self.publisher, self.is_ready = self.publisher, None, False
         if publisher:
             publisher.close()
 
-    def _ask(self, job: dict[str, Any], log: Path, timeout_s: float) -> dict[str, Any]:
-        if self.publisher is None or not self.publisher.is_alive:
-            self.close()
-            log.parent.mkdir(parents=True, exist_ok=True)
-            self.publisher = Companion("pipeline.trackers.wandb_publisher", log=log, env=_environment())
-        try:
+    def _ask(self, job: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+        end = time.monotonic() + timeout_s
+        self.wait_ready(timeout_s=timeout_s)
+        answer = None
+        if self.publisher and self.is_ready:
             self.publisher.send(job)
-            answer = self.publisher.answer(timeout_s=timeout_s)
-        except BaseException:
-            self.close()  # broken off: what it is at must not go on
-            raise
-        if answer is None:
-            how = "did not take the record in time" if self.publisher.is_alive else "ended"
-            self.close()
-            raise TrackerFailed(f"W&B {how} (timeout_s={timeout_s:g}); see {log}.")
+            answer = self.publisher.answer(timeout_s=end - time.monotonic())
+        if self.publisher is None or answer is None:
+            how = "did not take the record in time" if self.publisher and self.publisher.is_alive else "ended"
+            log = self.publisher.log if self.publisher else "tracker.log"
+            raise TrackerFailed(f"W&B {how} (tracker.timeout_s={timeout_s:g}); see {log}.")
         return answer
+
+
+def _is_off(config: conf.Tracker) -> bool:
+    return config.mode == "auto" and os.environ.get("WANDB_MODE") == "disabled"
 
 
 def _environment() -> dict[str, str]:

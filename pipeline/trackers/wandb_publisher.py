@@ -5,6 +5,7 @@ of that can be ended. wandb is imported once; each publication has a service of 
 nothing of ours runs beside the next measurement.
 """
 
+import importlib
 import json
 import netrc
 import os
@@ -55,10 +56,12 @@ class Job:
 
 
 def main() -> None:
-    """Answer each Job on stdin with `{"where": ...}` or `{"error": ..., "hint": ...}`; end with stdin."""
+    """Say `{"ready": true}`; answer each Job on stdin with `{"where": ...}` or `{"error": ..., "hint": ...}`."""
     companion.die_with_parent()
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what wandb prints must not be taken for an answer
+    importlib.import_module("wandb")
+    answers.write(json.dumps({"ready": True}) + "\n")
     for line in sys.stdin:
         answers.write(json.dumps(answer(from_json(Job, line))) + "\n")
 

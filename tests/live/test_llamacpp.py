@@ -52,7 +52,6 @@ TOLD = {
 }
 # Flags on which the engine is silent: read back from its own parameters. {} is the flag left out.
 SILENT: dict[str, tuple[list[str], Callable[[Any], Any], Any, Any]] = {
-    "--poll": (["--poll", "7"], lambda p: (p.cpuparams.poll, p.cpuparams_batch.poll), (7, 7), (50, 50)),
     "--cont-batching": (["--no-cont-batching"], lambda p: p.cont_batching, False, True),
     "--n-gpu-layers": (["--n-gpu-layers", "3"], lambda p: p.n_gpu_layers, 3, -1),
     "--prio": (["--prio", "2"], lambda p: int(p.cpuparams.priority), 2, 0),
