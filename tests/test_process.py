@@ -18,7 +18,8 @@ import pytest
 from pipeline import identity, process
 from pipeline.errors import Interrupted, StepTimedOut
 
-LABEL = "test-label-1234"
+LABEL = f"test-label-{os.getpid()}"  # of this worker
+OTHER = f"other-{LABEL}"
 SLEEP = "import time; time.sleep(60)"
 IGNORE_TERM = "import signal, time; signal.signal(15, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
 CHILD_WITHOUT_ENVIRONMENT = (
@@ -78,16 +79,6 @@ def test_a_held_signal_is_told_where_signals_are_heard_again() -> None:
         with process.signals_heard():
             reached = True
     assert not reached
-
-
-def test_scopes_may_be_nested() -> None:
-    with pytest.raises(Interrupted), process.interruptible(), process.signals_held():
-        with process.signals_heard(), process.signals_held():
-            pass
-        me()
-        process.check_interrupted()  # still held
-        with process.signals_heard():
-            pytest.fail("heard nothing")
 
 
 def test_the_first_signal_counts() -> None:
@@ -220,11 +211,11 @@ def test_spawned_processes_lead_a_session_and_read_nothing(log: Path) -> None:
 
 def test_finds_processes_by_label_alone(log: Path) -> None:
     pid = start(SLEEP, log)
-    other = start(SLEEP, log, "another-label")
+    other = start(SLEEP, log, OTHER)
     assert [found.pid for found in process.labelled(LABEL)] == [pid]
     assert process.stop_labelled(LABEL, grace_s=2) == ()
     assert process.exit_code(other) is None
-    assert process.stop_labelled("another-label", grace_s=2) == ()
+    assert process.stop_labelled(OTHER, grace_s=2) == ()
     assert (process.exit_code(pid), process.exit_code(other)) == (-signal.SIGTERM, -signal.SIGTERM)
 
 
