@@ -32,8 +32,8 @@ sweep: $(READY) ## Tune: the smoke experiment; overrides by ARGS="..."
 	@exec $(BIN)/python -m pipeline -m experiment=smoke $(args)
 
 test: $(READY) ## Run the tests; selection by ARGS="..."
-	$(call say,Tests: pytest)
-	@exec $(BIN)/pytest $(args)
+	$(call say,Tests: pytest -n 2)
+	@exec $(BIN)/pytest -n 2 $(args)
 
 check: $(READY) | $(OWN_UV) ## Run all that CI checks
 	$(call say,Format: ruff format --check)
@@ -48,8 +48,8 @@ check: $(READY) | $(OWN_UV) ## Run all that CI checks
 	@$(BIN)/yamllint --strict conf
 	$(call say,Lock file up to date: uv lock --check)
 	@$(UV) lock --check
-	$(call say,Tests: pytest)
-	@exec $(BIN)/pytest
+	$(call say,Tests: pytest -n 2)
+	@exec $(BIN)/pytest -n 2
 
 format: $(READY) ## Format the code and mend what ruff can mend
 	$(call say,Format: ruff format; ruff check --fix)

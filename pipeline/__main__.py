@@ -12,7 +12,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from pipeline import command_line, process, reap, sweep
+from pipeline import command_line, reap, signals, sweep
 from pipeline.errors import ConfigError, Interrupted, PipelineError
 from pipeline.report import summary
 
@@ -35,10 +35,10 @@ def main() -> int:
         job()
         return OK
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come to `_run`, which words them
-    with process.interruptible(), process.signals_held():
+    with signals.interruptible(), signals.held():
         code = _run(_overrides(arguments), is_sweep=arguments.multirun)
         code = _finish(sweep.end().folders, code)
-        process.acknowledge()  # a signal during the table finds nothing left to stop
+        signals.acknowledge()  # a signal during the table finds nothing left to stop
     return code
 
 
@@ -52,7 +52,7 @@ def _overrides(arguments: Namespace) -> list[str]:
 def _run(overrides: list[str], *, is_sweep: bool) -> int | None:  # noqa: PLR0911 - one code per kind of end
     """Everything but the table; an exit code, or None where the trials' results decide."""
     try:
-        with process.signals_heard():
+        with signals.heard():
             sweep.begin(command_line.check(overrides, is_sweep=is_sweep))
             _reap()
             job()
@@ -64,7 +64,7 @@ def _run(overrides: list[str], *, is_sweep: bool) -> int | None:  # noqa: PLR091
         return _say(error, NO_RESULT)
     except (Interrupted, KeyboardInterrupt) as stop:
         number = stop.signum if isinstance(stop, Interrupted) else signal.SIGINT
-        process.acknowledge()
+        signals.acknowledge()
         sys.stderr.write(f"Stopped by {signal.Signals(number).name}.\n")
         return 128 + number
     except Exception as error:  # noqa: BLE001 - the last line of defence; the table is still printed

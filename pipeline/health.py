@@ -8,7 +8,7 @@ from pathlib import Path
 
 import requests
 
-from pipeline import diagnose, engine
+from pipeline import diagnose, engine, signals
 from pipeline.backends import Backend, Deployment
 from pipeline.errors import FailureKind, NotReady, ServerDied, WarmupFailed
 from pipeline.plan import Plan
@@ -31,6 +31,7 @@ def wait_ready(backend: Backend, deployment: Deployment, plan: Plan) -> None:
     seen: str | None = "no answer yet"
     while time.monotonic() < end:
         check_alive(backend, deployment, log)
+        signals.check()  # one that a library has swallowed
         seen = engine.health(deployment.url, plan.health.path)
         if seen is None:
             _check_ours(backend, deployment, log)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from pipeline import health, metrics, process, record
+from pipeline import health, metrics, record, signals
 from pipeline.backends import Backend, Deployment
 from pipeline.bench import Outcome, Runner, command, results
 from pipeline.config import Config
@@ -48,7 +48,7 @@ class Ladder:
 
     def check(self) -> None:
         """The server still runs and nobody has asked us to stop. Raises ServerDied, Interrupted."""
-        process.check_interrupted()
+        signals.check()
         health.check_alive(self.backend, self.deployment, RunDir(self.plan.run_dir).server_log)
 
     def reason_to_skip(self, level: LevelPlan, done: list[Level]) -> str | None:

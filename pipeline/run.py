@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from pipeline import backends, bench, engine, health, metrics, plan, preflight, process, record, trackers
+from pipeline import backends, bench, engine, health, metrics, plan, preflight, record, signals, trackers
 from pipeline.backends import Backend, Deployment, keeper, lease, teardown
 from pipeline.config import Config
 from pipeline.environment import describe
@@ -66,8 +66,8 @@ class Story:
         start = time.monotonic()
         failed = True
         try:
-            hearing = process.signals_held() if is_held else process.signals_heard()
-            with process.deadline(timeout_s, f"Step {name}"), hearing:
+            hearing = signals.held() if is_held else signals.heard()
+            with signals.deadline(timeout_s, f"Step {name}"), hearing:
                 yield
             failed = False
         except BaseException as error:
@@ -84,13 +84,13 @@ def run(config: Config, place: Place, progress: Progress) -> Record:
         Interrupted: a signal stopped it; the record is written all the same.
     """
     story = Story(place, config, progress)
-    with process.interruptible(), process.signals_held():
+    with signals.interruptible(), signals.held():
         try:
             _deploy_and_measure(story)
         except BaseException as error:  # noqa: BLE001 - recorded; raised again below if it is not an Exception
             story.failure = story.failure or record.failure(story.at, error)
             story.stopped_by = None if isinstance(error, Exception) else error
-            process.acknowledge()
+            signals.acknowledge()
         done = _track(story, _record(story))
     progress.ended(done)
     if story.stopped_by is not None:
@@ -257,7 +257,7 @@ def _track(story: Story, done: Record) -> Record:
             error = TrackerFailed(f"{type(error).__name__}: {error}")
         trouble = record.failure("tracker", error)
         story.stopped_by = story.stopped_by or (None if isinstance(error, Exception) else error)
-        process.acknowledge()
+        signals.acknowledge()
     done = replace(done, tracker=trouble, steps=tuple(story.timings.done))
     _save(story, done)
     return done

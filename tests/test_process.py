@@ -1,13 +1,10 @@
-"""Subprocesses by label, signals and deadlines, with real processes and real signals."""
-# ruff: noqa: PT012 - the scopes under test raise at their ends
+"""Subprocesses by label, with real processes."""
 
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +13,6 @@ import psutil
 import pytest
 
 from pipeline import identity, process
-from pipeline.errors import Interrupted, StepTimedOut
 
 LABEL = f"test-label-{os.getpid()}"  # of this worker
 OTHER = f"other-{LABEL}"
@@ -30,13 +26,6 @@ CHILD_OF_ITS_OWN_SESSION = (
 )
 
 
-@pytest.fixture(autouse=True)
-def nothing_pending() -> Iterator[None]:
-    yield
-    process.acknowledge()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
     return tmp_path / "log"
@@ -44,157 +33,6 @@ def log(tmp_path: Path) -> Path:
 
 def start(script: str, log: Path, label: str = LABEL) -> int:
     return process.spawn([sys.executable, "-c", script], log=log, env={**os.environ, process.LABEL: label})
-
-
-def me(signum: signal.Signals = signal.SIGTERM) -> None:
-    os.kill(os.getpid(), signum)
-
-
-@pytest.mark.parametrize("signum", process.STOP_SIGNALS)
-def test_a_stop_signal_becomes_interrupted(signum: signal.Signals) -> None:
-    with pytest.raises(Interrupted) as caught, process.interruptible():
-        me(signum)
-    assert caught.value.signum == signum
-
-
-def test_handlers_are_as_before_afterwards() -> None:
-    before = [signal.getsignal(number) for number in process.STOP_SIGNALS]
-    with process.interruptible(), process.interruptible():
-        pass
-    assert [signal.getsignal(number) for number in process.STOP_SIGNALS] == before
-
-
-def test_a_held_signal_is_told_at_the_end() -> None:
-    reached = False
-    with pytest.raises(Interrupted), process.interruptible(), process.signals_held():
-        me()
-        reached = True
-    assert reached
-
-
-def test_a_held_signal_is_told_where_signals_are_heard_again() -> None:
-    reached = False
-    with pytest.raises(Interrupted), process.interruptible(), process.signals_held():
-        me()
-        with process.signals_heard():
-            reached = True
-    assert not reached
-
-
-def test_the_first_signal_counts() -> None:
-    with pytest.raises(Interrupted) as caught, process.interruptible(), process.signals_held():
-        me(signal.SIGHUP)
-        me(signal.SIGINT)
-    assert caught.value.signum == signal.SIGHUP
-
-
-def test_a_second_signal_does_not_break_off_what_cleans_up_after_the_first() -> None:
-    cleaned = False
-
-    def clean() -> None:
-        nonlocal cleaned
-        with suppress(KeyError):
-            raise KeyError
-        me(signal.SIGINT)
-        cleaned = True
-
-    with pytest.raises(Interrupted) as caught, process.interruptible():
-        try:
-            me(signal.SIGTERM)
-        finally:
-            clean()
-    assert cleaned
-    assert caught.value.signum == signal.SIGTERM
-
-
-def test_a_swallowed_signal_is_told_at_the_next_check() -> None:
-    with pytest.raises(Interrupted), process.interruptible():
-        with suppress(BaseException):
-            me()
-        process.check_interrupted()
-        pytest.fail("not told")
-
-
-def test_a_signal_after_a_swallowed_one_is_told_at_once() -> None:
-    with pytest.raises(Interrupted), process.interruptible():
-        with suppress(BaseException):
-            me()
-        me()
-        pytest.fail("not told")
-
-
-def test_an_acknowledged_signal_is_not_told_again() -> None:
-    with process.interruptible():
-        with pytest.raises(Interrupted):
-            me()
-        process.acknowledge()
-        process.check_interrupted()
-
-
-def test_a_deadline_breaks_off() -> None:
-    begun = time.monotonic()
-    with pytest.raises(StepTimedOut, match=r"Step x did not end within 0\.1 s"), process.deadline(0.1, "Step x"):
-        time.sleep(5)
-    assert time.monotonic() - begun < 1
-
-
-@pytest.mark.parametrize("timeout_s", [None, 5.0], ids=["none", "in-time"])
-def test_a_deadline_that_is_kept_does_nothing(timeout_s: float | None) -> None:
-    with process.deadline(timeout_s, "Step x"):
-        time.sleep(0.01)
-
-
-def test_an_error_within_the_deadline_comes_through() -> None:
-    with pytest.raises(KeyError), process.deadline(5, "Step x"):
-        raise KeyError
-
-
-def test_a_deadline_that_a_library_swallows_is_told_at_the_end() -> None:
-    with pytest.raises(StepTimedOut), process.deadline(0.05, "Step x"), suppress(BaseException):
-        time.sleep(5)
-
-
-def test_the_alarm_comes_again_for_who_swallowed_it() -> None:
-    begun = time.monotonic()
-    with pytest.raises(StepTimedOut), process.deadline(0.05, "Step x"):
-        with suppress(BaseException):
-            time.sleep(30)
-        time.sleep(30)
-    assert time.monotonic() - begun < 0.05 + 2 * process.ALARM_AGAIN_S
-
-
-def test_the_alarm_does_not_disturb_who_cleans_up_after_it() -> None:
-    cleaned = False
-    with pytest.raises(StepTimedOut), process.deadline(0.05, "Step x"):
-        try:
-            time.sleep(30)
-        finally:
-            time.sleep(process.ALARM_AGAIN_S + 0.2)
-            cleaned = True
-    assert cleaned
-
-
-def test_an_error_raised_instead_of_the_alarm_is_a_timeout() -> None:
-    with pytest.raises(StepTimedOut), process.deadline(0.05, "Step x"):
-        try:
-            time.sleep(5)
-        except BaseException:  # noqa: BLE001 - as libraries do
-            raise ValueError from None
-
-
-def test_an_interrupt_after_the_deadline_stays_an_interrupt() -> None:
-    with pytest.raises(Interrupted), process.interruptible(), process.deadline(0.05, "Step x"):
-        with suppress(BaseException):
-            time.sleep(5)
-        me()
-
-
-def test_an_alarm_at_the_very_end_is_never_lost_nor_raw() -> None:
-    for _ in range(300):
-        with suppress(StepTimedOut), process.deadline(0.0005, "Step x"):
-            end = time.perf_counter() + 0.00045
-            while time.perf_counter() < end:
-                pass
 
 
 def test_spawn_tells_the_exit_code(log: Path) -> None:

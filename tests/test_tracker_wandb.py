@@ -15,7 +15,7 @@ import psutil
 import pytest
 from records import make_failed_record, make_failure, make_levels, make_record
 
-from pipeline import process
+from pipeline import process, signals
 from pipeline.config import Tracker
 from pipeline.errors import StepTimedOut, TrackerFailed
 from pipeline.record import Level, Record, RunDir, save
@@ -242,7 +242,7 @@ def test_disabled_by_the_user_publishes_nothing(run_dir: RunDir, own: WandB, mon
 
 def test_a_publication_that_is_broken_off_leaves_no_process(run_dir: RunDir, own: WandB) -> None:
     before = living_children()
-    with pytest.raises(StepTimedOut), process.deadline(0.5, "publishing"):
+    with pytest.raises(StepTimedOut), signals.deadline(0.5, "publishing"):
         publish(make_record(), run_dir, own)
     assert living_children() == before
     assert publish(make_record(), run_dir, own).is_dir()

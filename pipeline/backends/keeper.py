@@ -11,7 +11,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from pipeline import process
+from pipeline import process, signals
 from pipeline.backends import lease, teardown
 from pipeline.record import RunDir
 from pipeline.values import load
@@ -50,7 +50,7 @@ def main(path: Path) -> int:
     owned = lease.current(owned)
     if owned.released and owned.released.is_clean:
         return 0
-    with process.deadline(owned.stop_grace_s + PATIENCE_S, "Teardown by the keeper"):
+    with signals.deadline(owned.stop_grace_s + PATIENCE_S, "Teardown by the keeper"):
         return 0 if teardown.run(owned, by="keeper").is_clean else REMAINS
 
 

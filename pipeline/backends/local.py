@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from pipeline import process
+from pipeline import identity, process
 from pipeline.backends import Deployment, lease
 from pipeline.errors import DeployFailed, FailureKind
 from pipeline.record import RunDir
@@ -67,6 +67,8 @@ class Local:
     def teardown(self, owned: lease.Lease) -> tuple[str, ...]:
         """Stop every process with the label; look that none is left and that the port is free."""
         _let_go(owned.label)
+        if owned.owner.boot_id != identity.of().boot_id:
+            return ()  # the machine was restarted since: whoever has the port now is not ours
         remaining = process.stop_labelled(owned.label, grace_s=owned.stop_grace_s)
         if owned.port is not None and not _is_free(owned.host, owned.port):
             remaining = (*remaining, f"port {owned.port} is still listened on")

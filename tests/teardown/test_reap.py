@@ -44,9 +44,10 @@ def orphaned(launch: Launch) -> Iterator[Trial]:
     trial.strike(signal.SIGKILL, group=True)
     trial.wait()
     assert trial.lease is not None
-    assert process.labelled(trial.lease.label)
+    label = trial.lease.label
+    assert process.labelled(label)
     yield trial
-    process.stop_labelled(trial.lease.label, grace_s=0)
+    process.stop_labelled(label, grace_s=0)
 
 
 def reap(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -141,6 +142,18 @@ def test_names_but_never_kills_who_holds_the_port(sleeper: subprocess.Popen[byte
     socket.create_connection(("127.0.0.1", port)).close()
     sleeper.wait()
     assert reap().returncode == 0
+
+
+def test_a_port_taken_since_a_restart_of_the_machine_is_not_ours(
+    sleeper: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    assert sleeper.stdout is not None
+    port = int(sleeper.stdout.readline())
+    made_lease(tmp_path / "run", replace(identity.of(), boot_id="before"), port=port, pid=sleeper.pid)
+    assert reap().returncode == 0
+    assert registered() == []
+    socket.create_connection(("127.0.0.1", port)).close()
+    sleeper.wait()
 
 
 def test_a_deleted_run_directory_is_no_obstacle(orphaned: Trial) -> None:
