@@ -37,7 +37,7 @@ def main() -> int:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come to `_run`, which words them
     with signals.interruptible(), signals.held():
         code = _run(_overrides(arguments), is_sweep=arguments.multirun)
-        code = _finish(sweep.end().folders, code)
+        code = _finish(sweep.end(), code)
         signals.acknowledge()  # a signal during the table finds nothing left to stop
     return code
 
@@ -62,6 +62,8 @@ def _run(overrides: list[str], *, is_sweep: bool) -> int | None:  # noqa: PLR091
         return _say(error, BAD_CONFIG)
     except (PipelineError, HydraException) as error:
         return _say(error, NO_RESULT)
+    except OSError as error:  # Hydra's own files; a trial's are in its record
+        return _say(_unwritable(error), NO_RESULT)
     except (Interrupted, KeyboardInterrupt) as stop:
         number = stop.signum if isinstance(stop, Interrupted) else signal.SIGINT
         signals.acknowledge()
@@ -73,6 +75,13 @@ def _run(overrides: list[str], *, is_sweep: bool) -> int | None:  # noqa: PLR091
         traceback.print_exc()
         return NO_RESULT
     return None
+
+
+def _unwritable(error: OSError) -> PipelineError:
+    return PipelineError(
+        f"Cannot write the output folder: {error.strerror or error}{f' ({error.filename})' if error.filename else ''}.",
+        hint="Choose another one with hydra.run.dir=... or hydra.sweep.dir=..., or free some space.",
+    )
 
 
 def _reap() -> None:

@@ -31,7 +31,6 @@ class Ladder:
         Raises:
             ServerDied, Interrupted: the level it happened in is failed, those after it skipped.
         """
-        self.runner.wait_ready(timeout_s=self.config.bench.start_timeout_s, watch=self.check)
         for index, level in enumerate(self.plan.levels):
             reason = self.reason_to_skip(level, done)
             if reason:

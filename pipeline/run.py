@@ -117,9 +117,12 @@ def _deploy_and_measure(story: Story) -> None:
             story.settings = _settings(deployment, story.plan)
         with story.step("warmup", timeout_s=timeouts.warmup_s):
             _warm_up(deployment, backend, story.plan, timeout_s=timeouts.warmup_s)
-        with story.step("bench"):
+        ladder = Ladder(config, story.plan, deployment, backend, runner, story.progress)
+        with story.step("bench_start"):  # what is imported meanwhile must not take time from a measurement
+            runner.wait_ready(timeout_s=config.bench.start_timeout_s, watch=ladder.check)
             tracker.wait_ready(timeout_s=config.tracker.timeout_s)
-            Ladder(config, story.plan, deployment, backend, runner, story.progress).climb(story.levels)
+        with story.step("bench"):
+            ladder.climb(story.levels)
             story.objective = metrics.objective(story.levels, config)
 
 

@@ -12,7 +12,7 @@ from pipeline import bench, metrics, progress, run, trackers
 from pipeline.command_line import Outline, to_config
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress
-from pipeline.record import Record, RunDir
+from pipeline.record import RunDir
 
 
 class TrialFailed(PipelineError):
@@ -26,7 +26,6 @@ class Session:
     outline: Outline | None = None
     progress: Progress | None = None
     folders: list[Path] = field(default_factory=list)
-    records: list[Record] = field(default_factory=list)
 
 
 _session = Session()
@@ -59,7 +58,6 @@ def trial(tree: DictConfig) -> float | tuple[float, ...] | None:
         _session.folders.append(place.run_dir.path.parent)
     shown.begin(place.number, _telling(place.overrides))
     done = run.run(config, place, shown)
-    _session.records.append(done)
     if done.objective is None or done.status != "ok":
         if not _is_searching():
             return None
@@ -91,10 +89,10 @@ def _place() -> run.Place:
     )
 
 
-def end() -> Session:
-    """Close the display, the runners and the trackers; what this process has run."""
+def end() -> list[Path]:
+    """Close the display, the runners and the trackers; the folders of the sweeps that this process has worked on."""
     if _session.progress:
         _session.progress.close()
     bench.close()
     trackers.close()
-    return _session
+    return _session.folders

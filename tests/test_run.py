@@ -1,8 +1,11 @@
 """Whole trials and sweeps through the command line, with a stand-in engine and a stand-in genai-bench."""
 
+import subprocess
+import sys
 from pathlib import Path
 
-from cli import pipeline
+import pytest
+from cli import ROOT, pipeline, stub_overrides
 
 from pipeline.errors import FailureKind
 
@@ -13,7 +16,7 @@ def test_a_trial_leaves_a_complete_record(tmp_path: Path, tiny_gguf: Path) -> No
     assert result.code == 0, result.err
     assert record.status == "ok"
     assert [step.step for step in record.steps] == [
-        "preflight", "lease", "deploy", "health", "warmup", "bench", "teardown", "record", "tracker",
+        "preflight", "lease", "deploy", "health", "warmup", "bench_start", "bench", "teardown", "record", "tracker",
     ]  # fmt: skip
     assert record.objective == {"output_tokens_per_s_per_gpu": 100.0}
     assert record.settings == {"total_slots": 4}
@@ -47,3 +50,30 @@ def test_a_failed_level_keeps_its_neighbour(tmp_path: Path, tiny_gguf: Path) -> 
     assert record.levels[1].failure is not None
     assert record.levels[1].failure.message == "0 of 8 requests answered, HTTP 503 (8)"
     assert record.best_level == "D(48,16) x1"
+
+
+@pytest.mark.parametrize(
+    ("where", "seen"),
+    [
+        pytest.param(
+            "/dev/null/out", "Cannot write the output folder: Not a directory (/dev/null/out/0)", id="no-folder"
+        ),
+        pytest.param("/proc/out", "Cannot write the output folder: No such file or directory", id="not-writable"),
+    ],
+)
+def test_an_output_folder_that_cannot_be_is_one_clear_error(where: str, seen: str, tiny_gguf: Path) -> None:
+    result = pipeline(folder=Path(where), gguf=tiny_gguf)
+    assert result.code == 1
+    assert seen in result.err
+    assert "Traceback" not in result.err
+
+
+def test_a_full_disk_is_told_before_deploying(tmp_path: Path, tiny_gguf: Path) -> None:
+    limit = "import resource, runpy; resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)); "
+    program = [sys.executable, "-c", limit + "runpy.run_module('pipeline', run_name='__main__', alter_sys=True)"]
+    argv = [*program, *stub_overrides(tmp_path / "out", tiny_gguf)]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "File too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.rglob("server.log"))

@@ -3,6 +3,7 @@
 import csv
 import io
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -41,16 +42,19 @@ class Finding:
 
 
 def finish(folder: Path) -> Finding:
-    """Print and save the ranking of a sweep's folder."""
+    """Print and save the ranking of a sweep's folder; one that cannot be saved is printed all the same."""
     sweep = SweepDir(folder)
     records = read(sweep)
     rows = rank(records)
     best = _best(records, rows)
     if records:
-        write_atomically(sweep.ranking, to_csv(rows, objective_names(records)))
-        if best:
-            save(sweep.best, best)
         show(folder, records, rows, best)
+        try:
+            write_atomically(sweep.ranking, to_csv(rows, objective_names(records)))
+            if best:
+                save(sweep.best, best)
+        except OSError as error:
+            sys.stderr.write(f"The ranking cannot be written to {folder}: {error.strerror or error}.\n")
     return Finding(best=best, remains=_remains(records))
 
 
