@@ -87,12 +87,17 @@ def _erase_slots(url: str) -> str:
 
 
 def is_idle(url: str, how: str) -> bool:
-    """Whether the engine has finished or dropped what earlier levels asked; True where it cannot tell."""
+    """Whether the engine has finished or dropped what earlier levels asked; True where it cannot tell.
+
+    llama.cpp that does not even answer has all its HTTP threads at work.
+    """
     if how != "llamacpp_slots":
         return True
     try:
         with _session() as http:
             slots = http.get(f"{url}/slots", timeout=QUICK_S).json()
         return not any(slot["is_processing"] for slot in slots)
+    except requests.Timeout:
+        return False
     except (requests.RequestException, ValueError, KeyError, TypeError):
         return True

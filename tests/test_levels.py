@@ -166,8 +166,8 @@ def test_a_level_is_broken_off_when_the_server_dies(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "bench" / "D64_16").iterdir()] == ["1"]
 
 
-def test_a_server_that_is_dead_from_the_start_leaves_no_levels(tmp_path: Path) -> None:
+def test_a_server_that_is_dead_from_the_start_is_told_by_its_first_level(tmp_path: Path) -> None:
     climb = Climb(tmp_path, {}, how="exit code 1")
     with pytest.raises(ServerDied, match="exit code 1"):
         climb.run()
-    assert climb.done == []
+    assert [level.status for level in climb.done] == ["failed", "skipped", "skipped"]
