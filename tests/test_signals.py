@@ -108,8 +108,8 @@ def test_an_acknowledged_signal_is_not_told_again() -> None:
 def test_a_deadline_breaks_off() -> None:
     begun = time.monotonic()
     with pytest.raises(StepTimedOut, match=r"Step x did not end within 0\.1 s"), signals.deadline(0.1, "Step x"):
-        time.sleep(5)
-    assert time.monotonic() - begun < 1
+        time.sleep(60)
+    assert time.monotonic() - begun < 30
 
 
 @pytest.mark.parametrize("timeout_s", [None, 5.0], ids=["none", "in-time"])
@@ -134,7 +134,7 @@ def test_the_alarm_comes_again_for_who_swallowed_it() -> None:
         with suppress(BaseException):
             time.sleep(30)
         time.sleep(30)
-    assert time.monotonic() - begun < 0.05 + 2 * signals.ALARM_AGAIN_S
+    assert time.monotonic() - begun < 30
 
 
 def test_the_alarm_does_not_disturb_who_cleans_up_after_it() -> None:

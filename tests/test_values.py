@@ -19,7 +19,7 @@ from pipeline.plan import Assets
 from pipeline.record import Level, Record, RunDir, Teardown, save
 from pipeline.report.ranking import rank
 from pipeline.report.summary import Best, Finding
-from pipeline.run import Place
+from pipeline.story import Place
 from pipeline.values import from_json, load, parse, plain, to_json
 
 LEASE = replace(

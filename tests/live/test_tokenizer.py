@@ -39,12 +39,11 @@ from pipeline.tokenizer import build_tokenizer
 print(build_tokenizer(Path(sys.argv[1]), Path(sys.argv[2])))
 """
 CACHED = """
-import sys, time
+import sys
 from pathlib import Path
 from pipeline.tokenizer import build_tokenizer
-start = time.perf_counter()
 build_tokenizer(Path(sys.argv[1]), Path(sys.argv[2]))
-print(time.perf_counter() - start, *{"gguf", "tokenizers", "numpy"} & sys.modules.keys())
+print(*{"gguf", "tokenizers", "numpy"} & sys.modules.keys())
 """
 ROOT = Path(__file__).parents[2]
 MODELS = ["tiny", "gemma", "gpt-2", "smollm", "qwen2", "llama-bpe"]
@@ -178,11 +177,9 @@ def test_changed_file_gets_another_directory(tiny: Path, tmp_path: Path) -> None
     assert build_tokenizer(tiny, tmp_path / "cache") != first
 
 
-def test_cached_call_is_quick_and_imports_nothing_heavy(gemma: Path, tmp_path: Path) -> None:
+def test_a_cached_call_imports_nothing_heavy(gemma: Path, tmp_path: Path) -> None:
     build_tokenizer(gemma, tmp_path)
-    words = [python(CACHED, gemma, tmp_path).stdout.split() for _ in range(3)]
-    assert min(float(seconds) for seconds, *_ in words) < 0.05
-    assert [imported for _, *imported in words] == [[], [], []]
+    assert python(CACHED, gemma, tmp_path).stdout.split() == []
 
 
 def test_processes_racing_agree(tiny: Path, tmp_path: Path) -> None:

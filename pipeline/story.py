@@ -1,0 +1,134 @@
+"""What has happened so far in one trial, step by step, and its end as a Record on disk."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from pipeline import metrics, record, signals
+from pipeline.backends import Deployment
+from pipeline.config import Config
+from pipeline.environment import describe
+from pipeline.errors import PipelineError
+from pipeline.plan import Plan
+from pipeline.progress import Progress
+from pipeline.record import Failure, Level, Record, RunDir, Teardown, Timings
+from pipeline.values import value
+
+FILES_TIMEOUT_S = 30.0  # for writing the lease, for writing the record
+
+
+@value
+class Place:
+    """Which trial of which sweep this is, and where it may write."""
+
+    sweep_id: str
+    number: int
+    overrides: tuple[str, ...]
+    run_dir: RunDir
+
+
+@dataclass
+class Story:
+    """What has happened so far in one trial: the only mutable state of it, turned into a Record at the end."""
+
+    place: Place
+    config: Config
+    progress: Progress
+    started_at: datetime = field(default_factory=record.now)
+    timings: Timings = field(default_factory=Timings)
+    at: str = "run"  # the step that was last begun
+    has_folder: bool = False  # the run directory is ours to write to
+    plan: Plan | None = None
+    deployment: Deployment | None = None
+    settings: Mapping[str, Any] | None = None
+    levels: list[Level] = field(default_factory=list)
+    objective: Mapping[str, float] | None = None
+    failure: Failure | None = None
+    teardown: Teardown | None = None
+    stopped_by: BaseException | None = None
+
+    @contextmanager
+    def step(self, name: str, *, timeout_s: float | None = None, is_held: bool = False) -> Iterator[None]:
+        """Time a step, show it, keep its failure (the first one of the trial stays), break it off when asked to.
+
+        Signals are heard inside of steps only, and not in those that must run to their end (`is_held`).
+        """
+        self.at = name
+        self.progress.step(name)
+        start = time.monotonic()
+        failed = True
+        try:
+            hearing = signals.held() if is_held else signals.heard()
+            with signals.deadline(timeout_s, f"Step {name}"), hearing:
+                yield
+            failed = False
+        except BaseException as error:
+            self.failure = self.failure or record.failure(name, error)
+            raise
+        finally:
+            self.timings.add(name, time.monotonic() - start, failed=failed)
+
+
+def to_record(story: Story) -> Record:
+    """The record, on disk. Not being able to write it is the one error that only the caller can be told."""
+    place, planned, deployment = story.place, story.plan, story.deployment
+    with story.step("record", timeout_s=FILES_TIMEOUT_S, is_held=True):
+        best = metrics.best_level(story.levels, story.config)
+        done = Record(
+            trial_id=f"{place.sweep_id}/{place.number}",
+            sweep_id=place.sweep_id,
+            number=place.number,
+            overrides=place.overrides,
+            status=_status(story),
+            is_baseline=story.config.is_baseline,
+            failure=story.failure,
+            config=story.config,
+            argv=_argv(planned, deployment),
+            settings=story.settings,
+            levels=tuple(story.levels),
+            objective=story.objective,
+            best_level=best.name if best else None,
+            notes=tuple(note for level in story.levels for note in level.warnings),
+            steps=tuple(story.timings.done),
+            teardown=story.teardown,
+            environment=describe(),
+            started_at=story.started_at,
+            ended_at=record.now(),
+        )
+        save(story, done)
+    return done
+
+
+def save(story: Story, done: Record) -> None:
+    """Write the record and the levels; nothing where preflight refused the folder.
+
+    Raises:
+        PipelineError: they cannot be written.
+    """
+    if not story.has_folder:
+        return
+    run_dir = story.place.run_dir
+    try:
+        record.save(run_dir.metrics, list(done.levels))
+        record.save(run_dir.record, done)
+    except OSError as error:
+        raise PipelineError(
+            f"The record cannot be written to {run_dir.record}: {error.strerror or error}. Everything is torn down.",
+            hint="Free some space; what genai-bench measured is in bench/ of the same folder.",
+        ) from error
+
+
+def _status(story: Story) -> Literal["ok", "failed", "interrupted"]:
+    if story.stopped_by is not None:
+        return "interrupted"
+    return "failed" if story.failure else "ok"
+
+
+def _argv(planned: Plan | None, deployment: Deployment | None) -> tuple[str, ...]:
+    if planned is None:
+        return ()
+    port = str(deployment.port) if deployment else "{port}"
+    return tuple(part.replace("{port}", port) for part in planned.argv)
