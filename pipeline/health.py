@@ -93,10 +93,11 @@ def warm_up(deployment: Deployment, plan: Plan, *, concurrency: int, timeout_s: 
 def wait_idle(deployment: Deployment, plan: Plan, *, timeout_s: float, alive: Callable[[], None]) -> str:
     """Let aborted requests of the level before run out, then empty the prefix cache; what was done, in words."""
     end = time.monotonic() + timeout_s
-    while not engine.is_idle(deployment.url, plan.cache_reset) and time.monotonic() < end:
+    while not (is_idle := engine.is_idle(deployment.url, plan.cache_reset)) and time.monotonic() < end:
         alive()
         time.sleep(plan.health.interval_s)
-    return engine.reset_cache(deployment.url, plan.cache_reset)
+    done = engine.reset_cache(deployment.url, plan.cache_reset)
+    return done if is_idle else f"{done}; earlier requests were still running after {timeout_s:g} s"
 
 
 def _text(log: Path) -> str:

@@ -126,7 +126,7 @@ def test_an_engine_that_stays_busy_is_not_waited_for_for_ever(tmp_path: Path) ->
     with FakeEngine(**{"GET /slots": (200, [{"id": 0, "is_processing": True}])}) as server:
         plan = make_plan(tmp_path, cache_reset="llamacpp_slots")
         said = health.wait_idle(make_deployment(tmp_path, server.url), plan, timeout_s=0.05, alive=lambda: None)
-        assert said == "failed: HTTPError"
+        assert said == "failed: HTTPError; earlier requests were still running after 0.05 s"
 
 
 def test_waiting_for_a_busy_engine_is_broken_off_when_it_dies(tmp_path: Path) -> None:

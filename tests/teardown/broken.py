@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 from hydra.core.plugins import Plugins
 
 from pipeline import __main__ as command
-from pipeline import health, preflight, record, run
+from pipeline import health, preflight, record, run, story
 from pipeline.backends import keeper, teardown
 from pipeline.backends.local import Local
 from pipeline.bench import cli  # noqa: F401 - imported here, once, not in every fork
@@ -64,7 +64,9 @@ def become_pipeline(request: dict[str, Any]) -> NoReturn:
     os.environ.update(request["env"])
     sys.argv = ["pipeline", *request["argv"]]
     for name, number in request["constants"].items():
-        setattr(run, name, number)
+        for module in (run, story):
+            if hasattr(module, name):
+                setattr(module, name, number)
     for step, fault in request["faults"].items():
         break_step(step, fault, folder)
     code = 1
