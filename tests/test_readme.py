@@ -1,0 +1,30 @@
+"""What the README says can be typed, and the tables it keeps, against the code."""
+
+import re
+import shlex
+import subprocess
+
+import pytest
+import yaml
+
+from pipeline import command_line
+from pipeline.errors import FailureKind
+from pipeline.metrics import MAXIMISED
+
+README = (command_line.CONF.parent / "README.md").read_text()
+COMMANDS = re.findall(r"^    (python -m pipeline .*)$", README, re.MULTILINE)
+KNOBS = yaml.safe_load((command_line.CONF / "runtime" / "llamacpp.yaml").read_text())["runtime"]["knobs"]
+GROUPS = sorted(path.name for path in command_line.CONF.iterdir() if path.is_dir() and path.name != "hydra")
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_a_command_is_accepted_as_it_stands(line: str) -> None:
+    subprocess.run(["bash", "-n", "-c", line], check=True)
+    words = shlex.split(line, comments=True)[3:]
+    is_sweep = words[0] == "-m"
+    assert command_line.check(words[is_sweep:], is_sweep=is_sweep).total
+
+
+@pytest.mark.parametrize("name", [*KNOBS, *FailureKind, *MAXIMISED, *GROUPS])
+def test_a_name_is_in_the_tables(name: str) -> None:
+    assert re.search(rf"`(?:\S*[ .])?{re.escape(name)}[`_ .]", README), name
