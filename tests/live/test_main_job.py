@@ -75,7 +75,7 @@ def test_the_main_job_prints_a_ranked_table(smoke: Result) -> None:
 def test_the_main_job_measures_what_the_engine_was_told(smoke: Result) -> None:
     slots = [record.settings["total_slots"] for record in smoke.records if record.settings]
     assert slots == [1, 4, 1, 4]
-    assert [record.argv[-2:] for record in smoke.records][2:] == [("--threads", "2"), ("--parallel", "4")]
+    assert [record.argv[-2:] for record in smoke.records][2:] == [("--threads", "1"), ("--parallel", "4")]
     erased = [level.cache_reset for record in smoke.records for level in record.levels]
     assert erased == [f"erased {count} slots" for count in (1, 1, 4, 4, 1, 1, 4, 4)]
 
