@@ -116,7 +116,7 @@ def save(story: Story, done: Record) -> None:
         record.save(run_dir.record, done)
     except OSError as error:
         raise PipelineError(
-            f"The record cannot be written to {run_dir.record}: {error.strerror or error}. Everything is torn down.",
+            f"The record cannot be written to {run_dir.record}: {error.strerror or error}.",
             hint="Free some space; what genai-bench measured is in bench/ of the same folder.",
         ) from error
 
