@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.config import Model
 from pipeline.errors import ModelError
 from pipeline.plan import Assets
+from pipeline.schema import Model
 from pipeline.tokenizer import build_tokenizer
 
 

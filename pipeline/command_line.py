@@ -14,8 +14,8 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from pipeline import config, metrics, plan
-from pipeline.config import Config
 from pipeline.errors import ConfigError
+from pipeline.schema import Config
 from pipeline.values import value
 
 CONF = Path(__file__).resolve().parent.parent / "conf"

@@ -1,181 +1,17 @@
 """From Hydra's tree to one frozen Config; every kind, choice and range is checked here, before anything starts."""
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from pipeline.errors import ConfigError
 from pipeline.redact import SECRET_NAME
+from pipeline.schema import Config, Knob
 from pipeline.values import parse as parse_value
-from pipeline.values import value
 
 if TYPE_CHECKING:  # the keeper needs no trees, and starts with every trial
     from omegaconf import DictConfig
-
-Scalar = int | float | bool | str
-# genai-bench 0.0.5, scenarios/text.py
-SCENARIO = r"^(D\(\d+,\d+\)|N\(\d+,\d+\)/\(\d+,\d+\)|U\(\d+,\d+\)(/\(\d+,\d+\))?)$"
-
-
-@value
-class Knob:
-    """One tunable engine parameter: what values it takes and how the engine spells it."""
-
-    kind: Literal["int", "float", "bool", "choice"]
-    flag: str
-    help: str
-    unit: str | None = None
-    false_flag: str | None = None  # bool knobs: the flag that says no; without one, `flag` is given a value
-    choices: tuple[str, ...] = ()
-    minimum: float | None = None
-    maximum: float | None = None
-
-
-@value
-class Health:
-    """How to tell that the server is ready."""
-
-    path: str
-    timeout_s: float = Field(gt=0)
-    interval_s: float = Field(gt=0)
-
-
-@value
-class Runtime:
-    """A serving engine. `command` is filled in with {python} {model} {served_name} {host} {port} {run_dir}."""
-
-    name: str
-    command: tuple[str, ...]
-    extra_args: tuple[str, ...] = ()
-    needs_modules: tuple[str, ...] = ()  # Python modules the command imports, checked before deploying
-    env: Mapping[str, str] = Field(default_factory=dict)
-    secret_env: Mapping[str, str] = Field(default_factory=dict)  # the engine's variable: ours, read at deploy time
-    knobs: Mapping[str, Knob]
-    api_backend: Literal["openai", "vllm", "sglang"]  # genai-bench's word; vllm and sglang send ignore_eos
-    server_engine: str  # genai-bench's --server-engine
-    health: Health
-    settings_path: str | None = None  # where the engine tells its resolved settings
-    cache_reset: Literal["none", "llamacpp_slots"]
-    stop_grace_s: float = Field(ge=0)
-
-
-@value
-class Model:
-    """What is served: a file (`path`) or a model that a Python package carries (`package`)."""
-
-    name: str
-    path: Path | None = None
-    package: str | None = None
-    served_name: str
-    license: str | None = None
-
-
-@value
-class Backend:
-    """Where the server lives. `target` names a class with the four methods of backends.Backend."""
-
-    name: str
-    target: str = Field(pattern=r"^pipeline\.backends\.\w+\.\w+$")
-    host: str = "127.0.0.1"
-    keeper: bool = True
-
-
-@value
-class Traffic:
-    """The load: scenarios times concurrencies. A level sends max(min_requests, requests_per_user * concurrency)."""
-
-    name: str
-    scenarios: tuple[Annotated[str, Field(pattern=SCENARIO)], ...] = Field(min_length=1)
-    concurrencies: tuple[Annotated[int, Field(gt=0)], ...] = Field(min_length=1)
-    min_requests: int = Field(gt=0)
-    requests_per_user: int = Field(gt=0)
-    max_time_per_level_s: float = Field(gt=0)
-    warmup_requests: int = Field(ge=0)
-    seed: int = Field(ge=0)
-    all_levels: bool = False  # False: a level that is overloaded by a wide margin ends its ladder
-
-
-@value
-class Hardware:
-    """What the server runs on. `gpu_type` is genai-bench's closed list or null."""
-
-    name: str
-    gpu_count: int = Field(ge=0)
-    gpu_type: str | None = None
-
-
-@value
-class Slo:
-    """Limits per request (seconds), the share of requests that must meet them, and limits on level metrics."""
-
-    name: str
-    ttft_s: float | None = Field(default=None, gt=0)
-    tpot_s: float | None = Field(default=None, gt=0)
-    e2e_s: float | None = Field(default=None, gt=0)
-    attainment: float = Field(gt=0, le=1)
-    max_error_rate: float = Field(ge=0, le=1)  # a level with more failed requests is not usable, SLO or not
-    limits: Mapping[str, float] = Field(default_factory=dict)  # e.g. {ttft_p95_s: 2.0}: at most
-
-    @property
-    def is_set(self) -> bool:
-        """Whether any limit is given."""
-        return any((self.ttft_s, self.tpot_s, self.e2e_s, self.limits))
-
-
-@value
-class Tracker:
-    """Where records are published after teardown."""
-
-    name: str
-    target: str = Field(pattern=r"^pipeline\.trackers\.\w+\.\w+$")
-    project: str | None = None
-    entity: str | None = None
-    mode: Literal["auto", "offline", "online"] = "auto"
-    timeout_s: float = Field(gt=0)
-
-
-@value
-class Bench:
-    """How genai-bench is called."""
-
-    runner: Literal["resident", "cli"]
-    program: Path | None = None  # for runner=cli: another genai-bench than this environment's
-    start_timeout_s: float = Field(gt=0)
-    level_grace_s: float = Field(gt=0)  # beyond traffic.max_time_per_level_s, for start and results
-
-
-@value
-class Timeouts:
-    """Deadlines of the steps that have none of their own, in seconds."""
-
-    preflight_s: float = Field(gt=0)
-    deploy_s: float = Field(gt=0)
-    warmup_s: float = Field(gt=0)
-    teardown_s: float = Field(gt=0)
-
-
-@value
-class Config:
-    """One trial's whole configuration. `knobs` holds every knob of the runtime; None leaves the flag out."""
-
-    runtime: Runtime
-    model: Model
-    backend: Backend
-    traffic: Traffic
-    hardware: Hardware
-    slo: Slo
-    tracker: Tracker
-    bench: Bench
-    timeouts: Timeouts
-    objective: tuple[str, ...] = Field(min_length=1)
-    knobs: Mapping[str, Scalar | None]
-
-    @property
-    def is_baseline(self) -> bool:
-        """Whether every knob is left to the engine."""
-        return all(setting is None for setting in self.knobs.values())
 
 
 def parse(tree: "DictConfig") -> Config:
@@ -233,7 +69,7 @@ def allowed(knob: Knob) -> str:
     """The knob's allowed values in words, e.g. `an integer, 1 or more (threads)`."""
     if knob.kind == "choice":
         return "one of " + ", ".join(knob.choices)
-    words = {"int": "an integer", "float": "a number", "bool": "true or false"}[knob.kind]
+    words = {"int": "an integer", "float": "a number", "bool": "true or false", "text": "a text"}[knob.kind]
     bounds = [f"{knob.minimum:g} or more" if knob.minimum is not None else ""]
     bounds.append(f"at most {knob.maximum:g}" if knob.maximum is not None else "")
     unit = f" ({knob.unit})" if knob.unit else ""
@@ -245,6 +81,8 @@ def _fits(knob: Knob, setting: object) -> bool:
         return isinstance(setting, bool)
     if knob.kind == "choice":
         return str(setting) in knob.choices and not isinstance(setting, bool)
+    if knob.kind == "text":
+        return isinstance(setting, str)
     kinds = (int,) if knob.kind == "int" else (int, float)
     if not isinstance(setting, kinds) or isinstance(setting, bool):
         return False

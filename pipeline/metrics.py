@@ -4,15 +4,14 @@ Throughput is genai-bench's (tokens of completed requests / run_duration); error
 always reports 0, so it is computed here as num_errors / num_requests. SLO attainment looks at each request.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from pipeline.config import Config, Slo
 from pipeline.errors import BenchFailed, ConfigError
 from pipeline.record import Level, LevelMetrics, Stats
+from pipeline.schema import Config, Slo
 from pipeline.values import plain, value
 
 STATS = ("mean", "p50", "p90", "p95", "p99")
@@ -155,24 +154,6 @@ def is_overloaded(metrics: LevelMetrics) -> bool:
     """Whether a level is beyond the server by such a margin that higher concurrencies need not be tried."""
     misses = metrics.slo_attainment is not None and metrics.slo_attainment < OVERLOAD_ATTAINMENT
     return misses or metrics.error_rate > OVERLOAD_ERROR_RATE
-
-
-def output_tokens_asked(scenario: str) -> float | None:
-    """Mean output tokens a scenario asks for; None where it does not say (dataset).
-
-    Source: genai-bench 0.0.5, scenarios/text.py: D(in,out), N(m,s)/(m,s), U(min,max)/(min,max), U(maxin,maxout).
-    """
-    numbers = [int(number) for number in re.findall(r"\d+", scenario)]
-    match scenario[0], len(numbers):
-        case "D", 2:
-            return numbers[1]
-        case "N", 4:
-            return numbers[2]
-        case "U", 4:
-            return (numbers[2] + numbers[3]) / 2
-        case "U", 2:
-            return (1 + numbers[1]) / 2
-    return None
 
 
 def objective_names(config: Config) -> tuple[str, ...]:

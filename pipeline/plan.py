@@ -4,9 +4,9 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from pipeline.config import Config, Health, Knob, Scalar
+from pipeline import scenario as scenarios
 from pipeline.errors import ConfigError
-from pipeline.metrics import output_tokens_asked
+from pipeline.schema import Config, Health, Knob, Scalar
 from pipeline.values import value
 
 
@@ -27,7 +27,7 @@ class LevelPlan:
     max_requests: int
     max_time_s: float
     seed: int
-    output_tokens_asked: float | None
+    output_tokens_asked: float
 
 
 @value
@@ -131,5 +131,5 @@ def levels(config: Config) -> Iterator[LevelPlan]:
                 max_requests=max(traffic.min_requests, traffic.requests_per_user * concurrency),
                 max_time_s=traffic.max_time_per_level_s,
                 seed=traffic.seed + 1_000_003 * row + concurrency,
-                output_tokens_asked=output_tokens_asked(scenario),
+                output_tokens_asked=scenarios.mean(scenario).output,
             )

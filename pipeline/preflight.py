@@ -11,9 +11,9 @@ from importlib import metadata
 from pipeline import assets, process
 from pipeline.backends import lease
 from pipeline.bench import installed_program
-from pipeline.config import Config
 from pipeline.errors import ConfigError, PipelineError, PreflightFailed
 from pipeline.plan import Assets
+from pipeline.schema import Config
 
 
 def run(config: Config) -> Assets:

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.config import Config
 from pipeline.errors import FailureKind, PipelineError, PreflightFailed
+from pipeline.schema import Config
 from pipeline.values import to_json, value
 
 MINIMUM_FREE_BYTES = 64 * 1024 * 1024

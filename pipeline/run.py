@@ -10,12 +10,12 @@ from typing import Any
 
 from pipeline import backends, bench, engine, health, metrics, plan, preflight, record, signals, trackers
 from pipeline.backends import Backend, Deployment, keeper, lease, teardown
-from pipeline.config import Config
 from pipeline.errors import PipelineError, TeardownFailed, TrackerFailed, WarmupFailed
 from pipeline.levels import Ladder
 from pipeline.plan import Plan
 from pipeline.progress import Progress
 from pipeline.record import Record, RunDir, SweepDir, Teardown
+from pipeline.schema import Config
 from pipeline.story import FILES_TIMEOUT_S, Place, Story, save, to_record
 
 HEALTH_GRACE_S = 15.0  # beyond the health check's own deadline, for an answer that never ends

@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 from pipeline import metrics, record, signals
 from pipeline.backends import Deployment
-from pipeline.config import Config
 from pipeline.environment import describe
 from pipeline.errors import PipelineError
 from pipeline.plan import Plan
 from pipeline.progress import Progress
 from pipeline.record import Failure, Level, Record, RunDir, Teardown, Timings
+from pipeline.schema import Config
 from pipeline.values import value
 
 FILES_TIMEOUT_S = 30.0  # for writing the lease, for writing the record

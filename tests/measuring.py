@@ -15,11 +15,11 @@ from pipeline.backends import Deployment, lease
 from pipeline.backends.local import Local
 from pipeline.bench import Job, Outcome, command, results
 from pipeline.bench.resident import Resident
-from pipeline.config import Config
 from pipeline.levels import Ladder
 from pipeline.plan import Plan
 from pipeline.progress import Lines
 from pipeline.record import Level
+from pipeline.schema import Config
 
 
 class Planned(NamedTuple):

@@ -6,9 +6,9 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from pipeline.config import Config
 from pipeline.errors import FailureKind
 from pipeline.record import Failure, Level, LevelMetrics, Record, Stats, StepTiming, Teardown, now
+from pipeline.schema import Config
 from pipeline.values import parse
 
 CONFIG: dict[str, Any] = {

@@ -13,9 +13,9 @@ from hydra import initialize_config_dir
 
 from pipeline import backends, command_line, trackers
 from pipeline.command_line import CONF, composed
-from pipeline.config import Config, Knob
 from pipeline.plan import flags
 from pipeline.runtimes import llamacpp
+from pipeline.schema import Config, Knob
 from pipeline.values import parse
 
 TESTS = Path(__file__).resolve().parent

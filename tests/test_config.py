@@ -6,8 +6,9 @@ import pytest
 from omegaconf import OmegaConf
 from records import CONFIG, make_config
 
-from pipeline.config import Knob, allowed, check_knob, parse
+from pipeline.config import allowed, check_knob, parse
 from pipeline.errors import ConfigError
+from pipeline.schema import Knob
 
 INT = Knob(kind="int", flag="--n", help="how many", unit="threads", minimum=1, maximum=8)
 OPEN_INT = Knob(kind="int", flag="--n", help="how many")

@@ -7,10 +7,10 @@ import pytest
 from records import make_metrics
 
 from pipeline import metrics
-from pipeline.config import Slo
 from pipeline.errors import BenchFailed
 from pipeline.metrics import Measurement, Request, measure
 from pipeline.record import LevelMetrics, Stats
+from pipeline.schema import Slo
 
 NO_SLO = Slo(name="none", attainment=0.9, max_error_rate=0.1)
 
@@ -164,21 +164,6 @@ def test_limits_on_a_levels_numbers_are_part_of_the_slo(limits: dict[str, float]
 def test_a_level_with_too_many_errors_does_not_meet_the_slo() -> None:
     limits = slo(ttft_s=1.0, attainment=0.5, max_error_rate=0.1)
     assert not measured(*[request()] * 8, *[failed()] * 2, limits=limits).meets_slo
-
-
-@pytest.mark.parametrize(
-    ("scenario", "asked"),
-    [
-        ("D(64,16)", 16.0),
-        ("N(200,100)/(120,60)", 120.0),
-        ("U(10,20)/(30,50)", 40.0),
-        ("U(100,200)", 100.5),
-        ("dataset", None),
-    ],
-    ids=["deterministic", "normal", "uniform", "uniform-short", "dataset"],
-)
-def test_a_scenario_says_how_many_tokens_it_asks_for(scenario: str, asked: float | None) -> None:
-    assert metrics.output_tokens_asked(scenario) == asked
 
 
 @pytest.mark.parametrize(

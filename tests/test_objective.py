@@ -6,9 +6,9 @@ import pytest
 from records import make_config, make_failure, make_metrics
 
 from pipeline import metrics
-from pipeline.config import Config
 from pipeline.errors import BenchFailed, ConfigError
 from pipeline.record import Level, Stats
+from pipeline.schema import Config
 
 
 def level(users: int = 1, **changes: Any) -> Level:

@@ -8,9 +8,9 @@ import pytest
 from records import CONFIG, make_config
 
 from pipeline import plan
-from pipeline.config import Config
 from pipeline.errors import ConfigError
 from pipeline.plan import Assets, Plan
+from pipeline.schema import Config
 
 FILES = Assets(model_path=Path("/models/m.gguf"), tokenizer_dir=Path("/tok"))
 RUN_DIR = Path("/runs/s/3")

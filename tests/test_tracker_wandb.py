@@ -16,9 +16,9 @@ import pytest
 from records import make_failed_record, make_failure, make_levels, make_record
 
 from pipeline import process, signals
-from pipeline.config import Tracker
 from pipeline.errors import StepTimedOut, TrackerFailed
 from pipeline.record import Level, Record, RunDir, save
+from pipeline.schema import Tracker
 from pipeline.trackers.wandb import WandB
 from pipeline.trackers.wandb_publisher import choose_mode, has_netrc_key
 

@@ -13,12 +13,12 @@ from pipeline import plan
 from pipeline.backends import Deployment
 from pipeline.bench import Job, Outcome
 from pipeline.command_line import Outline
-from pipeline.config import Slo
 from pipeline.metrics import Measurement, Request
 from pipeline.plan import Assets
 from pipeline.record import Level, Record, RunDir, Teardown, save
 from pipeline.report.ranking import rank
 from pipeline.report.summary import Best, Finding
+from pipeline.schema import Slo
 from pipeline.story import Place
 from pipeline.values import from_json, load, parse, plain, to_json
 

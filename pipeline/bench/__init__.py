@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pipeline.companion import Watch
-from pipeline.config import Bench
+from pipeline.schema import Bench
 from pipeline.values import value
 
 __all__ = ["Job", "Outcome", "Runner", "Watch", "close", "installed_program", "runner"]

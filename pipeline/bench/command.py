@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.bench import Job
-from pipeline.config import Config
 from pipeline.plan import LevelPlan, Plan
 from pipeline.record import RunDir
+from pipeline.schema import Config
 
 PLACEHOLDER_KEY = "none"  # genai-bench refuses to start without one
 CONSOLE = "console.log"

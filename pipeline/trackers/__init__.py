@@ -3,20 +3,20 @@
 import importlib
 from typing import Protocol, cast
 
-from pipeline import config
+from pipeline import schema
 from pipeline.record import Record, RunDir
 
 
 class Tracker(Protocol):
     """What every tracker does. Contract: tests/contract/test_trackers.py."""
 
-    def start(self, config: config.Tracker, run_dir: RunDir) -> None:
+    def start(self, config: schema.Tracker, run_dir: RunDir) -> None:
         """Begin what can be done before there is a record, without waiting for it. May be called again."""
 
     def wait_ready(self, *, timeout_s: float) -> None:
         """Wait until what `start` began no longer takes CPU time that a measurement needs. Never fails."""
 
-    def publish(self, record: Record, config: config.Tracker, run_dir: RunDir) -> str | None:
+    def publish(self, record: Record, config: schema.Tracker, run_dir: RunDir) -> str | None:
         """Publish a record and its files; blocks until done.
 
         Returns:

@@ -1,19 +1,19 @@
 """No tracker: the record on disk is all."""
 
-from pipeline import config
+from pipeline import schema
 from pipeline.record import Record, RunDir
 
 
 class Off:
     """Publishes nothing."""
 
-    def start(self, config: config.Tracker, run_dir: RunDir) -> None:
+    def start(self, config: schema.Tracker, run_dir: RunDir) -> None:
         """Nothing to begin."""
 
     def wait_ready(self, *, timeout_s: float) -> None:
         """Always ready."""
 
-    def publish(self, record: Record, config: config.Tracker, run_dir: RunDir) -> None:
+    def publish(self, record: Record, config: schema.Tracker, run_dir: RunDir) -> None:
         """Do nothing."""
 
     def close(self) -> None:

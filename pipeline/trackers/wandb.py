@@ -8,7 +8,7 @@ import os
 import time
 from typing import Any
 
-from pipeline import config as conf
+from pipeline import schema
 from pipeline.companion import Companion
 from pipeline.errors import TrackerFailed
 from pipeline.record import Record, RunDir, SweepDir
@@ -25,7 +25,7 @@ class WandB:
         self.publisher: Companion | None = None
         self.is_ready = False
 
-    def start(self, config: conf.Tracker, run_dir: RunDir) -> None:
+    def start(self, config: schema.Tracker, run_dir: RunDir) -> None:
         """Start the process that publishes; it imports wandb, which takes seconds."""
         if _is_off(config) or (self.publisher and self.publisher.is_alive):
             return
@@ -39,7 +39,7 @@ class WandB:
         if self.publisher and not self.is_ready:
             self.is_ready = self.publisher.answer(timeout_s=timeout_s) is not None
 
-    def publish(self, record: Record, config: conf.Tracker, run_dir: RunDir) -> str | None:
+    def publish(self, record: Record, config: schema.Tracker, run_dir: RunDir) -> str | None:
         """Publish; see trackers.Tracker. WANDB_MODE=disabled publishes nothing."""
         if _is_off(config):
             return None
@@ -76,7 +76,7 @@ class WandB:
         return answer
 
 
-def _is_off(config: conf.Tracker) -> bool:
+def _is_off(config: schema.Tracker) -> bool:
     return config.mode == "auto" and os.environ.get("WANDB_MODE") == "disabled"
 
 

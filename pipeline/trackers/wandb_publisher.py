@@ -19,8 +19,7 @@ from types import ModuleType
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pipeline import companion, metrics
-from pipeline import config as conf
+from pipeline import companion, metrics, schema
 from pipeline.errors import PipelineError, TrackerFailed
 from pipeline.record import Level, Record, RunDir
 from pipeline.redact import Secrets
@@ -51,7 +50,7 @@ class Job:
     """One publication."""
 
     record: Record
-    tracker: conf.Tracker
+    tracker: schema.Tracker
     run_dir: Path
 
 
@@ -95,7 +94,7 @@ def has_netrc_key(base_url: str, environ: Mapping[str, str]) -> bool:
     return bool(entry and entry[2])
 
 
-def publish(record: Record, config: conf.Tracker, run_dir: RunDir) -> str:
+def publish(record: Record, config: schema.Tracker, run_dir: RunDir) -> str:
     """Publish a trial as one run; its URL, or its folder when offline.
 
     Raises:
@@ -132,7 +131,7 @@ def publish(record: Record, config: conf.Tracker, run_dir: RunDir) -> str:
     return where
 
 
-def _mode(wandb: ModuleType, config: conf.Tracker) -> Mode:
+def _mode(wandb: ModuleType, config: schema.Tracker) -> Mode:
     found = wandb.setup().settings
     has_key = bool(found.api_key or found.identity_token_file) or has_netrc_key(found.base_url, os.environ)
     mode = choose_mode(config.mode, user=os.environ.get("WANDB_MODE"), has_key=has_key)

@@ -17,10 +17,10 @@ from cli import TESTS
 
 from pipeline import backends, process
 from pipeline.backends import Backend, Deployment, lease, teardown
-from pipeline.config import Health
 from pipeline.errors import DeployFailed
 from pipeline.plan import Plan
 from pipeline.record import RunDir
+from pipeline.schema import Health
 from pipeline.values import load
 
 BACKENDS = sorted((TESTS.parent / "conf" / "backend").glob("*.yaml"))

@@ -9,9 +9,9 @@ import pytest
 import yaml
 from records import make_failed_record, make_failure, make_record
 
-from pipeline.config import Tracker
 from pipeline.errors import FailureKind
 from pipeline.record import RunDir, save
+from pipeline.schema import Tracker
 from pipeline.trackers import close, load
 from pipeline.values import parse
 

@@ -1,0 +1,81 @@
+"""The flags of an engine, version by version, as read from its released package (`python -m pipeline.catalogues`).
+
+One JSON file a version: pipeline/catalogues/<engine>/<version>.json. A knob is what we offer; a flag is what the
+engine takes.
+"""
+
+from functools import cache
+from importlib import resources
+from typing import Literal
+
+from packaging.version import Version
+
+from pipeline.errors import ConfigError
+from pipeline.values import from_json, value
+
+
+@value
+class Flag:
+    """One option of an engine's command line, as its parser defines it."""
+
+    names: tuple[str, ...]  # every spelling, e.g. --tensor-parallel-size, --tp-size; the canonical one first
+    dest: str  # what the parsed value is called, e.g. tp_size
+    kind: Literal["int", "float", "bool", "text", "json"]  # bool: a switch that takes no value
+    choices: tuple[str, ...] = ()  # empty: anything of the kind
+    default: int | float | bool | str | None = None  # None: the engine decides, or the default is no plain value
+    off: str | None = None  # bool: the flag that says no, e.g. --no-enable-prefix-caching
+    many: bool = False  # takes several values
+    deprecated: str | None = None  # what the parser says of it
+
+
+@value
+class Catalogue:
+    """Every flag of one version of one engine."""
+
+    engine: str
+    version: str
+    source: str  # the package it was read from, with its checksum
+    abbreviations: bool  # whether the parser takes unambiguous beginnings of flags
+    flags: tuple[Flag, ...]
+
+    def find(self, spelling: str) -> Flag | None:
+        """The flag that is spelled like this, or None; abbreviations are not looked at."""
+        return next((flag for flag in self.flags if spelling in (*flag.names, flag.off)), None)
+
+    def meant(self, spelling: str) -> tuple[Flag, ...]:
+        """What the engine's parser makes of a spelling: one flag; several if it is ambiguous; none if unknown.
+
+        Source: argparse, ArgumentParser._get_option_tuples: an exact spelling wins, else every beginning counts.
+        """
+        exact = self.find(spelling)
+        if exact or not self.abbreviations:
+            return (exact,) if exact else ()
+        return tuple(
+            flag for flag in self.flags if any(name.startswith(spelling) for name in (*flag.names, flag.off or ""))
+        )
+
+
+def versions(engine: str) -> tuple[str, ...]:
+    """The versions of an engine that have a catalogue, oldest first; none for an engine without."""
+    folder = resources.files("pipeline") / "catalogues" / engine
+    if not folder.is_dir():
+        return ()
+    names = (item.name.removesuffix(".json") for item in folder.iterdir() if item.name.endswith(".json"))
+    return tuple(sorted(names, key=Version))
+
+
+@cache
+def load(engine: str, version: str) -> Catalogue:
+    """The catalogue of one version.
+
+    Raises:
+        ConfigError: there is none; the message names those there are.
+    """
+    known = versions(engine)
+    if version not in known:
+        raise ConfigError(
+            f"runtime.version={version}: there is no catalogue of the flags of {engine} {version}, only of "
+            f"{', '.join(known)}. Make one: python -m pipeline.catalogues {engine}=={version}"
+        )
+    text = (resources.files("pipeline") / "catalogues" / engine / f"{version}.json").read_text()
+    return from_json(Catalogue, text)
