@@ -2,14 +2,15 @@
 
 from dataclasses import dataclass, replace
 
-from pipeline import health, metrics, record, signals
+from pipeline import diagnose, health, metrics, record, signals
 from pipeline.backends import Backend, Deployment
 from pipeline.bench import Outcome, Runner, command, results
-from pipeline.config import Config
 from pipeline.errors import BenchFailed, FailureKind, Interrupted, PipelineError
+from pipeline.files import RunDir
 from pipeline.plan import LevelPlan, Plan
 from pipeline.progress import Progress
-from pipeline.record import Failure, Level, RunDir
+from pipeline.record import Failure, Level
+from pipeline.schema import Config
 
 IDLE_TIMEOUT_S = 30.0
 
@@ -56,7 +57,8 @@ class Ladder:
             return None
         for earlier in done:
             over = earlier.metrics is not None and metrics.is_overloaded(earlier.metrics)
-            if over and earlier.scenario == level.scenario:
+            refused = earlier.failure is not None and earlier.failure.kind == FailureKind.OVERLOADED
+            if (over or refused) and earlier.scenario == level.scenario:
                 return f"{earlier.name} was overloaded; traffic.all_levels=true measures it all the same"
         return None
 
@@ -77,11 +79,12 @@ class Ladder:
         folder = RunDir(self.plan.run_dir).level(level.scenario, level.concurrency)
         try:
             if outcome.error:
-                raise BenchFailed(_explain(outcome.error, results.debug(folder)))
+                raise self.unanswered(results.debug(folder)) or BenchFailed(outcome.error)
             path = results.result_file(folder)
-            measured = metrics.measure(
-                results.read(path), self.config.slo, output_tokens_asked=level.output_tokens_asked
-            )
+            seen = results.read(path)
+            if failed := self.unanswered(seen):
+                raise failed
+            measured = metrics.measure(seen, self.config.slo, output_tokens_asked=level.output_tokens_asked)
         except PipelineError as error:
             return _failed(level, record.failure("bench", error))
         return Level(
@@ -93,13 +96,15 @@ class Ladder:
             warnings=metrics.warnings_for(measured),
         )
 
-
-def _explain(error: str, seen: metrics.Measurement | None) -> str:
-    """genai-bench's words, or what its debug file says of a run in which nothing was answered."""
-    codes = [str(request.error_code) for request in seen.requests if request.error_code] if seen else []
-    if seen and codes and len(codes) == len(seen.requests):
-        return metrics.no_answer(len(codes), {code: codes.count(code) for code in set(codes)})
-    return error
+    def unanswered(self, seen: metrics.Measurement | None) -> BenchFailed | None:
+        """The failure of a run in which no request was answered, and whether the living server refused them."""
+        codes = [str(request.error_code) for request in seen.requests if request.error_code] if seen else []
+        if not seen or not codes or len(codes) < len(seen.requests):
+            return None
+        counts = {code: codes.count(code) for code in set(codes)}
+        refused = diagnose.overload(counts, len(codes), self.config.runtime.name)
+        words = metrics.no_answer(len(codes), counts)
+        return BenchFailed(words, kind=refused.kind, hint=refused.hint) if refused else BenchFailed(words)
 
 
 def _failed(level: LevelPlan, why: Failure) -> Level:

@@ -7,7 +7,7 @@ from fakes import Answer, FakeBackend, FakeEngine, make_deployment, make_plan
 
 from pipeline import health
 from pipeline.errors import FailureKind, Interrupted, NotReady, ServerDied, WarmupFailed
-from pipeline.record import RunDir
+from pipeline.files import RunDir
 
 READY: Answer = (200, {"status": "ok"})
 LOADING: Answer = (503, {"status": "loading"})
@@ -51,6 +51,14 @@ def test_a_server_that_never_answers_is_said_so(tmp_path: Path) -> None:
     assert f"{RunDir(tmp_path).server_log} is empty." in str(caught.value)
 
 
+def test_a_server_that_hangs_after_an_error_is_said_so(tmp_path: Path) -> None:
+    log(tmp_path, "vllm\ntorch.OutOfMemoryError: CUDA out of memory.\n")
+    with FakeEngine(**{"GET /health": LOADING}) as server, pytest.raises(NotReady) as caught:
+        wait(server, tmp_path, timeout_s=0.1)
+    assert '{"status": "loading"}. torch.OutOfMemoryError: CUDA out of memory.\n' in str(caught.value)
+    assert caught.value.kind == FailureKind.OOM_GPU
+
+
 def test_somebody_elses_answer_does_not_make_us_ready(tmp_path: Path) -> None:
     with FakeEngine(**{"GET /health": READY}) as server, pytest.raises(NotReady) as caught:
         wait(server, tmp_path, FakeBackend(is_ours=False))
@@ -63,7 +71,7 @@ def test_a_dead_server_ends_the_wait_with_its_log_and_a_diagnosis(tmp_path: Path
     with FakeEngine(**{"GET /health": LOADING}) as server, pytest.raises(ServerDied) as caught:
         wait(server, tmp_path, FakeBackend("exit code 1"))
     first, *tail = str(caught.value).splitlines()
-    assert first == "The server ended: exit code 1."
+    assert first == "The server ended (exit code 1): error: failed to load model '/m.gguf'"
     assert tail[0] == f"Last lines of {path}:"
     assert tail[1] == "  | line 86"
     assert tail[-1] == "  | error: failed to load model '/m.gguf'"

@@ -11,6 +11,7 @@ from records import CONFIG, make_config
 from pipeline import plan
 from pipeline.errors import FailureKind, Interrupted, ServerDied
 from pipeline.levels import Ladder
+from pipeline.metrics import Measurement, Request
 from pipeline.plan import Assets
 from pipeline.record import Level
 
@@ -30,19 +31,23 @@ class Climb:
     done: list[Level] = field(default_factory=list)
     progress: FakeProgress = field(default_factory=FakeProgress)
 
-    def run(self) -> list[Level]:
-        """Climb to the end."""
+    def ladder(self) -> Ladder:
+        """What is climbed."""
         traffic = {**CONFIG["traffic"], "concurrencies": [1, 2, 4], **self.traffic}
         config = make_config(traffic=traffic, **self.sections)
         backend = FakeBackend(self.how)
-        Ladder(
+        return Ladder(
             config=config,
             plan=plan.make(config, FILES, sweep_id="s", number=0, run_dir=self.folder),
             deployment=make_deployment(self.folder),
             backend=backend,
             runner=FakeRunner(backend, self.table),
             progress=self.progress,
-        ).climb(self.done)
+        )
+
+    def run(self) -> list[Level]:
+        """Climb to the end."""
+        self.ladder().climb(self.done)
         return self.done
 
     @property
@@ -77,20 +82,15 @@ def test_a_level_holds_its_numbers_and_where_they_came_from(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (Call(answered=0, failed=8), "0 of 8 requests answered, HTTP 503 (8)"),
         (Call(writes=""), "genai-bench wrote no result to "),
         (Call(writes="", error="ValueError: told to crash"), "ValueError: told to crash"),
         (Call(error="did not end within 40 s and was stopped"), "did not end within 40 s and was stopped"),
-        (
-            Call(answered=0, failed=4, writes="debug_for_run_{name}.json", error="ValueError: No values found"),
-            "0 of 4 requests answered, HTTP 503 (4)",
-        ),
         (
             Call(answered=3, failed=1, writes="debug_for_run_{name}.json", error="ValueError: No values found"),
             "ValueError: No values found",
         ),
     ],
-    ids=["none-answered", "no-result", "crash", "hang", "crash-because-none-answered", "crash-though-some-answered"],
+    ids=["no-result", "crash", "hang", "crash-though-some-answered"],
 )
 def test_a_failed_level_keeps_its_neighbours(tmp_path: Path, call: Call, words: str) -> None:
     climb = Climb(tmp_path, {"2": call})
@@ -99,6 +99,34 @@ def test_a_failed_level_keeps_its_neighbours(tmp_path: Path, call: Call, words: 
     assert words in why(levels[1])
     assert levels[1].failure is not None
     assert levels[1].failure.kind == FailureKind.BENCH_ERROR
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (Call(answered=0, failed=8), "0 of 8 requests answered, HTTP 503 (8)"),
+        (
+            Call(answered=0, failed=4, writes="debug_for_run_{name}.json", error="ValueError: No values found"),
+            "0 of 4 requests answered, HTTP 503 (4)",
+        ),
+    ],
+    ids=["result", "crash"],
+)
+def test_a_level_whose_every_request_was_refused_ends_its_ladder(tmp_path: Path, call: Call, words: str) -> None:
+    climb = Climb(tmp_path, {"2": call})
+    level = climb.run()[1]
+    assert climb.statuses == ["ok", "failed", "skipped"]
+    assert why(level) == words
+    assert level.failure is not None
+    assert level.failure.kind == FailureKind.OVERLOADED
+    assert "n_parallel" in level.failure.hint
+
+
+def test_a_level_whose_every_request_failed_otherwise_is_no_overload(tmp_path: Path) -> None:
+    request = Request(ttft_s=None, tpot_s=None, e2e_s=None, input_tokens=0, output_tokens=0, error_code=500)
+    found = Climb(tmp_path, {}).ladder().unanswered(Measurement(run_duration_s=1.0, requests=(request, request)))
+    assert found is not None
+    assert (str(found), found.kind) == ("0 of 2 requests answered, HTTP 500 (2)", FailureKind.BENCH_ERROR)
 
 
 TOO_MUCH = {"D64_16/2": Call(answered=2, failed=8)}
