@@ -30,7 +30,8 @@ from tiny_gguf import write_tiny_gguf
 from pipeline import assets, bench, command_line, process
 from pipeline.bench.cli import Cli
 from pipeline.bench.resident import Resident
-from pipeline.record import Record, SweepDir
+from pipeline.files import SweepDir
+from pipeline.record import Record
 from pipeline.values import load
 
 LEVEL_SHARE = 0.10  # of one `genai-bench --version`

@@ -8,15 +8,14 @@ from pathlib import Path
 
 import requests
 
-from pipeline import diagnose, engine, signals
+from pipeline import diagnose, engine, prefix_cache, signals
 from pipeline.backends import Backend, Deployment
 from pipeline.errors import FailureKind, NotReady, ServerDied, WarmupFailed
+from pipeline.files import RunDir
 from pipeline.plan import Plan
-from pipeline.record import RunDir
 from pipeline.redact import Secrets
 
 TAIL_LINES = 15
-TAIL_BYTES = 64 * 1024
 
 
 def wait_ready(backend: Backend, deployment: Deployment, plan: Plan) -> None:
@@ -28,18 +27,23 @@ def wait_ready(backend: Backend, deployment: Deployment, plan: Plan) -> None:
     """
     log = RunDir(plan.run_dir).server_log
     end = time.monotonic() + plan.health.timeout_s
-    seen: str | None = "no answer yet"
+    seen = "no answer yet"
     while time.monotonic() < end:
         check_alive(backend, deployment, log)
         signals.check()  # one that a library has swallowed
-        seen = engine.health(deployment.url, plan.health.path)
-        if seen is None:
+        answer = engine.health(deployment.url, plan.health.path)
+        if answer is None:
             _check_ours(backend, deployment, log)
             return
+        seen = answer
         time.sleep(plan.health.interval_s)
+    found = diagnose.not_ready(seen, _text(log))
+    reason = f" {found.reason}" if found.reason else ""
     raise NotReady(
         f"{deployment.url}{plan.health.path} was not ready within {plan.health.timeout_s:g} s; "
-        f"last answer: {seen}.\n{_tail(log)}"
+        f"last answer: {seen}.{reason}\n{_tail(log)}",
+        kind=found.kind,
+        hint=found.hint,
     )
 
 
@@ -47,13 +51,14 @@ def check_alive(backend: Backend, deployment: Deployment, log: Path) -> None:
     """Nothing while the server runs.
 
     Raises:
-        ServerDied: with its exit code, the end of its log and a diagnosis.
+        ServerDied: with its exit code, its own reason first, the end of its log and a diagnosis.
     """
     how = backend.death(deployment)
     if how is None:
         return
-    kind, hint = diagnose.server_death(how, _text(log))
-    raise ServerDied(f"The server ended: {how}.\n{_tail(log)}", kind=kind, hint=hint)
+    found = diagnose.server_death(how, _text(log))
+    first = f"The server ended ({how}): {found.reason}" if found.reason else f"The server ended: {how}."
+    raise ServerDied(f"{first}\n{_tail(log)}", kind=found.kind, hint=found.hint)
 
 
 def _check_ours(backend: Backend, deployment: Deployment, log: Path) -> None:
@@ -93,10 +98,10 @@ def warm_up(deployment: Deployment, plan: Plan, *, concurrency: int, timeout_s: 
 def wait_idle(deployment: Deployment, plan: Plan, *, timeout_s: float, alive: Callable[[], None]) -> str:
     """Let aborted requests of the level before run out, then empty the prefix cache; what was done, in words."""
     end = time.monotonic() + timeout_s
-    while not (is_idle := engine.is_idle(deployment.url, plan.cache_reset)) and time.monotonic() < end:
+    while not (is_idle := prefix_cache.is_idle(deployment.url, plan.cache_reset)) and time.monotonic() < end:
         alive()
         time.sleep(plan.health.interval_s)
-    done = engine.reset_cache(deployment.url, plan.cache_reset)
+    done = prefix_cache.empty(deployment.url, plan.cache_reset)
     return done if is_idle else f"{done}; earlier requests were still running after {timeout_s:g} s"
 
 
@@ -105,7 +110,7 @@ def _text(log: Path) -> str:
     if not log.exists():
         return ""
     with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - TAIL_BYTES))
+        file.seek(max(0, log.stat().st_size - diagnose.LOG_END))
         return str(Secrets(os.environ).hide(file.read().decode(errors="replace")))
 
 

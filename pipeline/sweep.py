@@ -11,8 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 from pipeline import bench, metrics, progress, run, trackers
 from pipeline.command_line import Outline, to_config
 from pipeline.errors import PipelineError
+from pipeline.files import RunDir
 from pipeline.progress import Progress
-from pipeline.record import RunDir
 from pipeline.story import Place
 
 

@@ -10,8 +10,8 @@ from records import CONFIG, make_config
 
 from pipeline import engine, plan
 from pipeline.bench import Job, command
+from pipeline.files import RunDir
 from pipeline.plan import Assets
-from pipeline.record import RunDir
 
 FILES = Assets(model_path=Path("/m.gguf"), tokenizer_dir=Path("/tok"))
 RUN_DIR = Path("/runs/s/3")

@@ -9,7 +9,6 @@ from fakes import Answer, FakeEngine
 from pipeline import engine
 
 NOBODY = "http://127.0.0.1:9"  # discard: nothing listens there
-IDLE, BUSY = ({"id": 0, "is_processing": False}, {"id": 1, "is_processing": True})
 CHAT = "POST /v1/chat/completions"
 
 
@@ -35,11 +34,23 @@ def test_health_says_when_nobody_answers() -> None:
 @pytest.mark.parametrize(
     ("answer", "told"),
     [
-        ((200, {"total_slots": 4, "chat_template": "long", "model_info": {}, "default_generation_settings": {}}), 4),
+        (
+            (
+                200,
+                {
+                    "total_slots": 4,
+                    "chat_template": "long",
+                    "model_info": {},
+                    "api_key": "sk-1",
+                    "vllm_env": {"A": "b"},
+                },
+            ),
+            4,
+        ),
         ((200, "not json"), None),
         ((404, {}), None),
     ],
-    ids=["without-bulky-parts", "no-json", "no-such-path"],
+    ids=["without-bulky-parts-and-secrets", "no-json", "no-such-path"],
 )
 def test_settings_are_what_the_engine_says_of_itself(answer: Answer, told: int | None) -> None:
     with FakeEngine(**{"GET /props": answer}) as server:
@@ -67,12 +78,11 @@ def test_a_rejected_warm_up_repeats_the_servers_words() -> None:
 @pytest.mark.parametrize(("key", "sent"), [("secret-key", "Bearer secret-key"), ("", None)], ids=["key", "no-key"])
 def test_the_key_goes_with_every_request(monkeypatch: pytest.MonkeyPatch, key: str, sent: str | None) -> None:
     monkeypatch.setenv(engine.API_KEY_ENV, key)
-    with FakeEngine(**{CHAT: (200, {}), "GET /slots": (200, [IDLE])}) as server:
+    with FakeEngine(**{CHAT: (200, {})}) as server:
         engine.health(server.url, "/health")
         engine.settings(server.url, "/props")
         engine.complete(server.url, "tiny", timeout_s=5)
-        engine.reset_cache(server.url, "llamacpp_slots")
-        assert len(server.keys) == 5
+        assert len(server.keys) == 3
         assert set(server.keys) == {sent}
 
 
@@ -81,40 +91,3 @@ def test_a_proxy_does_not_come_between(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", NOBODY)
     with FakeEngine(**{"GET /health": (200, {})}) as server:
         assert engine.health(server.url, "/health") is None
-
-
-@pytest.mark.parametrize(
-    ("answers", "words"),
-    [
-        (
-            {"GET /slots": (200, [IDLE, BUSY]), **{f"POST /slots/{n}?action=erase": (200, {}) for n in (0, 1)}},
-            "erased 2 slots",
-        ),
-        ({"GET /slots": (200, [])}, "erased 0 slots"),
-        ({"GET /slots": (200, [IDLE]), "POST /slots/0?action=erase": (501, {})}, "failed: HTTPError"),
-        ({"GET /slots": (501, {"error": "disabled"})}, "failed: TypeError"),
-        ({"GET /slots": (200, "<html>")}, "failed: JSONDecodeError"),
-        ({"GET /slots": (200, [{}])}, "failed: KeyError"),
-    ],
-    ids=["erased", "no-slots", "erasing-refused", "no-such-endpoint", "no-json", "other-shape"],
-)
-def test_resetting_the_cache_says_what_was_done(answers: dict[str, Answer], words: str) -> None:
-    with FakeEngine(**answers) as server:
-        assert engine.reset_cache(server.url, "llamacpp_slots") == words
-
-
-def test_a_runtime_without_a_way_to_reset_is_left_alone() -> None:
-    with FakeEngine() as server:
-        assert engine.reset_cache(server.url, "none") == "none"
-        assert engine.is_idle(server.url, "none")
-        assert server.asked == []
-
-
-@pytest.mark.parametrize(
-    ("answer", "idle"),
-    [((200, [IDLE, IDLE]), True), ((200, [IDLE, BUSY]), False), ((501, {}), True), ((200, "<html>"), True)],
-    ids=["idle", "one-busy", "cannot-tell", "no-json"],
-)
-def test_an_engine_is_idle_when_no_slot_works(answer: Answer, *, idle: bool) -> None:
-    with FakeEngine(**{"GET /slots": answer}) as server:
-        assert engine.is_idle(server.url, "llamacpp_slots") is idle

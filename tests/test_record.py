@@ -10,7 +10,8 @@ from records import make_record
 
 from pipeline import errors, record
 from pipeline.errors import ConfigError, FailureKind, Interrupted, PreflightFailed
-from pipeline.record import RunDir, SweepDir, Timings, claim, failure, save, write_atomically
+from pipeline.files import RunDir, SweepDir, claim, save, write_atomically
+from pipeline.record import Timings, failure
 
 SCENARIOS = ["D(64,16)", "D(3000,300)", "N(200,100)/(120,60)", "U(10,20)/(30,50)", "U(100,200)"]
 
@@ -60,7 +61,7 @@ def test_a_text_that_cannot_be_written_leaves_the_old_file(tmp_path: Path) -> No
 LIMITED = """
 import resource, sys
 from pathlib import Path
-from pipeline.record import write_atomically
+from pipeline.files import write_atomically
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 try:
     write_atomically(Path(sys.argv[1]), "x" * 100_000)

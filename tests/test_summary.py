@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from records import make_config, make_failed_record, make_failure, make_levels, make_record
 
-from pipeline.record import Level, Record, RunDir, SweepDir, Teardown, save
+from pipeline.files import RunDir, SweepDir, save
+from pipeline.record import Level, Record, Teardown
 from pipeline.report.__main__ import main
 from pipeline.report.summary import finish
 

@@ -17,7 +17,8 @@ from records import make_failed_record, make_failure, make_levels, make_record
 
 from pipeline import process, signals
 from pipeline.errors import StepTimedOut, TrackerFailed
-from pipeline.record import Level, Record, RunDir, save
+from pipeline.files import RunDir, save
+from pipeline.record import Level, Record
 from pipeline.schema import Tracker
 from pipeline.trackers.wandb import WandB
 from pipeline.trackers.wandb_publisher import choose_mode, has_netrc_key
@@ -263,7 +264,7 @@ def test_a_server_that_never_answers_is_given_up(run_dir: RunDir, own: WandB, mo
 def test_the_publisher_and_its_service_end_when_we_are_killed(run_dir: RunDir) -> None:
     script = (
         "import sys, time; sys.path.insert(0, 'tests'); from pathlib import Path; from records import make_record\n"
-        "from test_tracker_wandb import CONFIG; from pipeline.record import RunDir\n"
+        "from test_tracker_wandb import CONFIG; from pipeline.files import RunDir\n"
         "from pipeline.trackers.wandb import WandB; tracker = WandB()\n"
         f"tracker.publish(make_record(), CONFIG, RunDir(Path({str(run_dir.path)!r})))\n"
         "print(1, flush=True); time.sleep(60)"

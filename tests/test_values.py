@@ -13,9 +13,10 @@ from pipeline import plan
 from pipeline.backends import Deployment
 from pipeline.bench import Job, Outcome
 from pipeline.command_line import Outline
+from pipeline.files import RunDir, save
 from pipeline.metrics import Measurement, Request
 from pipeline.plan import Assets
-from pipeline.record import Level, Record, RunDir, Teardown, save
+from pipeline.record import Level, Record, Teardown
 from pipeline.report.ranking import rank
 from pipeline.report.summary import Best, Finding
 from pipeline.schema import Slo

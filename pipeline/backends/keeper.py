@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pipeline import process, signals
 from pipeline.backends import lease, teardown
-from pipeline.record import RunDir
+from pipeline.files import RunDir
 from pipeline.values import load
 
 DONE = b"."

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from pipeline import identity
-from pipeline.record import RunDir, Teardown, now, save
+from pipeline.files import RunDir, save
+from pipeline.record import Teardown, now
 from pipeline.values import load, value
 
 if TYPE_CHECKING:  # for the keeper, see backends/__init__.py

@@ -10,7 +10,7 @@ import psutil
 from pipeline import identity, process
 from pipeline.backends import Deployment, lease
 from pipeline.errors import DeployFailed, FailureKind
-from pipeline.record import RunDir
+from pipeline.files import RunDir
 
 if TYPE_CHECKING:  # for the keeper, see backends/__init__.py
     from pipeline.plan import Plan

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.bench import Job
+from pipeline.files import RunDir
 from pipeline.plan import LevelPlan, Plan
-from pipeline.record import RunDir
 from pipeline.schema import Config
 
 PLACEHOLDER_KEY = "none"  # genai-bench refuses to start without one
@@ -53,7 +53,7 @@ def argv(config: Config, plan: Plan, level: LevelPlan, url: str, folder: Path) -
         "max-requests-per-run": str(level.max_requests),
         "metrics-time-unit": "s",
         "server-engine": config.runtime.server_engine,
-        "server-gpu-count": str(hardware.gpu_count),
+        "server-gpu-count": str(config.gpus),
         **({"server-gpu-type": hardware.gpu_type} if hardware.gpu_type else {}),
         "experiment-base-dir": str(folder.parent.resolve()),
         "experiment-folder-name": folder.name,

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.record import SweepDir
+from pipeline.files import SweepDir
 from pipeline.report import summary
 
 

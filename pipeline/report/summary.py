@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.record import Record, SweepDir, save, write_atomically
+from pipeline.files import SweepDir, save, write_atomically
+from pipeline.record import Record
 from pipeline.report.ranking import Row, objective_names, rank
 from pipeline.values import load, plain, value
 

@@ -4,7 +4,8 @@ import importlib
 from typing import Protocol, cast
 
 from pipeline import schema
-from pipeline.record import Record, RunDir
+from pipeline.files import RunDir
+from pipeline.record import Record
 
 
 class Tracker(Protocol):

@@ -1,7 +1,8 @@
 """No tracker: the record on disk is all."""
 
 from pipeline import schema
-from pipeline.record import Record, RunDir
+from pipeline.files import RunDir
+from pipeline.record import Record
 
 
 class Off:

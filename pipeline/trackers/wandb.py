@@ -11,7 +11,8 @@ from typing import Any
 from pipeline import schema
 from pipeline.companion import Companion
 from pipeline.errors import TrackerFailed
-from pipeline.record import Record, RunDir, SweepDir
+from pipeline.files import RunDir, SweepDir
+from pipeline.record import Record
 from pipeline.values import plain
 
 # A user's shell may be inside another run; its identity is not ours to continue.

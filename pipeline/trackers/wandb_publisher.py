@@ -21,7 +21,8 @@ from urllib.parse import urlsplit
 
 from pipeline import companion, metrics, schema
 from pipeline.errors import PipelineError, TrackerFailed
-from pipeline.record import Level, Record, RunDir
+from pipeline.files import RunDir
+from pipeline.record import Level, Record
 from pipeline.redact import Secrets
 from pipeline.values import from_json, plain, value
 

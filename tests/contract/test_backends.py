@@ -18,8 +18,8 @@ from cli import TESTS
 from pipeline import backends, process
 from pipeline.backends import Backend, Deployment, lease, teardown
 from pipeline.errors import DeployFailed
+from pipeline.files import RunDir
 from pipeline.plan import Plan
-from pipeline.record import RunDir
 from pipeline.schema import Health
 from pipeline.values import load
 

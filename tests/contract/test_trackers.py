@@ -10,7 +10,7 @@ import yaml
 from records import make_failed_record, make_failure, make_record
 
 from pipeline.errors import FailureKind
-from pipeline.record import RunDir, save
+from pipeline.files import RunDir, save
 from pipeline.schema import Tracker
 from pipeline.trackers import close, load
 from pipeline.values import parse

@@ -16,7 +16,7 @@ import requests
 import yaml
 from llama import Server, free_port, launch, serving
 
-from pipeline import engine, process
+from pipeline import engine, prefix_cache, process
 from pipeline.command_line import CONF
 from pipeline.runtimes import llamacpp
 
@@ -189,7 +189,7 @@ def test_a_key_protects_it(tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.
         assert engine.settings(server.url, "/props") is None
         monkeypatch.setenv(engine.API_KEY_ENV, "sk-test-llamacpp")
         assert engine.settings(server.url, "/props") is not None
-        assert engine.reset_cache(server.url, "llamacpp_slots") == "erased 1 slots"
+        assert prefix_cache.empty(server.url, "llamacpp_slots") == "erased 1 slots"
         engine.complete(server.url, "tiny", timeout_s=30)
         assert "sk-test-llamacpp" not in server.log
 
@@ -199,10 +199,10 @@ def test_resetting_the_cache_makes_a_prompt_new_again(server: Server) -> None:
         details = server.chat(PROMPT)["usage"]["prompt_tokens_details"]
         return int(details["cached_tokens"])
 
-    engine.reset_cache(server.url, "llamacpp_slots")
+    prefix_cache.empty(server.url, "llamacpp_slots")
     assert cached() == 0
     assert cached() > 0
-    assert engine.reset_cache(server.url, "llamacpp_slots") == "erased 4 slots"
+    assert prefix_cache.empty(server.url, "llamacpp_slots") == "erased 4 slots"
     assert cached() == 0
 
 
@@ -214,8 +214,8 @@ def test_a_server_is_idle_again_after_an_answer_was_dropped(needs: Callable[...,
     with serving(gguf, tmp_path, "--threads", "1") as server:
         with requests.post(f"{server.url}/completion", json=body, stream=True, timeout=60) as answer:
             next(answer.iter_content(1))
-            assert not engine.is_idle(server.url, "llamacpp_slots")
-        assert process.wait_until(lambda: engine.is_idle(server.url, "llamacpp_slots"), timeout_s=20)
+            assert not prefix_cache.is_idle(server.url, "llamacpp_slots")
+        assert process.wait_until(lambda: prefix_cache.is_idle(server.url, "llamacpp_slots"), timeout_s=20)
 
 
 def test_a_model_path_may_hold_spaces(tiny_gguf: Path, tmp_path: Path) -> None:

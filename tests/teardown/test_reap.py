@@ -15,7 +15,8 @@ from teardown.world import Launch, Trial, registered
 
 from pipeline import identity, process
 from pipeline.backends import lease
-from pipeline.record import RunDir, now, save
+from pipeline.files import RunDir, save
+from pipeline.record import now
 
 GARBAGE = {
     "empty": b"",

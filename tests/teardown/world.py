@@ -17,7 +17,8 @@ from cli import ROOT, stub_overrides
 
 from pipeline import process
 from pipeline.backends.lease import Lease, state_dir
-from pipeline.record import Record, RunDir
+from pipeline.files import RunDir
+from pipeline.record import Record
 from pipeline.values import load
 
 BROKEN = Path(__file__).with_name("broken.py")
