@@ -3,14 +3,18 @@
 import fcntl
 import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pipeline import hub
 from pipeline.errors import ModelError
+from pipeline.hub import Wanted
 from pipeline.plan import Assets
 from pipeline.schema import Model
 from pipeline.tokenizer import build_tokenizer
+
+Watch = Callable[[], None]
 
 
 def cache_dir() -> Path:
@@ -19,25 +23,71 @@ def cache_dir() -> Path:
     return Path(os.environ.get("SERVETUNE_CACHE_DIR") or Path(base) / "servetune")
 
 
-def prepare(model: Model) -> Assets:
-    """The model file and the tokenizer folder, made on first use, shared by all later trials.
+def prepare(model: Model, *, watch: Watch = lambda: None) -> Assets:
+    """The model and the tokenizer folder, fetched or made on first use, shared by all later trials.
+
+    `watch` is asked while a download runs; what it raises ends it.
 
     Raises:
-        ModelError: the model is neither a readable file nor carried by an installed package.
+        ModelError: no such file, folder, package or repository, or no way to it.
         OSError: the cache cannot be written.
     """
-    path = _model_file(model)
-    return Assets(model_path=path, tokenizer_dir=build_tokenizer(path, cache_dir() / "tokenizers"))
+    found = _model(model, watch)
+    if found.is_dir():
+        return Assets(model_path=found, tokenizer_dir=_tokenizer(model, found, watch))
+    return Assets(model_path=found, tokenizer_dir=build_tokenizer(found, cache_dir() / "tokenizers"))
 
 
-def _model_file(model: Model) -> Path:
+def expected(model: Model) -> Assets:
+    """What `prepare` will give, as far as that is known without writing or downloading anything."""
+    if model.path is None and model.repo is not None:
+        path = hub.find(_wanted(model)) or Path(model.repo)
+    else:
+        path = model.path or cache_dir() / "models" / f"{model.package}.gguf"
+    return Assets(model_path=path, tokenizer_dir=path)
+
+
+def is_here(model: Model) -> bool:
+    """Whether `prepare` will not have to download anything."""
+    return model.path is not None or model.repo is None or hub.find(_wanted(model)) is not None
+
+
+def _model(model: Model, watch: Watch) -> Path:
     if model.path is not None:
-        if not model.path.is_file():
-            raise ModelError(f"model.path={model.path} is not a file. Expected a GGUF file.")
+        if not model.path.exists():
+            raise ModelError(f"model.path={model.path} does not exist. Expected a GGUF file or a Hugging Face folder.")
         return model.path.resolve()
-    if model.package is None:
-        raise ModelError(f"model={model.name} has neither a path nor a package. Set model.path=/path/to/model.gguf")
-    return _from_package(model.package)
+    if model.package is not None:
+        return _from_package(model.package)
+    if model.repo is not None:
+        return hub.find(_wanted(model)) or hub.fetch(_wanted(model), log=_log(), watch=watch)
+    raise ModelError(f"model={model.name} has no path, package or repo. Set model.path=/path/to/the/model")
+
+
+def _wanted(model: Model) -> Wanted:
+    return Wanted(repo=str(model.repo), revision=model.revision)
+
+
+def _tokenizer(model: Model, folder: Path, watch: Watch) -> Path:
+    """The folder with the tokenizer, for genai-bench, which is never given the name of a repository.
+
+    With a name it asks the hub even where everything is cached, and fails without network.
+    """
+    if model.tokenizer is not None and not Path(model.tokenizer).is_dir():
+        wanted = Wanted(repo=model.tokenizer, revision=None, patterns=hub.TOKENIZER)
+        return hub.find(wanted) or hub.fetch(wanted, log=_log(), watch=watch)
+    found = Path(model.tokenizer or folder)
+    if not hub.has_tokenizer(found):
+        raise ModelError(
+            f"{found} has no tokenizer. Expected tokenizer.json, tokenizer.model or vocab.json.",
+            hint="Set model.tokenizer to a folder or a repository that has it.",
+        )
+    return found
+
+
+def _log() -> Path:
+    cache_dir().mkdir(parents=True, exist_ok=True)
+    return cache_dir() / "download.log"
 
 
 def _from_package(name: str) -> Path:

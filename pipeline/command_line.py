@@ -140,7 +140,7 @@ def _check_values(name: str, override: Override, swept: Mapping[str, Override], 
     picks = list(_values(override))
     if name in base.knobs:
         for fixed in OverridesParser.create().parse_overrides([f"{name}={pick}" for pick in picks]):
-            config.check_knob(name, base.runtime.knobs[name], fixed.value())
+            config.check_setting(name, base.runtime, fixed.value())
         return
     for pick in picks if len(picks) <= PROBED else [*picks[: PROBED // 2], *picks[-PROBED // 2 :]]:
         lines = [_line(other, pick if key == name else None) for key, other in swept.items()]

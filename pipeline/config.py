@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from pipeline import catalogue
 from pipeline.errors import ConfigError
 from pipeline.redact import SECRET_NAME
-from pipeline.schema import Config, Knob
+from pipeline.schema import Config, Knob, Runtime, is_of
 from pipeline.values import parse as parse_value
 
 if TYPE_CHECKING:  # the keeper needs no trees, and starts with every trial
@@ -29,7 +30,8 @@ def parse(tree: "DictConfig") -> Config:
         raise ConfigError(f"{error.full_key} has no value here: add {error.full_key}=... to the command.") from error
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key} does not resolve: {str(error).splitlines()[0]}.") from error
-    data.pop("hydra", None)
+    for other in ("hydra", "dry_run"):
+        data.pop(other, None)
     runtime = data.get("runtime")
     names = runtime.get("knobs", {}) if isinstance(runtime, dict) else {}
     settings = {name: data.pop(name, None) for name in names}
@@ -40,7 +42,7 @@ def parse(tree: "DictConfig") -> Config:
     except ValidationError as error:
         raise ConfigError(_explain(error)) from error
     for name, setting in settings.items():
-        check_knob(name, config.runtime.knobs[name], setting)
+        check_setting(name, config.runtime, setting)
     _refuse_secrets(config.runtime.env)
     return config
 
@@ -54,6 +56,19 @@ def _refuse_secrets(env: Mapping[str, str]) -> None:
             )
 
 
+def check_setting(name: str, runtime: Runtime, setting: object) -> None:
+    """Accept None or a value that the knob `name` takes in the version of the engine that is configured.
+
+    Raises:
+        ConfigError: naming the knob, what was given and what is allowed.
+    """
+    if setting is None:
+        return
+    check_knob(name, runtime.knobs[name], setting)
+    if runtime.version is not None and catalogue.versions(runtime.name):
+        _check_version(name, runtime, str(setting))
+
+
 def check_knob(name: str, knob: Knob, setting: object) -> None:
     """Accept None or a value of the knob's kind, among its choices, inside its range.
 
@@ -63,6 +78,20 @@ def check_knob(name: str, knob: Knob, setting: object) -> None:
     if setting is None or _fits(knob, setting):
         return
     raise ConfigError(f"{name}={setting}: expected {allowed(knob)} or null ({knob.help}).")
+
+
+def _check_version(name: str, runtime: Runtime, setting: str) -> None:
+    knob, engine = runtime.knobs[name], f"{runtime.name} {runtime.version}"
+    flag = catalogue.load(runtime.name, str(runtime.version)).find(knob.spelled(runtime.version))
+    if flag is None or not is_of(knob.versions, runtime.version):
+        have = [v for v in catalogue.versions(runtime.name) if is_of(knob.versions, v)]
+        raise ConfigError(
+            f"{name}={setting}: {engine} has no such flag ({', '.join(have)} has). Leave it null, or set "
+            f"runtime.version to the version that you run."
+        )
+    if knob.kind == "choice" and flag.choices and setting not in flag.choices:
+        there = [choice for choice in knob.choices if choice in flag.choices]
+        raise ConfigError(f"{name}={setting}: {engine} does not take it; expected one of {', '.join(there)}.")
 
 
 def allowed(knob: Knob) -> str:

@@ -239,7 +239,7 @@ def best_level(levels: Iterable[Level], config: Config) -> Level | None:
 def score(name: str, level: Level, config: Config) -> float | None:
     """One metric of a level, None if it was not measured; per GPU means per host where there is no GPU."""
     seen = flatten(level.metrics).get(name.removesuffix("_per_gpu")) if level.metrics else None
-    gpus = max(1, config.hardware.gpu_count) if name.endswith("_per_gpu") else 1
+    gpus = max(1, config.gpus) if name.endswith("_per_gpu") else 1
     return None if seen is None else seen / gpus
 
 

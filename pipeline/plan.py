@@ -91,7 +91,7 @@ def argv(config: Config, assets: Assets, run_dir: Path) -> tuple[str, ...]:
         ConfigError: an unknown placeholder in `runtime.command`.
     """
     words = {
-        "python": sys.executable,
+        "python": str(config.runtime.python or sys.executable),
         "model": str(assets.model_path),
         "served_name": config.model.served_name,
         "host": config.backend.host,
@@ -108,16 +108,18 @@ def argv(config: Config, assets: Assets, run_dir: Path) -> tuple[str, ...]:
 
 def flags(config: Config) -> tuple[str, ...]:
     """The flags of every knob that is set, in the order of the runtime's file."""
-    return tuple(word for name, knob in config.runtime.knobs.items() for word in _words(knob, config.knobs.get(name)))
+    runtime = config.runtime
+    words = (_words(knob, config.knobs.get(name), runtime.version) for name, knob in runtime.knobs.items())
+    return tuple(word for some in words for word in some)
 
 
-def _words(knob: Knob, setting: Scalar | None) -> tuple[str, ...]:
+def _words(knob: Knob, setting: Scalar | None, version: str | None) -> tuple[str, ...]:
     if setting is None:
         return ()
     if knob.kind == "bool":
-        flag = knob.flag if setting else knob.false_flag
+        flag = knob.spelled(version) if setting else knob.false_flag
         return (flag,) if flag else ()
-    return (knob.flag, str(setting))
+    return (knob.spelled(version), str(setting))
 
 
 def levels(config: Config) -> Iterator[LevelPlan]:

@@ -5,27 +5,61 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
 from importlib import metadata
 
-from pipeline import assets, process
+from pipeline import assets, memory, process, signals, verdict
 from pipeline.backends import lease
 from pipeline.bench import installed_program
-from pipeline.errors import ConfigError, PipelineError, PreflightFailed
+from pipeline.errors import ConfigError, FailureKind, PipelineError, PreflightFailed
+from pipeline.findings import Verdict
 from pipeline.plan import Assets
 from pipeline.schema import Config
 
+MEMORY_RULES = {"does_not_fit", "kv_too_small"}  # of memory.check
 
-def run(config: Config) -> Assets:
-    """Every check; the files that the trial needs.
+
+def foresee(config: Config) -> Verdict:
+    """What the engine will make of this combination: its rules, then the sum of its memory."""
+    ruled = verdict.judge(config)
+    return replace(ruled, findings=(*ruled.findings, *memory.check(config, ruled.knobs)))
+
+
+def refuse(foreseen: Verdict) -> None:
+    """Stop what cannot start.
+
+    Raises:
+        PreflightFailed: the trial is refused; the message says why.
+    """
+    reasons = foreseen.reasons("refused")
+    if reasons:
+        is_memory = {finding.rule for finding in foreseen.findings if finding.verdict == "refused"} <= MEMORY_RULES
+        raise PreflightFailed(
+            f"Refused: {'; '.join(reasons)}.",
+            kind=FailureKind.DOES_NOT_FIT if is_memory else FailureKind.UNSUPPORTED_COMBINATION,
+            hint="Leave the combination out; `dry_run=true` shows the verdict on every trial of a sweep.",
+        )
+
+
+def run(config: Config) -> None:
+    """Every check.
 
     Raises:
         PreflightFailed: the first check that fails.
     """
     for _name, check in checks(config):
         check(config)
+
+
+def fetch(config: Config) -> Assets:
+    """The files that the trial needs, downloaded or made where they are not there yet.
+
+    Raises:
+        PreflightFailed: they cannot be had; a signal or the step's deadline ends a download.
+    """
     try:
-        return assets.prepare(config.model)
+        return assets.prepare(config.model, watch=signals.check)
     except OSError as error:
         raise PreflightFailed(
             f"Cannot prepare the model in {assets.cache_dir()}: {error.strerror or error}.",

@@ -1,18 +1,14 @@
 """What a trial leaves behind: the values of its record, and the one class that names its files."""
 
-import os
-import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.errors import FailureKind, PipelineError, PreflightFailed
+from pipeline.errors import FailureKind, PipelineError
+from pipeline.findings import Verdict
+from pipeline.resolved import Rewrite
 from pipeline.schema import Config
-from pipeline.values import to_json, value
-
-MINIMUM_FREE_BYTES = 64 * 1024 * 1024
+from pipeline.values import value
 
 
 @value
@@ -126,12 +122,15 @@ class Record:
     sweep_id: str
     number: int
     overrides: tuple[str, ...]
-    status: Literal["ok", "failed", "interrupted"]
+    status: Literal["ok", "failed", "refused", "interrupted"]  # refused: known before deploying that it cannot start
     is_baseline: bool
+    verdict: Verdict | None = None  # what was foreseen; None: the trial ended before it was asked
     failure: Failure | None
     config: Config
     argv: tuple[str, ...]
     settings: Mapping[str, Any] | None
+    rewrites: tuple[Rewrite, ...] = ()  # what the engine made of the knobs, where that is not what was asked
+    same_as: int | None = None  # the number of the trial whose levels these are: both resolved alike
     levels: tuple[Level, ...]
     objective: Mapping[str, float] | None
     best_level: str | None
@@ -147,143 +146,6 @@ class Record:
 def now() -> datetime:
     """The time in UTC."""
     return datetime.now(UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class RunDir:
-    """Every file name of a run. The only place where they are spelled."""
-
-    path: Path
-
-    @property
-    def config(self) -> Path:
-        """The trial's whole configuration, as frozen."""
-        return self.path / "config.json"
-
-    @property
-    def lease(self) -> Path:
-        """What the trial owns; after teardown, who removed it and what is left."""
-        return self.path / "lease.json"
-
-    @property
-    def plan(self) -> Path:
-        """The exact command, environment and levels."""
-        return self.path / "plan.json"
-
-    @property
-    def server_log(self) -> Path:
-        """The engine's stdout and stderr."""
-        return self.path / "server.log"
-
-    @property
-    def keeper_log(self) -> Path:
-        """What the keeper had to say; empty when all went well."""
-        return self.path / "keeper.log"
-
-    @property
-    def pipeline_log(self) -> Path:
-        """What the pipeline and its libraries logged during the trial."""
-        return self.path / "pipeline.log"
-
-    @property
-    def bench(self) -> Path:
-        """genai-bench's own files, one folder per scenario and concurrency."""
-        return self.path / "bench"
-
-    def level(self, scenario: str, concurrency: int) -> Path:
-        """The folder of one level; a scenario is spelled as genai-bench spells it in file names."""
-        safe = scenario.replace("/", "_").replace(",", "_").replace("(", "").replace(")", "")
-        return self.bench / safe / str(concurrency)
-
-    @property
-    def metrics(self) -> Path:
-        """The levels alone, for reading with other tools."""
-        return self.path / "metrics.json"
-
-    @property
-    def record(self) -> Path:
-        """The record."""
-        return self.path / "record.json"
-
-
-@dataclass(frozen=True, slots=True)
-class SweepDir:
-    """Every file name of a sweep's folder."""
-
-    path: Path
-
-    @property
-    def records(self) -> tuple[Path, ...]:
-        """The record of every trial that has left one."""
-        return tuple(sorted(self.path.glob("*/record.json")))
-
-    @property
-    def ranking(self) -> Path:
-        """The ranked table as CSV."""
-        return self.path / "ranking.csv"
-
-    @property
-    def best(self) -> Path:
-        """The best trial's overrides, command and metrics."""
-        return self.path / "best.json"
-
-    @property
-    def tracker_log(self) -> Path:
-        """What the tracker's process printed."""
-        return self.path / "tracker.log"
-
-    @property
-    def bench_log(self) -> Path:
-        """What the resident genai-bench runner printed outside of levels."""
-        return self.path / "bench-runner.log"
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write `text` so that a reader sees the old file or the new one, also after a crash.
-
-    Raises:
-        OSError: the disk is full or the folder not writable; the old file is untouched.
-    """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def save(path: Path, item: object) -> None:
-    """Write a value as JSON, atomically."""
-    write_atomically(path, to_json(item) + "\n")
-
-
-def claim(run_dir: RunDir) -> None:
-    """Make sure that a trial can leave its record here: an own, writable folder on a disk that is not full.
-
-    Raises:
-        PreflightFailed: saying which of these is not so.
-    """
-    where = run_dir.path
-    try:
-        where.mkdir(parents=True, exist_ok=True)
-        if run_dir.record.exists() or run_dir.lease.exists():
-            raise PreflightFailed(f"{where} already holds a trial. Expected an empty run directory.")
-        write_atomically(where / ".writable", "x" * 4096)
-        (where / ".writable").unlink()
-        state = os.statvfs(where)
-    except OSError as error:
-        raise PreflightFailed(
-            f"Cannot write to the run directory {where}: {error.strerror or error}.",
-            hint="Choose another one with hydra.run.dir=... or hydra.sweep.dir=..., or free some space.",
-        ) from error
-    free = state.f_bavail * state.f_frsize
-    if free < MINIMUM_FREE_BYTES:
-        raise PreflightFailed(f"{where} has {free / 1e6:.0f} MB free; a trial needs {MINIMUM_FREE_BYTES / 1e6:.0f} MB.")
 
 
 class Timings:

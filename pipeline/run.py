@@ -1,4 +1,4 @@
-"""One trial: preflight, deploy, health-check, warm-up, genai-bench per level, teardown, record, tracker.
+"""One trial: preflight, model, deploy, health-check, warm-up, genai-bench per level, teardown, record, tracker.
 
 Read `_deploy_and_measure` first. Whatever happens in it, teardown has run and a record is on disk afterwards.
 """
@@ -8,13 +8,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
-from pipeline import backends, bench, engine, health, metrics, plan, preflight, record, signals, trackers
+from pipeline import backends, bench, engine, files, health, metrics, plan, preflight, record, signals, trackers, twin
 from pipeline.backends import Backend, Deployment, keeper, lease, teardown
 from pipeline.errors import PipelineError, TeardownFailed, TrackerFailed, WarmupFailed
+from pipeline.files import RunDir, SweepDir
 from pipeline.levels import Ladder
 from pipeline.plan import Plan
 from pipeline.progress import Progress
-from pipeline.record import Record, RunDir, SweepDir, Teardown
+from pipeline.record import Record, Teardown
 from pipeline.schema import Config
 from pipeline.story import FILES_TIMEOUT_S, Place, Story, save, to_record
 
@@ -44,15 +45,22 @@ def run(config: Config, place: Place, progress: Progress) -> Record:
 
 def _deploy_and_measure(story: Story) -> None:
     config, timeouts = story.config, story.config.timeouts
+    sweep = SweepDir(story.place.run_dir.path.parent)
     with story.step("preflight", timeout_s=timeouts.preflight_s):
-        record.claim(story.place.run_dir)
+        files.claim(story.place.run_dir)
         story.has_folder = True
-        runner = bench.runner(config.bench, SweepDir(story.place.run_dir.path.parent).bench_log)
+        story.verdict = preflight.foresee(config)
+        if story.share(twin.by_rules(sweep, config, story.verdict)):
+            return
+        preflight.refuse(story.verdict)
+        runner = bench.runner(config.bench, sweep.bench_log)
         runner.start()
         tracker = trackers.load(config.tracker.target)
         with suppress(Exception):  # what ails the tracker is told when it is given the record; it costs no trial
             tracker.start(config.tracker, story.place.run_dir)
-        assets = preflight.run(config)
+        preflight.run(config)
+    with story.step("model", timeout_s=timeouts.download_s):
+        assets = preflight.fetch(config)
         runner.start(assets.tokenizer_dir)
         story.plan = _plan(story, assets)
     with _deployed(story, story.plan) as deployment:
@@ -60,6 +68,8 @@ def _deploy_and_measure(story: Story) -> None:
         with story.step("health", timeout_s=story.plan.health.timeout_s + HEALTH_GRACE_S):
             health.wait_ready(backend, deployment, story.plan)
             story.settings = _settings(deployment, story.plan)
+        if story.share(twin.by_settings(sweep, config, story.settings)):
+            return
         with story.step("warmup", timeout_s=timeouts.warmup_s):
             _warm_up(deployment, backend, story.plan, timeout_s=timeouts.warmup_s)
         ladder = Ladder(config, story.plan, deployment, backend, runner, story.progress)
@@ -80,8 +90,8 @@ def _plan(story: Story, assets: plan.Assets) -> Plan:
         number=place.number,
         run_dir=place.run_dir.path.resolve(),
     )
-    record.save(place.run_dir.config, story.config)
-    record.save(place.run_dir.plan, made)
+    files.save(place.run_dir.config, story.config)
+    files.save(place.run_dir.plan, made)
     return made
 
 

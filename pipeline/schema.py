@@ -212,6 +212,7 @@ class Timeouts:
     """Deadlines of the steps that have none of their own, in seconds."""
 
     preflight_s: float = Field(gt=0)
+    download_s: float = Field(gt=0)
     deploy_s: float = Field(gt=0)
     warmup_s: float = Field(gt=0)
     teardown_s: float = Field(gt=0)

@@ -1,19 +1,22 @@
 """What has happened so far in one trial, step by step, and its end as a Record on disk."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from pipeline import metrics, record, signals
+from pipeline import files, metrics, record, resolved, signals
 from pipeline.backends import Deployment
 from pipeline.environment import describe
 from pipeline.errors import PipelineError
+from pipeline.files import RunDir
+from pipeline.findings import Verdict
 from pipeline.plan import Plan
 from pipeline.progress import Progress
-from pipeline.record import Failure, Level, Record, RunDir, Teardown, Timings
+from pipeline.record import Failure, Level, Record, Teardown, Timings
+from pipeline.resolved import Rewrite
 from pipeline.schema import Config
 from pipeline.values import value
 
@@ -43,12 +46,21 @@ class Story:
     has_folder: bool = False  # the run directory is ours to write to
     plan: Plan | None = None
     deployment: Deployment | None = None
+    verdict: Verdict | None = None
     settings: Mapping[str, Any] | None = None
+    same_as: int | None = None
     levels: list[Level] = field(default_factory=list)
     objective: Mapping[str, float] | None = None
     failure: Failure | None = None
     teardown: Teardown | None = None
     stopped_by: BaseException | None = None
+
+    def share(self, twin: Record | None) -> bool:
+        """Take over what a twin measured; whether there is one."""
+        if twin is None:
+            return False
+        self.same_as, self.levels, self.objective = twin.number, list(twin.levels), twin.objective
+        return True
 
     @contextmanager
     def step(self, name: str, *, timeout_s: float | None = None, is_held: bool = False) -> Iterator[None]:
@@ -77,6 +89,7 @@ def to_record(story: Story) -> Record:
     place, planned, deployment = story.place, story.plan, story.deployment
     with story.step("record", timeout_s=FILES_TIMEOUT_S, is_held=True):
         best = metrics.best_level(story.levels, story.config)
+        rewrites = resolved.rewrites(story.config, story.settings)
         done = Record(
             trial_id=f"{place.sweep_id}/{place.number}",
             sweep_id=place.sweep_id,
@@ -84,14 +97,17 @@ def to_record(story: Story) -> Record:
             overrides=place.overrides,
             status=_status(story),
             is_baseline=story.config.is_baseline,
+            verdict=story.verdict,
             failure=story.failure,
             config=story.config,
             argv=_argv(planned, deployment),
             settings=story.settings,
+            rewrites=rewrites,
+            same_as=story.same_as,
             levels=tuple(story.levels),
             objective=story.objective,
             best_level=best.name if best else None,
-            notes=tuple(note for level in story.levels for note in level.warnings),
+            notes=_notes(story, rewrites),
             steps=tuple(story.timings.done),
             teardown=story.teardown,
             environment=describe(),
@@ -112,8 +128,8 @@ def save(story: Story, done: Record) -> None:
         return
     run_dir = story.place.run_dir
     try:
-        record.save(run_dir.metrics, list(done.levels))
-        record.save(run_dir.record, done)
+        files.save(run_dir.metrics, list(done.levels))
+        files.save(run_dir.record, done)
     except OSError as error:
         raise PipelineError(
             f"The record cannot be written to {run_dir.record}: {error.strerror or error}.",
@@ -121,9 +137,22 @@ def save(story: Story, done: Record) -> None:
         ) from error
 
 
-def _status(story: Story) -> Literal["ok", "failed", "interrupted"]:
+def _notes(story: Story, rewrites: Sequence[Rewrite]) -> tuple[str, ...]:
+    """What a reader of the numbers has to know."""
+    foreseen = story.verdict.findings if story.verdict else ()
+    return (
+        *(f"{finding.verdict}: {finding.reason}" for finding in foreseen if finding.verdict != "refused"),
+        *(f"{item.knob}: asked {item.asked}, the engine made it {item.got}" for item in rewrites),
+        *([] if story.same_as is None else [f"resolves as trial {story.same_as}, whose levels these are"]),
+        *(note for level in story.levels for note in level.warnings),
+    )
+
+
+def _status(story: Story) -> Literal["ok", "failed", "refused", "interrupted"]:
     if story.stopped_by is not None:
         return "interrupted"
+    if story.verdict and story.verdict.word == "refused":
+        return "refused"
     return "failed" if story.failure else "ok"
 
 

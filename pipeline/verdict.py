@@ -22,12 +22,11 @@ from pydantic import Field, ValidationError
 
 from pipeline import catalogue, scenario
 from pipeline.errors import ConfigError
+from pipeline.findings import Finding, Verdict
 from pipeline.schema import Config, Knob, Scalar, is_of
 from pipeline.values import parse, value
 
 _jinja = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
-Word = Literal["refused", "rewritten", "warned", "default"]
-_WORST_FIRST = ("refused", "rewritten", "warned")
 
 
 @value
@@ -35,37 +34,13 @@ class Rule:
     """What an engine does with a combination. `default`: what it takes for a knob that was not asked."""
 
     id: str
-    verdict: Word
+    verdict: Literal["refused", "rewritten", "warned", "default"]
     versions: str = ""  # of the engine, as PEP 440 writes them; empty: all
     given: tuple[str, ...] = ()  # facts that must be known (not none), or the rule is passed over
     when: str  # a Jinja expression
     becomes: Mapping[str, Scalar] = Field(default_factory=dict)  # "= tp_size" is an expression
     reason: str  # a Jinja template over the same facts
     source: str
-
-
-@value
-class Finding:
-    """A rule that applies to a trial."""
-
-    rule: str
-    verdict: Word
-    reason: str
-    source: str
-
-
-@value
-class Verdict:
-    """All that is known of a trial before it is deployed. `knobs`: as asked, then as rewritten."""
-
-    findings: tuple[Finding, ...]
-    knobs: Mapping[str, Scalar | None]
-
-    @property
-    def word(self) -> str:
-        """The worst finding: refused, rewritten, warned; ok without one."""
-        seen = {finding.verdict for finding in self.findings}
-        return next((word for word in _WORST_FIRST if word in seen), "ok")
 
 
 def judge(config: Config) -> Verdict:
@@ -130,7 +105,7 @@ def _value(item: Scalar, facts: Mapping[str, Any]) -> Scalar:
 
 def _finding(rule: Rule, facts: Mapping[str, Any]) -> Finding:
     reason = _jinja.from_string(rule.reason).render(**facts)
-    return Finding(rule=rule.id, verdict=rule.verdict, reason=reason, source=rule.source)
+    return Finding(rule=rule.id, verdict=rule.verdict, reason=reason, source=rule.source)  # type: ignore[arg-type]
 
 
 @cache

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 from hydra.core.plugins import Plugins
 
 from pipeline import __main__ as command
-from pipeline import health, preflight, record, run, story
+from pipeline import files, health, preflight, run, story
 from pipeline.backends import keeper, teardown
 from pipeline.backends.local import Local
 from pipeline.bench import cli  # noqa: F401 - imported here, once, not in every fork
@@ -29,6 +29,7 @@ from pipeline.trackers.none import Off
 BEFORE, AFTER = True, False
 STEPS: dict[str, tuple[Any, str, bool]] = {
     "preflight": (preflight, "run", BEFORE),
+    "model": (preflight, "fetch", BEFORE),
     "lease": (keeper, "start", BEFORE),
     "deploy": (Local, "deploy", BEFORE),
     "deployed": (Local, "deploy", AFTER),
@@ -37,7 +38,7 @@ STEPS: dict[str, tuple[Any, str, bool]] = {
     "bench": (Ladder, "check", BEFORE),  # asked while genai-bench runs
     "teardown": (teardown, "run", BEFORE),
     "torn_down": (teardown, "run", AFTER),
-    "record": (record, "save", BEFORE),
+    "record": (files, "save", BEFORE),
     "tracker": (Off, "publish", BEFORE),
 }
 

@@ -12,7 +12,7 @@ from pipeline.errors import FailureKind
 
 INT, TERM, HUP, KILL = signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL
 STEPS = (
-    "preflight", "lease", "deploy", "deployed", "health", "warmup",
+    "preflight", "model", "lease", "deploy", "deployed", "health", "warmup",
     "bench", "teardown", "torn_down", "record", "tracker",
 )  # fmt: skip
 NAMES = {"deployed": "deploy", "torn_down": "teardown"}  # as the record calls them
@@ -20,6 +20,7 @@ HELD = ("lease", "teardown", "torn_down", "record")  # steps that run to their e
 HAS_DEADLINE = tuple(step for step in STEPS if step != "bench")  # genai-bench has its own: ..._a_bench_that_hangs
 DEADLINES = {
     "preflight": "timeouts.preflight_s=0.7",
+    "model": "timeouts.download_s=0.7",
     "deploy": "timeouts.deploy_s=0.7",
     "health": "runtime.health.timeout_s=0.4",
     "warmup": "timeouts.warmup_s=0.7",
@@ -47,7 +48,7 @@ class Row:
 
 def broken_rows(kind: FailureKind) -> Iterator[Row]:
     for step in STEPS:
-        by = {"preflight": None, "teardown": "keeper"}.get(step, "trial")
+        by = {"preflight": None, "model": None, "teardown": "keeper"}.get(step, "trial")
         if step == "tracker":
             yield Row(step, 0, "ok")
         elif step in {"teardown", "torn_down"}:
@@ -61,7 +62,7 @@ def broken_rows(kind: FailureKind) -> Iterator[Row]:
 EXCEPTIONS = list(broken_rows(FailureKind.INTERNAL))
 HANGS = [row for row in broken_rows(FailureKind.STEP_TIMED_OUT) if row.step in HAS_DEADLINE]
 SIGNALS = [
-    Row(step, 0, "interrupted", FailureKind.INTERRUPTED, None if step == "preflight" else "trial")
+    Row(step, 0, "interrupted", FailureKind.INTERRUPTED, None if step in {"preflight", "model"} else "trial")
     for step in STEPS
     if step not in {*HELD, "tracker"}
 ]
@@ -69,6 +70,7 @@ LATE_SIGNALS = [Row(step, 0, "ok") for step in ("teardown", "torn_down", "record
 KEEPER_NEEDED = ("deploy", "deployed", "health", "warmup", "bench", "teardown")
 KILLS = [
     Row("preflight", 0, None, by=None),
+    Row("model", 0, None, by=None),
     *(Row(step, 0, None, by="keeper") for step in KEEPER_NEEDED),
     Row("torn_down", 0, None),
     Row("record", 0, None),
