@@ -1,6 +1,7 @@
 """`python -m pipeline`: one trial; with -m a sweep. Exit codes: README, "Exit codes"."""
 
 import os
+import re
 import signal
 import sys
 import traceback
@@ -12,7 +13,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from pipeline import command_line, reap, signals, sweep
+from pipeline import command_line, dry_run, reap, signals, sweep
 from pipeline.errors import ConfigError, Interrupted, PipelineError
 from pipeline.report import summary
 
@@ -29,6 +30,7 @@ def job(tree: DictConfig) -> float | tuple[float, ...] | None:
 
 def main() -> int:
     """Check the command, reap what earlier trials left, run, print the table."""
+    sys.argv = [re.sub(r"^\+experiment=", "experiment=", word) for word in sys.argv]  # Hydra's habit; both are taken
     arguments = get_args_parser().parse_intermixed_args()
     looks_only = any((arguments.help, arguments.hydra_help, arguments.info, arguments.cfg))
     if looks_only or arguments.shell_completion:
@@ -53,7 +55,10 @@ def _run(overrides: list[str], *, is_sweep: bool) -> int | None:  # noqa: PLR091
     """Everything but the table; an exit code, or None where the trials' results decide."""
     try:
         with signals.heard():
-            sweep.begin(command_line.check(overrides, is_sweep=is_sweep))
+            outline = command_line.check(overrides, is_sweep=is_sweep)
+            if outline.is_dry:
+                return OK if dry_run.show(overrides, is_sweep=is_sweep) else NO_RESULT
+            sweep.begin(outline)
             _reap()
             job()
     except sweep.TrialFailed:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from pipeline import hub
 from pipeline.errors import ModelError
@@ -32,40 +33,52 @@ def prepare(model: Model, *, watch: Watch = lambda: None) -> Assets:
         ModelError: no such file, folder, package or repository, or no way to it.
         OSError: the cache cannot be written.
     """
-    found = _model(model, watch)
+    found = locate(model)
+    if found is None:
+        found = hub.fetch(_wanted(model), log=_log(), watch=watch)
+    elif model.path is None and model.package is not None:
+        found = _from_package(model.package)
     if found.is_dir():
         return Assets(model_path=found, tokenizer_dir=_tokenizer(model, found, watch))
     return Assets(model_path=found, tokenizer_dir=build_tokenizer(found, cache_dir() / "tokenizers"))
 
 
-def expected(model: Model) -> Assets:
-    """What `prepare` will give, as far as that is known without writing or downloading anything."""
-    if model.path is None and model.repo is not None:
-        path = hub.find(_wanted(model)) or Path(model.repo)
-    else:
-        path = model.path or cache_dir() / "models" / f"{model.package}.gguf"
-    return Assets(model_path=path, tokenizer_dir=path)
+def locate(model: Model) -> Path | None:
+    """Where the model is on this disk, or will be once its package is unpacked; None: it has to be downloaded.
 
+    Nothing is written.
 
-def is_here(model: Model) -> bool:
-    """Whether `prepare` will not have to download anything."""
-    return model.path is not None or model.repo is None or hub.find(_wanted(model)) is not None
-
-
-def _model(model: Model, watch: Watch) -> Path:
+    Raises:
+        ModelError: no such file, folder or package, or no word of where the model is.
+    """
     if model.path is not None:
         if not model.path.exists():
             raise ModelError(f"model.path={model.path} does not exist. Expected a GGUF file or a Hugging Face folder.")
         return model.path.resolve()
     if model.package is not None:
-        return _from_package(model.package)
+        return cache_dir() / "models" / str(_package(model.package).MODEL_NAME)
     if model.repo is not None:
-        return hub.find(_wanted(model)) or hub.fetch(_wanted(model), log=_log(), watch=watch)
+        return hub.find(_wanted(model))
     raise ModelError(f"model={model.name} has no path, package or repo. Set model.path=/path/to/the/model")
+
+
+def expected(model: Model) -> Assets:
+    """What `prepare` would give on a machine that has the model, for showing."""
+    try:
+        path = locate(model)
+    except ModelError:
+        path = None
+    path = path or model.path or Path(model.repo or model.package or model.name)
+    return Assets(model_path=path, tokenizer_dir=path)
 
 
 def _wanted(model: Model) -> Wanted:
     return Wanted(repo=str(model.repo), revision=model.revision)
+
+
+def has_to_come(model: Model) -> bool:
+    """Whether `prepare` would download the model."""
+    return model.path is None and model.package is None and model.repo is not None and locate(model) is None
 
 
 def _tokenizer(model: Model, folder: Path, watch: Watch) -> Path:
@@ -90,14 +103,18 @@ def _log() -> Path:
     return cache_dir() / "download.log"
 
 
-def _from_package(name: str) -> Path:
-    """The GGUF that a package carries in parts, put together once; its own checksum is checked then."""
+def _package(name: str) -> Any:
     try:
-        package = importlib.import_module(name)
+        return importlib.import_module(name)
     except ImportError as error:
         raise ModelError(
             f"The model's package {name} is not installed. Install it: uv sync --extra llamacpp"
         ) from error
+
+
+def _from_package(name: str) -> Path:
+    """The GGUF that a package carries in parts, put together once; its own checksum is checked then."""
+    package = _package(name)
     target = cache_dir() / "models" / str(package.MODEL_NAME)
     with _locked(target):
         if not target.exists():

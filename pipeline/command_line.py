@@ -3,9 +3,9 @@
 import difflib
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -13,8 +13,8 @@ from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from pipeline import config, metrics, plan
-from pipeline.errors import ConfigError
+from pipeline import config, metrics, model_card, plan
+from pipeline.errors import ConfigError, ModelError
 from pipeline.schema import Config
 from pipeline.values import value
 
@@ -28,6 +28,7 @@ class Outline:
     """What is going to run."""
 
     total: int | None  # trials, if that can be known
+    is_dry: bool = False  # show, run nothing
     swept: tuple[str, ...] = ()  # the keys that differ from trial to trial
     uses_optuna: bool = False
 
@@ -43,23 +44,36 @@ def check(overrides: Sequence[str], *, is_sweep: bool) -> Outline:
         given = _parsed(parser, overrides)
         if not is_sweep:
             _refuse_sweeps(given)
-            to_config(composed(overrides))
-            return Outline(total=1)
-        tree = composed([_line(override, None) for override in given], hydra=True)
-        params = OmegaConf.select(tree, "hydra.sweeper.params") or {}
-        swept = {o.get_key_element(): o for o in _parsed(parser, [f"{k}={v}" for k, v in params.items()])}
-        swept |= {override.get_key_element(): override for override in given}
-        base = to_config(composed([_line(override, None) for override in swept.values()]))
+            tree = composed(overrides)
+            to_config(tree)
+            return Outline(total=1, is_dry=tree.dry_run)
+        tree, swept = space(overrides)
+        base = to_config(composed([line_of(override, None) for override in swept.values()]))
         for name, override in swept.items():
             if override.is_sweep_override():
                 _check_interval(override, base, tree.hydra.sweeper)
                 _check_values(name, override, swept, base)
         _check_directions(base, tree.hydra.sweeper)
         return Outline(
-            total=_count(swept.values(), tree.hydra.sweeper),
+            total=count(swept.values(), tree.hydra.sweeper),
+            is_dry=tree.dry_run,
             swept=tuple(name for name, override in swept.items() if override.is_sweep_override()),
-            uses_optuna=_is_optuna(tree.hydra.sweeper),
+            uses_optuna=is_optuna(tree.hydra.sweeper),
         )
+
+
+def space(overrides: Sequence[str]) -> tuple[DictConfig, dict[str, Override]]:
+    """What a sweep goes through: the tree of its first values, and every override, an experiment's own first.
+
+    Raises:
+        ConfigError: an override cannot be read, an option or a key does not exist.
+    """
+    parser = OverridesParser.create()
+    given = _parsed(parser, overrides)
+    tree = composed([line_of(override, None) for override in given], hydra=True)
+    params = OmegaConf.select(tree, "hydra.sweeper.params") or {}
+    found = {o.get_key_element(): o for o in _parsed(parser, [f"{k}={v}" for k, v in params.items()])}
+    return tree, found | {override.get_key_element(): override for override in given}
 
 
 def composed(overrides: Sequence[str], *, hydra: bool = False) -> DictConfig:
@@ -80,10 +94,21 @@ def to_config(tree: DictConfig) -> Config:
     Raises:
         ConfigError: a value that cannot be used.
     """
-    parsed = config.parse(tree)
+    parsed = _with_architecture(config.parse(tree))
     metrics.check_names(parsed)
     plan.argv(parsed, plan.Assets(model_path=Path("model"), tokenizer_dir=Path("tokenizer")), Path("run_dir"))
     return parsed
+
+
+def _with_architecture(parsed: Config) -> Config:
+    """A model in a folder says itself what it is; one that cannot be read is served all the same, unchecked."""
+    model = parsed.model
+    if model.arch is not None or model.path is None or not (model.path / "config.json").is_file():
+        return parsed
+    try:
+        return replace(parsed, model=replace(model, arch=model_card.read(model.path)))
+    except ModelError:
+        return parsed
 
 
 def _parsed(parser: OverridesParser, overrides: Sequence[str]) -> list[Override]:
@@ -99,7 +124,7 @@ def _refuse_sweeps(given: Sequence[Override]) -> None:
         raise ConfigError(f"{swept[0]} has several values: add -m (--multirun) to sweep over them.")
 
 
-def _values(override: Override) -> Iterator[str]:
+def values_of(override: Override) -> Iterator[str]:
     """The values of a sweep as text; an interval's ends."""
     interval = override.value()
     if isinstance(interval, IntervalSweep):
@@ -108,12 +133,12 @@ def _values(override: Override) -> Iterator[str]:
         yield from override.sweep_string_iterator()
 
 
-def _line(override: Override, pick: str | None) -> str:
+def line_of(override: Override, pick: str | None) -> str:
     """The override as one fixed choice: `pick`, or its first value."""
     if not override.is_sweep_override():
         return override.input_line or ""
     try:
-        pick = pick if pick is not None else next(_values(override))
+        pick = pick if pick is not None else next(values_of(override))
     except (StopIteration, ValueError) as error:  # an empty range, a step of 0
         raise ConfigError(f"{override.input_line} gives no value.") from error
     return f"{override.get_key_element()}={pick}"
@@ -125,25 +150,26 @@ def _check_interval(override: Override, base: Config, sweeper: DictConfig) -> No
     if not isinstance(interval, IntervalSweep):
         return
     line, name = override.input_line, override.get_key_element()
-    if not _is_optuna(sweeper):
+    if not is_optuna(sweeper):
         raise ConfigError(f"{line} has no list of values: add hydra/sweeper=optuna to search in it.")
     if name in base.knobs and base.runtime.knobs[name].kind == "int" and not isinstance(interval.start, int):
         ends = f"{interval.start:.15g},{interval.end:.15g}"
         raise ConfigError(f"{line} gives fractions, {name} takes integers: use '{name}=int(interval({ends}))'.")
 
 
-def _is_optuna(sweeper: DictConfig) -> bool:
+def is_optuna(sweeper: DictConfig) -> bool:
+    """Whether Optuna picks the trials."""
     return "optuna" in str(sweeper.get("_target_"))
 
 
 def _check_values(name: str, override: Override, swept: Mapping[str, Override], base: Config) -> None:
-    picks = list(_values(override))
+    picks = list(values_of(override))
     if name in base.knobs:
         for fixed in OverridesParser.create().parse_overrides([f"{name}={pick}" for pick in picks]):
             config.check_setting(name, base.runtime, fixed.value())
         return
     for pick in picks if len(picks) <= PROBED else [*picks[: PROBED // 2], *picks[-PROBED // 2 :]]:
-        lines = [_line(other, pick if key == name else None) for key, other in swept.items()]
+        lines = [line_of(other, pick if key == name else None) for key, other in swept.items()]
         _check_objective(f"{name}={pick}", to_config(composed(lines)), base)
 
 
@@ -171,8 +197,9 @@ def _check_directions(base: Config, sweeper: DictConfig) -> None:
         )
 
 
-def _count(swept: Any, sweeper: DictConfig) -> int | None:
-    counts = [len(list(_values(o))) for o in swept if o.is_sweep_override() and o.is_discrete_sweep()]
+def count(swept: Iterable[Override], sweeper: DictConfig) -> int:
+    """How many trials the sweeper will run."""
+    counts = [len(list(values_of(o))) for o in swept if o.is_sweep_override() and o.is_discrete_sweep()]
     wanted = sweeper.get("n_trials")
     if wanted is None:
         return math.prod(counts)

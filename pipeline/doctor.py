@@ -2,31 +2,96 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from hydra import initialize_config_dir
+from rich.console import Console
+from rich.table import Table
 
-from pipeline import preflight
+from pipeline import catalogue, preflight
 from pipeline.command_line import CONF, composed, to_config
+from pipeline.config import allowed
 from pipeline.errors import ConfigError
+from pipeline.schema import Config, Knob, is_of
+
+PIPE_WIDTH = 160
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command. 0: every check passed; 1: one did not; 2: the configuration cannot be used."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.doctor", description=__doc__)
-    parser.add_argument("overrides", nargs="*", help="as for python -m pipeline, e.g. runtime=llamacpp n_threads=2")
-    overrides = parser.parse_args(argv).overrides
+    options = _options(argv)
+    overrides = [f"runtime={options.knobs}"] if options.knobs else []
     try:
         with initialize_config_dir(str(CONF)):
-            config = to_config(composed(overrides))
+            config = to_config(composed([*overrides, *options.overrides]))
     except ConfigError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
+    if options.knobs is not None:
+        _show_knobs(config)
+        return 0
+    return _examine(config)
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m pipeline.doctor", description=__doc__)
+    parser.add_argument(
+        "overrides", nargs="*", help="as for python -m pipeline, e.g. runtime=sglang hardware=h100 page_size=64"
+    )
+    parser.add_argument(
+        "--knobs",
+        nargs="?",
+        const="",
+        metavar="RUNTIME",
+        help="list every knob of a runtime instead: values, flag, default and meaning; "
+        "runtime.version=... lists those of another version of the engine",
+    )
+    return parser.parse_intermixed_args(argv)
+
+
+def _examine(config: Config) -> int:
     is_well = True
     for name, passed, found in preflight.examine(config):
         is_well = is_well and passed
         sys.stdout.write(f"{'ok  ' if passed else 'FAIL'}  {name}: {found}\n")
     return 0 if is_well else 1
+
+
+def _show_knobs(config: Config) -> None:
+    runtime = config.runtime
+    console = Console(width=None if Console().is_terminal else PIPE_WIDTH, highlight=False, markup=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("knob", "values", "flag", "default", "meaning"):
+        table.add_column(title, overflow="fold")
+    for row in _rows(config):
+        table.add_row(*row)
+    console.print(
+        f"Knobs of runtime={runtime.name}{f' {runtime.version}' if runtime.version else ''}; null, the default"
+    )
+    console.print("of every knob, leaves the flag out. Other flags: 'runtime.extra_args=[--flag,value]'.\n")
+    console.print(table)
+    others = [version for version in catalogue.versions(runtime.name) if version != runtime.version]
+    if others:
+        console.print(f"\nOther versions: runtime.version={', '.join(others)}")
+
+
+def _rows(config: Config) -> Iterator[tuple[str, ...]]:
+    runtime = config.runtime
+    for name, knob in runtime.knobs.items():
+        if is_of(knob.versions, runtime.version):
+            values, default = _of_version(config, knob)
+            yield name, values, knob.spelled(runtime.version), default, knob.help
+
+
+def _of_version(config: Config, knob: Knob) -> tuple[str, str]:
+    """The values that this version takes, and its parser's default."""
+    runtime = config.runtime
+    if runtime.version not in catalogue.versions(runtime.name):
+        return allowed(knob), ""
+    flag = catalogue.load(runtime.name, runtime.version).find(knob.spelled(runtime.version))
+    there = [choice for choice in knob.choices if flag and (not flag.choices or choice in flag.choices)]
+    default = "" if flag is None or flag.default is None else str(flag.default)
+    return " ".join(there) or allowed(knob), default
 
 
 if __name__ == "__main__":

@@ -45,10 +45,14 @@ def spawn_piped(argv: Sequence[str], *, log: Path, env: Mapping[str, str]) -> su
         return subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=err, env=env, start_new_session=True, bufsize=0)
 
 
-def output(argv: Sequence[str], *, timeout_s: float = 60) -> str:
-    """What a short program says on stderr when it fails; empty when it ends well."""
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout_s, check=False)
-    return (done.stderr or f"exit code {done.returncode}") if done.returncode else ""
+def ask(argv: Sequence[str], *, env: Mapping[str, str], timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+    """Run a short program to its end; what it said.
+
+    Raises:
+        OSError: the program cannot be started.
+        subprocess.TimeoutExpired: it did not end in time, and was killed.
+    """
+    return subprocess.run(argv, capture_output=True, text=True, timeout=timeout_s, check=False, env=env)
 
 
 def exit_code(pid: int) -> int | None:

@@ -73,6 +73,7 @@ class Runtime:
     python: Path | None = None  # the interpreter of the environment that holds the engine; None: this one
     command: tuple[str, ...]
     extra_args: tuple[str, ...] = ()
+    needs_gguf: bool = False  # serves GGUF files only
     needs_modules: tuple[str, ...] = ()  # Python modules the command imports, checked before deploying
     env: Mapping[str, str] = Field(default_factory=dict)
     secret_env: Mapping[str, str] = Field(default_factory=dict)  # the engine's variable: ours, read at deploy time

@@ -14,6 +14,8 @@ class Row:
     rank: int | None
     number: int
     overrides: tuple[str, ...]
+    rewrites: tuple[str, ...]  # knobs that the engine runs with another value than asked, e.g. page_size=128→64
+    same_as: int | None  # the trial whose measurement this row shows: both resolved alike
     is_baseline: bool
     status: str
     objective: tuple[float, ...] | None
@@ -31,6 +33,7 @@ def rank(records: Sequence[Record]) -> tuple[Row, ...]:
     common = shared_overrides(records)
     names = objective_names(records)
     scored = [(seen, record) for record in records if (seen := _scores(record, names))]
+    scored.sort(key=lambda pair: pair[1].same_as is not None)  # of equals, first the one that was measured
     if names:
         scored.sort(key=lambda pair: pair[0][0], reverse=metrics.is_maximised(names[0]))
     base = next((seen[0] for seen, record in scored if record.is_baseline), None)
@@ -65,6 +68,8 @@ def _row(
         rank=place,
         number=record.number,
         overrides=tuple(word for word in record.overrides if word not in common),
+        rewrites=rewritten(record),
+        same_as=record.same_as,
         is_baseline=record.is_baseline,
         status=record.status,
         objective=score,
@@ -74,8 +79,25 @@ def _row(
         tpot_p95_s=_p95(seen.tpot) if seen else None,
         error_rate=seen.error_rate if seen else None,
         slo_attainment=seen.slo_attainment if seen else None,
-        why=f"{record.failure.kind} in {record.failure.step}" if record.failure else None,
+        why=_why(record),
     )
+
+
+def _why(record: Record) -> str | None:
+    if record.failure is None:
+        return None
+    kind = record.failure.kind
+    return f"refused: {kind}" if record.status == "refused" else f"{kind} in {record.failure.step}"
+
+
+def rewritten(record: Record) -> tuple[str, ...]:
+    """Knobs that the engine runs with another value than asked: by its own word, else as foreseen."""
+    told = {item.knob: f"{item.knob}={item.asked}→{item.got}" for item in record.rewrites}
+    foreseen = record.verdict.knobs if record.verdict else {}
+    for knob, asked in record.config.knobs.items():
+        if asked is not None and foreseen.get(knob, asked) != asked:
+            told.setdefault(knob, f"{knob}={asked}→{foreseen[knob]}")
+    return tuple(told.values())
 
 
 def _best_level(record: Record) -> Level | None:

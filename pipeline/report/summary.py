@@ -93,7 +93,12 @@ def to_csv(rows: Sequence[Row], objectives: Sequence[str]) -> str:
     for row in rows:
         data = plain(row)
         scores = data.pop("objective") or [None] * len(objectives)
-        data = {**data, "overrides": " ".join(row.overrides), **dict(zip(objectives, scores, strict=True))}
+        data = {
+            **data,
+            "overrides": " ".join(row.overrides),
+            "rewrites": " ".join(row.rewrites),
+            **dict(zip(objectives, scores, strict=True)),
+        }
         if writer is None:
             writer = csv.DictWriter(out, fieldnames=list(data), lineterminator="\n")
             writer.writeheader()
@@ -152,14 +157,20 @@ def _cells(row: Row, count: int) -> list[str]:
     return [
         str(row.rank or "-"),
         str(row.number),
-        " ".join(row.overrides) or "defaults",
+        _overrides(row),
         *scores,
         change,
-        row.best_level or "",
+        (row.best_level or "") if row.same_as is None else f"as trial {row.same_as}",
         _milliseconds(row.ttft_p95_s),
         _milliseconds(row.tpot_p95_s),
         _percent(row.error_rate),
     ]
+
+
+def _overrides(row: Row) -> str:
+    """What was asked; with an arrow where the engine runs something else."""
+    arrows = {words.split("→", 1)[0]: words for words in row.rewrites}
+    return " ".join(arrows.get(word, word) for word in row.overrides) or "defaults"
 
 
 def _show_failures(console: Console, records: Sequence[Record]) -> None:

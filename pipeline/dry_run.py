@@ -1,0 +1,130 @@
+"""`dry_run=true`: what each trial of a command would be, and what would come of it. Starts and writes nothing."""
+
+import math
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+
+from pipeline import assets, expand, plan, preflight
+from pipeline.estimate import Estimate, estimate
+from pipeline.expand import Trial
+from pipeline.findings import Verdict
+from pipeline.schema import Config
+from pipeline.values import value
+
+PORT, RUN_DIR = "PORT", Path("outputs/SWEEP")
+MEANT = {
+    "ok": "would start as asked",
+    "warned": "would start",
+    "rewritten": "would start as something else",
+    "refused": "would not start: never deployed",
+}
+
+
+@value
+class Shown:
+    """A trial and what is foreseen of it."""
+
+    trial: Trial
+    verdict: Verdict
+    twin: int | None  # the trial that it is the same as, once the engine has rewritten both
+    time: Estimate | None  # None: it is not deployed
+
+    @property
+    def word(self) -> str:
+        """The verdict; `shared` for a twin."""
+        return "shared" if self.twin is not None else self.verdict.word
+
+
+def show(overrides: Sequence[str], *, is_sweep: bool) -> bool:
+    """Print every trial as it is worked out, then the sum; whether any of them would start."""
+    words: Counter[str] = Counter()
+    seconds: Counter[str] = Counter()
+    for shown in _foreseen(expand.trials(overrides, is_sweep=is_sweep)):
+        words[shown.word] += 1
+        if shown.time:
+            seconds["unknown"] += shown.time.total_s is None
+            seconds["about"] += math.ceil(shown.time.total_s or 0)
+            seconds["at most"] += math.ceil(shown.time.at_most_s)
+        sys.stdout.write("\n".join(_lines(shown)) + "\n")
+    if is_sweep and expand.is_drawn(overrides):
+        sys.stdout.write("\nThe sweeper searches: these are random draws from its space, not what it will ask for.\n")
+    sys.stdout.write(f"\n{_sum(words, seconds)}\n")
+    return words.total() > words["refused"]
+
+
+def _foreseen(trials: Iterable[Trial]) -> Iterator[Shown]:
+    first: dict[int, int] = {}  # what is deployed -> the trial that comes first with it
+    for trial in trials:
+        verdict = preflight.foresee(trial.config)
+        twin = None
+        if verdict.word != "refused":
+            twin = first.setdefault(hash((trial.others, *map(str, verdict.knobs.values()))), trial.number)
+        is_twin = twin not in (None, trial.number)
+        is_run = verdict.word != "refused" and not is_twin
+        time = estimate(trial.config) if is_run else None
+        yield Shown(trial=trial, verdict=verdict, twin=twin if is_twin else None, time=time)
+
+
+def _lines(shown: Shown) -> Iterator[str]:
+    trial, config = shown.trial, shown.trial.config
+    yield f"trial {trial.number}  {' '.join(trial.overrides) or 'defaults'}"
+    yield f"  verdict  {shown.verdict.word}: {MEANT[shown.verdict.word]}"
+    for finding in shown.verdict.findings:
+        yield f"           {finding.verdict}: {finding.reason} [{finding.rule}; {finding.source}]"
+    if shown.twin is not None:
+        yield f"           the same as trial {shown.twin}: not deployed again, its result counts for both"
+    yield f"  server   {_server(config, trial.number)}"
+    if assets.has_to_come(config.model):
+        yield f"           {_coming(config)}"
+    yield f"  levels   {_levels(config)}"
+    if shown.time:
+        yield f"  time     {_time(shown.time)}"
+
+
+def _server(config: Config, number: int) -> str:
+    argv = plan.argv(config, assets.expected(config.model), RUN_DIR / str(number))
+    env = [f"{name}={text}" for name, text in config.runtime.env.items()]
+    return shlex.join([*env, *(part.replace("{port}", PORT) for part in argv)])
+
+
+def _coming(config: Config) -> str:
+    model = config.model
+    size = f" ({model.arch.weights_gib:.1f} GiB)" if model.arch else ""
+    return f"{model.repo} is downloaded first{size}; the path of its folder stands for its name then"
+
+
+def _levels(config: Config) -> str:
+    made = list(plan.levels(config))
+    ladders = []
+    for scenario, group in groupby(made, key=lambda level: level.scenario):
+        rungs = list(group)
+        users = ", ".join(f"x{level.concurrency}" for level in rungs)
+        requests = " + ".join(str(level.max_requests) for level in rungs)
+        ladders.append(f"{scenario} {users} ({requests} requests)")
+    return "; ".join(ladders)
+
+
+def _time(time: Estimate) -> str:
+    most = f"at most {clock(time.at_most_s)}"
+    if time.total_s is None or time.load_s is None:
+        return f"{most}; no estimate: the numbers of the model or the hardware are not known"
+    return f"about {clock(time.total_s)} ({clock(time.load_s)} until it is ready), {most}"
+
+
+def _sum(words: Counter[str], seconds: Counter[str]) -> str:
+    counts = ", ".join(f"{words[word]} {word}" for word in (*MEANT, "shared") if words[word])
+    about = "" if seconds["unknown"] else f" About {clock(seconds['about'])} one after the other,"
+    total = f"{words.total()} trial{'s' * (words.total() != 1)}: {counts}.{about}"
+    most = f" at most {clock(seconds['at most'])}."
+    return f"{total}{most if about else most.replace('at', 'At', 1)} Nothing was started or written."
+
+
+def clock(seconds: float) -> str:
+    """`45 s`, `12 min`, `3.4 h`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

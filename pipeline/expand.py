@@ -1,0 +1,97 @@
+"""A command line -> the configurations of its trials, without Hydra's jobs: nothing is started or written."""
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from itertools import islice, product
+from typing import Any
+
+from hydra import initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override
+from omegaconf import DictConfig
+
+from pipeline import config
+from pipeline.command_line import CONF, composed, count, is_optuna, line_of, space, to_config, values_of
+from pipeline.schema import Config
+from pipeline.values import value
+
+KEPT = 64  # bases: the combinations of what is swept beside knobs
+
+
+@value
+class Trial:
+    """One trial as it would be run."""
+
+    number: int
+    overrides: tuple[str, ...]  # of what is swept
+    others: tuple[str, ...] = ()  # those of them that are no knobs
+    config: Config
+
+
+def trials(overrides: Sequence[str], *, is_sweep: bool) -> Iterator[Trial]:
+    """Every trial of a checked command, one at a time; for a search, as many random draws as it would ask for.
+
+    Only what is not a knob is composed anew by Hydra: a thousand combinations of knobs take a second.
+    """
+    with initialize_config_dir(str(CONF)):
+        if not is_sweep:
+            yield Trial(number=0, overrides=tuple(overrides), config=to_config(composed(overrides)))
+            return
+        tree, found = space(overrides)
+        swept = {name: override for name, override in found.items() if override.is_sweep_override()}
+        fixed = tuple(line_of(override, None) for name, override in found.items() if name not in swept)
+        knobs = frozenset(tree.runtime.knobs)
+        for number, picks in enumerate(_picks(swept, tree.hydra.sweeper)):
+            lines = tuple(f"{name}={pick}" for name, pick in zip(swept, picks, strict=True))
+            others = tuple(line for line, name in zip(lines, swept, strict=True) if name not in knobs)
+            made = _with(_base((*fixed, *others)), [line for line in lines if line not in others])
+            yield Trial(number=number, overrides=lines, others=others, config=made)
+
+
+def is_drawn(overrides: Sequence[str]) -> bool:
+    """Whether the sweeper searches, so that the trials shown are draws from its space, not the ones it will ask for."""
+    with initialize_config_dir(str(CONF)):
+        return _searches(space(overrides)[0].hydra.sweeper)
+
+
+def _searches(sweeper: DictConfig) -> bool:
+    return is_optuna(sweeper) and "Grid" not in str(sweeper.sampler.get("_target_"))
+
+
+def _picks(swept: Mapping[str, Override], sweeper: DictConfig) -> Iterator[tuple[str, ...]]:
+    if not _searches(sweeper):
+        return islice(
+            product(*(list(values_of(override)) for override in swept.values())), count(swept.values(), sweeper)
+        )
+    dice = random.Random(0)  # noqa: S311 - a sample to show
+    ranges = [_range(override) for override in swept.values()]
+    return (tuple(_draw(dice, each) for each in ranges) for _ in range(count(swept.values(), sweeper)))
+
+
+def _range(override: Override) -> Sequence[str] | IntervalSweep:
+    found = override.value()
+    return found if isinstance(found, IntervalSweep) else list(values_of(override))
+
+
+def _draw(dice: random.Random, among: Sequence[str] | IntervalSweep) -> str:
+    if not isinstance(among, IntervalSweep):
+        return dice.choice(among)
+    start, end = among.start or 0, among.end or 0
+    is_whole = type(start) is int and type(end) is int
+    return str(dice.randint(int(start), int(end))) if is_whole else f"{dice.uniform(start, end):.6g}"
+
+
+@lru_cache(maxsize=KEPT)
+def _base(lines: tuple[str, ...]) -> Config:
+    return to_config(composed(lines))
+
+
+def _with(base: Config, lines: Sequence[str]) -> Config:
+    """The base with these knobs, each checked as Hydra's own composition would be."""
+    parsed = OverridesParser.create().parse_overrides(list(lines))
+    settings: dict[str, Any] = {override.get_key_element(): override.value() for override in parsed}
+    for name, setting in settings.items():
+        config.check_setting(name, base.runtime, setting)
+    return replace(base, knobs={**base.knobs, **settings})
