@@ -55,6 +55,7 @@ class Catalogue:
         )
 
 
+@cache
 def versions(engine: str) -> tuple[str, ...]:
     """The versions of an engine that have a catalogue, oldest first; none for an engine without."""
     folder = resources.files("pipeline") / "catalogues" / engine

@@ -138,7 +138,7 @@ def _import_trouble(python: str, name: str) -> str:
 
 
 def _gpus(config: Config) -> str:
-    names = _nvidia_gpus()
+    names = nvidia_gpus()
     if len(names) < config.gpus:
         seen = f"this machine has {len(names)} ({', '.join(sorted(set(names)))})" if names else "there is none here"
         raise PreflightFailed(
@@ -150,7 +150,7 @@ def _gpus(config: Config) -> str:
 
 
 @cache
-def _nvidia_gpus() -> tuple[str, ...]:
+def nvidia_gpus() -> tuple[str, ...]:
     """The names of the GPUs; a driver without nvidia-smi is believed to have as many as are asked."""
     if shutil.which(NVIDIA_SMI[0]) is None:
         return ("NVIDIA GPU (nvidia-smi is missing: not counted)",) * 1024 if NVIDIA_DEVICE.exists() else ()

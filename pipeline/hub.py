@@ -135,7 +135,7 @@ def _trouble(wanted: Wanted, error: Exception) -> dict[str, str]:
         ),
         (
             errors.LocalEntryNotFoundError,
-            FailureKind.MODEL_MISSING,
+            FailureKind.HUB_UNREACHABLE,
             f"{wanted.repo} is not in {cache_dir()}, and the Hugging Face hub cannot be reached.",
             "Download it elsewhere and set model.path to the folder, or mend the network (HF_ENDPOINT, HTTPS_PROXY).",
         ),

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,6 +16,7 @@ Scalar = int | float | bool | str
 SCENARIO = r"^(D\(\d+,\d+\)|N\(\d+,\d+\)/\(\d+,\d+\)|U\(\d+,\d+\)(/\(\d+,\d+\))?)$"
 
 
+@cache
 def is_of(versions: str, version: str | None) -> bool:
     """Whether a version is in a range as PEP 440 writes them; an empty range and an unknown version always are."""
     return not versions or version is None or SpecifierSet(versions).contains(version, prereleases=True)

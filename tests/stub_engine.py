@@ -10,6 +10,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+MOST_SLOTS = 16  # what it makes of more, without a word
 FAULTS = ("none", "exit_at_start", "never_ready", "exit_later", "reject_completions", "ignore_term", "leave_session")
 
 
@@ -26,7 +27,7 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path == "/slots":
             self.answer(200, [{"id": 0, "is_processing": False}])
         elif self.path == "/props":
-            self.answer(200, {"total_slots": self.options.parallel, "chat_template": "long"})
+            self.answer(200, {"total_slots": min(self.options.parallel, MOST_SLOTS), "chat_template": "long"})
         else:
             self.answer(404, {})
 

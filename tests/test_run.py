@@ -16,7 +16,8 @@ def test_a_trial_leaves_a_complete_record(tmp_path: Path, tiny_gguf: Path) -> No
     assert result.code == 0, result.err
     assert record.status == "ok"
     assert [step.step for step in record.steps] == [
-        "preflight", "model", "lease", "deploy", "health", "warmup", "bench_start", "bench", "teardown", "record", "tracker",
+        "preflight", "model", "lease", "deploy", "health", "warmup", "bench_start", "bench", "teardown", "record",
+        "tracker",
     ]  # fmt: skip
     assert record.objective == {"output_tokens_per_s_per_gpu": 100.0}
     assert record.settings == {"total_slots": 4}
@@ -77,3 +78,50 @@ def test_a_full_disk_is_told_before_deploying(tmp_path: Path, tiny_gguf: Path) -
     assert "File too large" in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.rglob("server.log"))
+
+
+def test_a_refused_trial_leaves_a_record_and_nothing_else(tmp_path: Path, tiny_gguf: Path) -> None:
+    result = pipeline("parallel=13", folder=tmp_path / "out", gguf=tiny_gguf)
+    record = result.record
+    assert result.code == 1
+    assert record.status == "refused"
+    assert record.failure is not None
+    assert record.failure.kind == FailureKind.UNSUPPORTED_COMBINATION
+    assert record.failure.message == "Refused: the stub cannot count to 13: take 12."
+    assert [step.step for step in record.steps] == ["preflight", "record", "tracker"]
+    assert not list(tmp_path.rglob("server.log"))
+    assert not list(tmp_path.rglob("lease.json"))
+    assert "refused: unsupported_combination" in result.out
+
+
+def test_what_a_rule_rewrites_is_measured_once(tmp_path: Path, tiny_gguf: Path) -> None:
+    result = pipeline("parallel=3,4", folder=tmp_path / "out", gguf=tiny_gguf, sweep=True)
+    first, second = result.records
+    assert (first.same_as, second.same_as) == (None, 0)
+    assert first.verdict is not None
+    assert first.verdict.knobs["parallel"] == 4
+    assert first.notes[0] == "rewritten: parallel 3 is odd: the stub rounds it up"
+    assert second.levels == first.levels
+    assert second.objective == first.objective
+    assert not (tmp_path / "out" / "1" / "server.log").exists()
+    assert "parallel=3→" in result.out
+    assert "as trial 0" in result.out
+
+
+def test_what_the_engine_rewrites_is_told_and_measured_once(tmp_path: Path, tiny_gguf: Path) -> None:
+    result = pipeline("parallel=16,32", folder=tmp_path / "out", gguf=tiny_gguf, sweep=True)
+    first, second = result.records
+    assert first.rewrites == ()
+    assert [(item.knob, item.asked, item.got) for item in second.rewrites] == [("parallel", 32, 16)]
+    assert second.same_as == 0
+    assert second.levels == first.levels
+    assert (tmp_path / "out" / "1" / "server.log").exists()
+    assert not (tmp_path / "out" / "1" / "bench").exists()
+    assert second.teardown is not None
+    assert second.teardown.is_clean
+    assert "parallel=32→16" in result.out
+
+
+def test_a_failed_trial_is_no_twin(tmp_path: Path, tiny_gguf: Path) -> None:
+    result = pipeline("parallel=3,4", "fault=exit_at_start", folder=tmp_path / "out", gguf=tiny_gguf, sweep=True)
+    assert [(record.status, record.same_as) for record in result.records] == [("failed", None), ("failed", None)]
