@@ -67,6 +67,9 @@ def _run(overrides: list[str], *, is_sweep: bool) -> int | None:  # noqa: PLR091
         return _say(error, BAD_CONFIG)
     except (PipelineError, HydraException) as error:
         return _say(error, NO_RESULT)
+    except BrokenPipeError:  # whoever reads, e.g. `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
     except OSError as error:  # Hydra's own files; a trial's are in its record
         return _say(_unwritable(error), NO_RESULT)
     except (Interrupted, KeyboardInterrupt) as stop:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from hydra import initialize_config_dir
 
-from pipeline import backends, command_line, trackers
+from pipeline import backends, command_line, expand, preflight, trackers
 from pipeline.command_line import CONF, composed
 from pipeline.plan import flags
 from pipeline.runtimes import llamacpp
@@ -20,7 +20,7 @@ from pipeline.values import parse
 
 TESTS = Path(__file__).resolve().parent
 GROUPS = ("runtime", "model", "backend", "traffic", "hardware", "slo", "tracker")
-NEEDED = {"model/gguf": ["model.path=/m.gguf"]}  # values that a file leaves to the user
+NEEDED = {"model/gguf": ["model.path=/m.gguf"], "model/local": ["model.path=/models/mine"]}  # values that a file leaves to the user
 OPTIONS = [f"{group}/{path.stem}" for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
 EXPERIMENTS = [path.stem for path in sorted((CONF / "experiment").glob("*.yaml"))]
 SWEEPERS = [path.stem for path in sorted((CONF / "hydra" / "sweeper").glob("*.yaml"))]
@@ -71,12 +71,20 @@ def test_an_option_says_first_what_it_is_for(option: str) -> None:
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_an_experiment_is_a_sweep_with_a_baseline(name: str) -> None:
-    found = command_line.check([f"experiment={name}"], is_sweep=True)
-    assert found.total is not None
-    assert found.total > 1
-    params = yaml.safe_load((CONF / "experiment" / f"{name}.yaml").read_text())["hydra"]["sweeper"]["params"]
-    assert all("null" in str(values).split(",") for values in params.values())
+def test_an_experiment_is_a_sweep_of_which_every_trial_would_start(name: str) -> None:
+    overrides = [f"experiment={name}"]
+    trials = list(expand.trials(overrides, is_sweep=True))
+    assert len(trials) == command_line.check(overrides, is_sweep=True).total
+    assert len(trials) > 1
+    assert {preflight.foresee(trial.config).word for trial in trials} <= {"ok", "warned"}
+
+
+def test_the_glm_study_is_its_ten_trials() -> None:
+    trials = list(expand.trials(["experiment=glm46_h20"], is_sweep=True))
+    assert {(t.config.knobs["attention_backend"], t.config.knobs["page_size"]) for t in trials} == {
+        (backend, size) for backend in ("flashinfer", "fa3") for size in (32, 64, 128, 256, 512)
+    }
+    assert all(trial.config.gpus == 8 for trial in trials)
 
 
 @pytest.mark.parametrize("name", SWEEPERS)
@@ -92,6 +100,7 @@ def test_a_sweeper_takes_a_search(name: str) -> None:
 def test_every_knob_of_a_runtime_stands_at_the_root_with_null(path: Path) -> None:
     data = yaml.safe_load(path.read_text())
     declared = data.pop("runtime")["knobs"]
+    data.pop("defaults", None)
     assert data == dict.fromkeys(declared)
     assert all(setting is None for setting in data.values())
 

@@ -1,0 +1,47 @@
+"""Versions of an engine: each knob as that version spells it, or refused with what there is."""
+
+import pytest
+from hydra import initialize_config_dir
+
+from pipeline import catalogue
+from pipeline.command_line import CONF, check, composed, to_config
+from pipeline.errors import ConfigError
+from pipeline.plan import flags
+
+OLD, NEW = catalogue.versions("sglang")
+
+
+def made(*overrides: str) -> tuple[str, ...]:
+    """The flags of a trial of SGLang."""
+    with initialize_config_dir(str(CONF)):
+        return flags(to_config(composed(["runtime=sglang", *overrides])))
+
+
+@pytest.mark.parametrize(
+    ("version", "flag"), [(OLD, "--cuda-graph-max-bs"), (NEW, "--cuda-graph-max-bs-decode")], ids=["old", "new"]
+)
+def test_a_renamed_flag_is_spelled_as_the_version_wants_it(version: str, flag: str) -> None:
+    assert made(f"runtime.version={version}", "cuda_graph_max_bs_decode=64") == (flag, "64")
+
+
+def test_a_choice_that_a_version_has_lost_is_refused_there_alone() -> None:
+    assert made(f"runtime.version={OLD}", "attention_backend=cutlass_mla") == ("--attention-backend", "cutlass_mla")
+    with pytest.raises(ConfigError, match=f"attention_backend=cutlass_mla: sglang {NEW} does not take it; expected"):
+        made("attention_backend=cutlass_mla")
+
+
+def test_a_knob_that_a_version_has_not_is_refused_with_the_one_that_has() -> None:
+    with pytest.raises(ConfigError, match=rf"enable_dp_attention=True: sglang {NEW} has no such flag \({OLD} has\)"):
+        made("enable_dp_attention=true")
+
+
+def test_a_version_without_a_catalogue_is_told_how_to_get_one() -> None:
+    with pytest.raises(
+        ConfigError, match=r"only of .*, .*\. Make one: python -m pipeline\.catalogues sglang==0\.5\.99"
+    ):
+        made("runtime.version=0.5.99", "page_size=32")
+
+
+def test_every_value_of_a_sweep_is_checked_against_the_version() -> None:
+    with pytest.raises(ConfigError, match="cutlass_mla"):
+        check(["runtime=sglang", "attention_backend=fa3,cutlass_mla"], is_sweep=True)
