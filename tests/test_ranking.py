@@ -1,12 +1,16 @@
 """Records -> ranked rows."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from records import make_config, make_failed_record, make_levels, make_metrics, make_record
+from records import make_config, make_failed_record, make_failure, make_levels, make_metrics, make_record
 
+from pipeline.errors import FailureKind
+from pipeline.findings import Verdict
 from pipeline.record import Level, Record
 from pipeline.report.ranking import Row, rank
+from pipeline.resolved import Rewrite
 
 
 def trial(number: int, score: float | None, *, name: str = "output_tokens_per_s", **changes: Any) -> Record:
@@ -100,3 +104,38 @@ def test_several_objectives_are_ranked_by_the_first() -> None:
         for number, speed in enumerate((1.0, 2.0))
     ]
     assert [row.objective for row in rank(records)] == [(2.0, 0.1), (1.0, 0.1)]
+
+
+def asked(number: int, slots: int | None) -> Record:
+    """A trial of a sweep over slots, with a fixed page size."""
+    config = make_config(knobs={"page_size": 32, "slots": slots})
+    return replace(trial(number, 100.0 + number), config=config)
+
+
+def test_the_baseline_leaves_to_the_engine_what_the_sweep_varies() -> None:
+    assert [(row.number, row.is_baseline) for row in rank([asked(0, 4), asked(1, None), asked(2, 8)])] == [
+        (2, False), (1, True), (0, False)
+    ]  # fmt: skip
+
+
+def test_a_sweep_that_always_asks_has_no_baseline() -> None:
+    assert not any(row.is_baseline for row in rank([asked(0, 4), asked(1, 8)]))
+
+
+def test_a_twin_shows_whose_measurement_it_is() -> None:
+    rows = rank([trial(0, 100.0, same_as=1), trial(1, 100.0)])
+    assert [(row.number, row.same_as) for row in rows] == [(1, None), (0, 1)]
+
+
+def test_a_row_tells_what_the_engine_made_of_a_knob() -> None:
+    got = Rewrite(knob="page_size", asked=32, got=64)
+    foreseen = Verdict(findings=(), knobs={"page_size": 16, "slots": None})
+    assert rank([trial(0, 1.0, rewrites=(got,), verdict=foreseen)])[0].rewrites == ("page_size=32→64",)
+    assert rank([trial(0, 1.0, verdict=foreseen)])[0].rewrites == ("page_size=32→16",)
+    assert rank([trial(0, 1.0)])[0].rewrites == ()
+
+
+def test_a_refused_trial_says_so() -> None:
+    failure = make_failure(step="preflight", kind=FailureKind.UNSUPPORTED_COMBINATION)
+    (row,) = rank([make_failed_record(status="refused", failure=failure)])
+    assert row.why == "refused: unsupported_combination"

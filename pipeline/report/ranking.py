@@ -1,6 +1,7 @@
 """Records -> ranked rows. Pure."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pipeline import metrics
 from pipeline.record import Level, Record, Stats
@@ -36,9 +37,18 @@ def rank(records: Sequence[Record]) -> tuple[Row, ...]:
     scored.sort(key=lambda pair: pair[1].same_as is not None)  # of equals, first the one that was measured
     if names:
         scored.sort(key=lambda pair: pair[0][0], reverse=metrics.is_maximised(names[0]))
-    base = next((seen[0] for seen, record in scored if record.is_baseline), None)
+    baselines = {record.number for record in records if is_baseline(record, records)}
+    base = next((seen[0] for seen, record in scored if record.number in baselines), None)
     rows = [_row(record, place, seen, base, common) for place, (seen, record) in enumerate(scored, start=1)]
-    return (*rows, *(_row(record, None, None, None, common) for record in records if not _scores(record, names)))
+    rows += [_row(record, None, None, None, common) for record in records if not _scores(record, names)]
+    return tuple(replace(row, is_baseline=row.number in baselines) for row in rows)
+
+
+def is_baseline(record: Record, records: Sequence[Record]) -> bool:
+    """Whether every knob is left to the engine, or at least every knob that the sweep varies (not a fixed tp_size)."""
+    knobs = record.config.knobs
+    varied = {name for name in knobs if any(other.config.knobs.get(name) != knobs[name] for other in records)}
+    return record.is_baseline or (bool(varied) and all(knobs[name] is None for name in varied))
 
 
 def _scores(record: Record, names: Sequence[str]) -> tuple[float, ...] | None:

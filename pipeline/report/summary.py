@@ -111,9 +111,9 @@ def show(folder: Path, records: Sequence[Record], rows: Sequence[Row], best: Bes
     console = Console(width=None if Console().is_terminal else PIPE_WIDTH, highlight=False, markup=False)
     console.print(_table(rows, objective_names(records)))
     _show_failures(console, records)
-    if not any(record.is_baseline for record in records) and len(records) > 1:
+    if not any(row.is_baseline for row in rows) and len(records) > 1:
         console.print(
-            "No baseline in this sweep: give each knob the value null as well, e.g. n_threads=null,2.",
+            "No baseline in this sweep: give each knob the value null as well, e.g. page_size=null,64.",
             style="dim",
         )
     if best:
