@@ -4,6 +4,8 @@ One JSON file a version: pipeline/catalogues/<engine>/<version>.json. A knob is 
 engine takes.
 """
 
+import re
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
 from typing import Literal
@@ -11,7 +13,7 @@ from typing import Literal
 from packaging.version import Version
 
 from pipeline.errors import ConfigError
-from pipeline.values import from_json, value
+from pipeline.values import Scalar, from_json, value
 
 
 @value
@@ -22,10 +24,18 @@ class Flag:
     dest: str  # what the parsed value is called, e.g. tp_size
     kind: Literal["int", "float", "bool", "text", "json"]  # bool: a switch that takes no value
     choices: tuple[str, ...] = ()  # empty: anything of the kind
-    default: int | float | bool | str | None = None  # None: the engine decides, or the default is no plain value
+    default: Scalar | None = None  # None: the engine decides, or the default is no plain value
     off: str | None = None  # bool: the flag that says no, e.g. --no-enable-prefix-caching
     many: bool = False  # takes several values
     deprecated: str | None = None  # what the parser says of it
+
+
+@value
+class Reading:
+    """What words on a command line set: value by dest, and the flags that no parser of this version takes."""
+
+    settings: Mapping[str, Scalar]
+    unknown: tuple[str, ...] = ()
 
 
 @value
@@ -53,6 +63,32 @@ class Catalogue:
         return tuple(
             flag for flag in self.flags if any(name.startswith(spelling) for name in (*flag.names, flag.off or ""))
         )
+
+    def read(self, words: Sequence[str]) -> Reading:
+        """What a piece of a command line sets, as the engine's parser would take it."""
+        settings: dict[str, Scalar] = {}
+        unknown = []
+        for index, word in enumerate(words):
+            spelling, _, given = word.partition("=")
+            if not re.match(r"--?[A-Za-z]", spelling):
+                continue
+            found = self.meant(spelling.partition(".")[0].replace("_", "-"))  # vLLM takes --a_b, --a.key, -Okey too
+            if not found:
+                unknown.append(spelling)
+                continue
+            after = words[index + 1] if index + 1 < len(words) else ""
+            settings[found[0].dest] = _typed(found[0], given or after, is_off=spelling == found[0].off)
+        return Reading(settings=settings, unknown=tuple(unknown))
+
+
+def _typed(flag: Flag, text: str, *, is_off: bool) -> Scalar:
+    """The value of a flag in its kind; the text itself where it is not of that kind."""
+    if flag.kind == "bool":
+        return not is_off
+    try:
+        return int(text) if flag.kind == "int" else float(text) if flag.kind == "float" else text
+    except ValueError:
+        return text
 
 
 @cache

@@ -33,7 +33,10 @@ def parse(tree: "DictConfig") -> Config:
     for other in ("hydra", "dry_run"):
         data.pop(other, None)
     runtime = data.get("runtime")
-    names = runtime.get("knobs", {}) if isinstance(runtime, dict) else {}
+    names = {}
+    if isinstance(runtime, dict):
+        names = runtime.get("knobs", {})
+        runtime["extra_args"] = _words(runtime.get("extra_args", []))
     settings = {name: data.pop(name, None) for name in names}
     objective = data.get("objective")
     data["objective"] = (objective,) if isinstance(objective, str) else objective
@@ -45,6 +48,11 @@ def parse(tree: "DictConfig") -> Config:
         check_setting(name, config.runtime, setting)
     _refuse_secrets(config.runtime.env)
     return config
+
+
+def _words(given: object) -> object:
+    """[--page-size,64] holds a number; a command line holds words."""
+    return [str(word) for word in given] if isinstance(given, list) else given
 
 
 def _refuse_secrets(env: Mapping[str, str]) -> None:

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from typing import Literal
 
-from pipeline.schema import Scalar
-from pipeline.values import value
+from pipeline.values import Scalar, value
 
 _WORST_FIRST = ("refused", "rewritten", "warned")
 

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 
 from pipeline import scenario
 from pipeline.findings import Finding
-from pipeline.schema import Architecture, Config, Memory, Scalar
-from pipeline.values import value
+from pipeline.schema import Architecture, Config, Memory
+from pipeline.values import Scalar, value
 
 Knobs = Mapping[str, Scalar | None]
 GIB = 2**30

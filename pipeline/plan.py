@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pipeline import scenario as scenarios
 from pipeline.errors import ConfigError
-from pipeline.schema import Config, Health, Knob, Scalar
-from pipeline.values import value
+from pipeline.schema import Config, Health, Knob
+from pipeline.values import Scalar, value
 
 
 @value

@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.schema import Config, Scalar
-from pipeline.values import value
+from pipeline.schema import Config
+from pipeline.values import Scalar, value
 
 LEFT_TO_THE_ENGINE = "auto"
 
@@ -75,5 +75,8 @@ def is_same(asked: Scalar, got: Scalar) -> bool:
 def _dig(settings: Mapping[str, Any], path: str) -> Any:
     found: Any = settings
     for part in path.split("."):
-        found = found.get(part) if isinstance(found, Mapping) else None
+        if isinstance(found, list) and part.isdigit() and int(part) < len(found):
+            found = found[int(part)]
+        else:
+            found = found.get(part) if isinstance(found, Mapping) else None
     return found

@@ -9,9 +9,8 @@ from typing import Annotated, Literal
 from packaging.specifiers import SpecifierSet
 from pydantic import Field
 
-from pipeline.values import value
+from pipeline.values import Scalar, value
 
-Scalar = int | float | bool | str
 # genai-bench 0.0.5, scenarios/text.py
 SCENARIO = r"^(D\(\d+,\d+\)|N\(\d+,\d+\)/\(\d+,\d+\)|U\(\d+,\d+\)(/\(\d+,\d+\))?)$"
 
@@ -81,7 +80,8 @@ class Runtime:
     secret_env: Mapping[str, str] = Field(default_factory=dict)  # the engine's variable: ours, read at deploy time
     knobs: Mapping[str, Knob]
     rules: tuple[str, ...] = ()  # names of files in pipeline/rules/, or paths of your own
-    gpu_knobs: tuple[str, ...] = ()  # their product is the number of GPUs that a trial takes
+    gpu_knobs: tuple[str, ...] = ()  # tensor, pipeline, data parallelism: their product is the GPUs that a trial takes
+    gpu_sharing: Mapping[str, str] = Field(default_factory=dict)  # a switch: which of them takes none of its own
     memory: Memory | None = None  # None: the memory is not summed up
     startup_s: float = Field(default=0, ge=0)  # typical start without reading weights, for the estimate of a dry run
     api_backend: Literal["openai", "vllm", "sglang"]  # genai-bench's word; vllm and sglang send ignore_eos
@@ -240,10 +240,11 @@ class Config:
     @property
     def gpus(self) -> int:
         """GPUs that the trial takes; 0 on a CPU. An unset parallelism counts as 1."""
-        if not self.runtime.gpu_knobs:
+        runtime = self.runtime
+        if not runtime.gpu_knobs:
             return self.hardware.gpu_count
-        sizes = (int(self.knobs.get(name) or 1) for name in self.runtime.gpu_knobs)
-        return math.prod(sizes)
+        shared = {name for switch, name in runtime.gpu_sharing.items() if self.knobs.get(switch)}
+        return math.prod(int(self.knobs.get(name) or 1) for name in runtime.gpu_knobs if name not in shared)
 
     @property
     def is_baseline(self) -> bool:

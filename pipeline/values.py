@@ -7,6 +7,7 @@ from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 T = TypeVar("T")
+Scalar = int | float | bool | str
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)

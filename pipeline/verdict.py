@@ -6,10 +6,12 @@ expression over the facts of the trial:
 - each knob by its name: what was asked, as rewritten by the rules before, else the engine's own default, else none
 - `asked`: the knobs as asked (none: not asked); `model`: its architecture; `hardware`; `sm`: 90 for compute
   capability 9.0; `gpus`: GPUs that the trial takes; `concurrency`: the busiest level; `longest_tokens`: the longest
-  request, prompt and answer
+  request, prompt and answer; `env`: the engine's environment variables
+- `extra`: what runtime.extra_args sets, by the engine's own names; it stands for the knob of the same flag, too.
+  `twice`: knobs that it sets once more; `unknown`: flags that this version has not
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -21,10 +23,11 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import Field, ValidationError
 
 from pipeline import catalogue, scenario
+from pipeline.catalogue import Catalogue, Reading
 from pipeline.errors import ConfigError
 from pipeline.findings import Finding, Verdict
-from pipeline.schema import Config, Knob, Scalar, is_of
-from pipeline.values import parse, value
+from pipeline.schema import Config, Knob, is_of
+from pipeline.values import Scalar, parse, value
 
 _jinja = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
 
@@ -69,8 +72,17 @@ def judge(config: Config) -> Verdict:
 def _facts(config: Config) -> dict[str, Any]:
     hardware, capability = config.hardware, config.hardware.compute_capability
     lengths = [scenario.longest(line) for line in config.traffic.scenarios]
+    flags = _flags(config)
+    extra = flags.read(config.runtime.extra_args) if flags else Reading(settings={})
+    knobs = {name: _effective(config, name, knob, flags) for name, knob in config.runtime.knobs.items()}
+    set_here = {name: extra.settings[dest] for name, dest in _dests(config, flags) if dest in extra.settings}
     return {
-        **{name: _effective(config, name, knob) for name, knob in config.runtime.knobs.items()},
+        **knobs,
+        **set_here,
+        "twice": [name for name in set_here if config.knobs.get(name) is not None],
+        "unknown": list(extra.unknown),
+        "extra": dict(extra.settings),
+        "env": dict(config.runtime.env),
         "asked": dict(config.knobs),
         "model": config.model.arch,
         "hardware": hardware,
@@ -81,14 +93,27 @@ def _facts(config: Config) -> dict[str, Any]:
     }
 
 
-def _effective(config: Config, name: str, knob: Knob) -> Scalar | None:
+def _flags(config: Config) -> Catalogue | None:
+    runtime = config.runtime
+    is_known = runtime.version in catalogue.versions(runtime.name)
+    return catalogue.load(runtime.name, str(runtime.version)) if is_known else None
+
+
+def _effective(config: Config, name: str, knob: Knob, flags: Catalogue | None) -> Scalar | None:
     """What was asked, else the default in the engine's parser, else None: the engine decides later."""
     asked = config.knobs.get(name)
-    runtime = config.runtime
-    if asked is not None or runtime.version not in catalogue.versions(runtime.name):
+    if asked is not None or flags is None:
         return asked
-    flag = catalogue.load(runtime.name, str(runtime.version)).find(knob.spelled(runtime.version))
+    flag = flags.find(knob.spelled(config.runtime.version))
     return flag.default if flag else None
+
+
+def _dests(config: Config, flags: Catalogue | None) -> Iterator[tuple[str, str]]:
+    """Each knob and what the engine's parser calls its flag."""
+    for name, knob in config.runtime.knobs.items():
+        flag = flags.find(knob.spelled(config.runtime.version)) if flags else None
+        if flag:
+            yield name, flag.dest
 
 
 def _applies(rule: Rule, facts: Mapping[str, Any]) -> bool:

@@ -17,7 +17,7 @@ TESTS = Path(__file__).resolve().parent
 def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """State, cache and outputs of the pipeline under tmp_path; no key of the user's in sight."""
     for name in list(os.environ):
-        if name.startswith(("WANDB_", "SERVETUNE_", "HF_", "STUB_", "HYDRA_")):
+        if name.startswith(("WANDB_", "SERVETUNE_", "HF_", "STUB_", "STANDIN_", "HYDRA_")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("SERVETUNE_TESTS", str(TESTS))
     monkeypatch.setenv("SERVETUNE_STATE_DIR", str(tmp_path / "state"))

@@ -20,7 +20,8 @@ from pipeline.values import parse
 
 TESTS = Path(__file__).resolve().parent
 GROUPS = ("runtime", "model", "backend", "traffic", "hardware", "slo", "tracker")
-NEEDED = {"model/gguf": ["model.path=/m.gguf"], "model/local": ["model.path=/models/mine"]}  # values that a file leaves to the user
+# Values that a file leaves to the user
+NEEDED = {"model/gguf": ["model.path=/m.gguf"], "model/local": ["model.path=/models/mine"]}
 OPTIONS = [f"{group}/{path.stem}" for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
 EXPERIMENTS = [path.stem for path in sorted((CONF / "experiment").glob("*.yaml"))]
 SWEEPERS = [path.stem for path in sorted((CONF / "hydra" / "sweeper").glob("*.yaml"))]

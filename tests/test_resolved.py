@@ -8,7 +8,8 @@ from records import CONFIG, make_config
 
 from pipeline import resolved
 from pipeline.resolved import Rewrite
-from pipeline.schema import Config, Scalar
+from pipeline.schema import Config
+from pipeline.values import Scalar
 
 KNOBS = {
     "page_size": {"kind": "int", "flag": "--page-size", "help": "tokens", "setting": "page_size"},

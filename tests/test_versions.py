@@ -6,7 +6,9 @@ from hydra import initialize_config_dir
 from pipeline import catalogue
 from pipeline.command_line import CONF, check, composed, to_config
 from pipeline.errors import ConfigError
+from pipeline.findings import Verdict
 from pipeline.plan import flags
+from pipeline.verdict import judge
 
 OLD, NEW = catalogue.versions("sglang")
 
@@ -45,3 +47,40 @@ def test_a_version_without_a_catalogue_is_told_how_to_get_one() -> None:
 def test_every_value_of_a_sweep_is_checked_against_the_version() -> None:
     with pytest.raises(ConfigError, match="cutlass_mla"):
         check(["runtime=sglang", "attention_backend=fa3,cutlass_mla"], is_sweep=True)
+
+
+def judged(*overrides: str) -> Verdict:
+    with initialize_config_dir(str(CONF)):
+        return judge(to_config(composed(["runtime=sglang", "hardware=h100", *overrides])))
+
+
+def findings(verdict: Verdict) -> dict[str, str]:
+    return {finding.rule: finding.reason for finding in verdict.findings}
+
+
+def test_extra_arguments_count_as_the_knobs_of_their_flags() -> None:
+    assert "chunk_by_page" not in findings(judged("chunked_prefill_size=2048"))
+    seen = findings(judged("chunked_prefill_size=2048", "runtime.extra_args=[--page-size,48]"))
+    assert judged("chunked_prefill_size=2048", "page_size=48").word == "refused"
+    assert seen == findings(judged("chunked_prefill_size=2048", "page_size=48"))
+
+
+def test_a_knob_that_is_set_twice_is_warned_about() -> None:
+    seen = findings(judged("page_size=32", 'runtime.extra_args=["--page-size=64"]'))
+    assert seen["set_twice"].startswith("page_size is set as a knob and in runtime.extra_args")
+
+
+def test_an_unknown_flag_is_passed_on_with_a_warning() -> None:
+    seen = judged("runtime.extra_args=[--no-such-flag,--enable-metrics]")
+    assert seen.word == "warned"
+    assert "has no --no-such-flag;" in findings(seen)["unknown_flag"]
+
+
+def test_more_gpus_than_there_are_is_refused() -> None:
+    assert (
+        "the trial takes 16 GPUs, hardware=h100 has 8"
+        in findings(judged("tp_size=8", "pp_size=2"))["more_gpus_than_there_are"]
+    )
+    shared = ("tp_size=8", "dp_size=8", f"runtime.version={OLD}")
+    assert "more_gpus_than_there_are" in findings(judged(*shared))
+    assert "more_gpus_than_there_are" not in findings(judged(*shared, "enable_dp_attention=true"))
