@@ -16,6 +16,7 @@ from pipeline.plan import Plan
 from pipeline.redact import Secrets
 
 TAIL_LINES = 15
+TAIL_WIDTH = 400  # SGLang prints all its arguments in one line of 20,000 characters
 
 
 def wait_ready(backend: Backend, deployment: Deployment, plan: Plan) -> None:
@@ -118,4 +119,5 @@ def _tail(log: Path) -> str:
     lines = _text(log).splitlines()[-TAIL_LINES:]
     if not lines:
         return f"{log} is empty."
-    return "\n".join([f"Last lines of {log}:", *(f"  | {line}" for line in lines)])
+    shown = (line if len(line) <= TAIL_WIDTH else f"{line[:TAIL_WIDTH]} [...]" for line in lines)
+    return "\n".join([f"Last lines of {log}:", *(f"  | {line}" for line in shown)])

@@ -144,7 +144,7 @@ def _notes(story: Story, rewrites: Sequence[Rewrite]) -> tuple[str, ...]:
         *(f"{finding.verdict}: {finding.reason}" for finding in foreseen if finding.verdict != "refused"),
         *(f"{item.knob}: asked {item.asked}, the engine made it {item.got}" for item in rewrites),
         *([] if story.same_as is None else [f"resolves as trial {story.same_as}, whose levels these are"]),
-        *(note for level in story.levels for note in level.warnings),
+        *(f"{level.name}: {note}" for level in story.levels for note in level.warnings),
     )
 
 
