@@ -65,7 +65,8 @@ doctor: $(READY) ## Say what works on this machine and what is missing
 	@exec $(BIN)/python -m pipeline.doctor $(args)
 
 bench: $(READY) ## Measure what the pipeline itself costs per trial
-	$(call say,Benchmark: benchmarks/overhead.py)
+	$(call say,Benchmarks: benchmarks/dry_run.py and benchmarks/overhead.py)
+	@$(BIN)/python benchmarks/dry_run.py
 	@exec $(BIN)/python benchmarks/overhead.py $(args)
 
 clean: ## Remove .venv, .uv and caches; outputs/ stays

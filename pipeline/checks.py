@@ -34,7 +34,7 @@ print(json.dumps({name: version(name) for name in sys.argv[1:]}))
 
 
 def of(config: Config) -> Iterator[tuple[str, Check]]:
-    """The checks for this configuration: name, and a function that says what it found or raises."""
+    """The checks for this configuration but its model: name, and a function that says what it found or raises."""
     yield "leases can be written", _state_dir
     yield "genai-bench", _genai_bench
     yield f"runtime {config.runtime.name}", _program
@@ -42,7 +42,6 @@ def of(config: Config) -> Iterator[tuple[str, Check]]:
         yield f"package {module}", _package(module)
     if config.hardware.vendor == "nvidia":
         yield f"hardware {config.hardware.name}", _gpus
-    yield f"model {config.model.name}", _model
 
 
 def _state_dir(_config: Config) -> str:
@@ -158,31 +157,32 @@ def nvidia_gpus() -> tuple[str, ...]:
     return tuple(asked.stdout.split("\n")[:-1]) if asked.returncode == 0 else ()
 
 
-def _model(config: Config) -> str:
-    model = config.model
-    found = assets.locate(model)
+def model(config: Config) -> str:
+    """Where the model is, or how much has to be downloaded; whether that can be done."""
+    wanted = config.model
+    found = assets.locate(wanted)
     if config.runtime.needs_gguf and (found is None or found.is_dir()):
         raise ModelError(
-            f"runtime={config.runtime.name} serves GGUF files; model={model.name} is none.",
+            f"runtime={config.runtime.name} serves GGUF files; model={wanted.name} is none.",
             hint="Set model=gguf model.path=/path/to/the/file.gguf, or choose another runtime.",
         )
     if found is not None:
         return str(found)
-    needed = model.arch.weights_gib if model.arch else 0
+    needed = wanted.arch.weights_gib if wanted.arch else 0
     where = _existing(hub.cache_dir())
     free = shutil.disk_usage(where).free / GIB
     if free < needed:
         raise ModelError(
-            f"{model.repo} has {needed:.0f} GiB to download; {where} has {free:.0f} GiB free.",
+            f"{wanted.repo} has {needed:.0f} GiB to download; {where} has {free:.0f} GiB free.",
             hint="Free some space, or set HF_HOME to another disk.",
         )
-    if model.gated and not _has_token():
+    if wanted.gated and not _has_token():
         raise ModelError(
-            f"{model.repo} is gated, and there is no Hugging Face token.",
+            f"{wanted.repo} is gated, and there is no Hugging Face token.",
             kind=FailureKind.MODEL_GATED,
-            hint=f"Accept the licence at https://huggingface.co/{model.repo}, then set HF_TOKEN.",
+            hint=f"Accept the licence at https://huggingface.co/{wanted.repo}, then set HF_TOKEN.",
         )
-    return f"{model.repo}: {needed:.1f} GiB will be downloaded to {hub.cache_dir()}"
+    return f"{wanted.repo}: {needed:.1f} GiB will be downloaded to {hub.cache_dir()}"
 
 
 def _existing(path: Path) -> Path:

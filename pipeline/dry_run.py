@@ -71,7 +71,8 @@ def _foreseen(trials: Iterable[Trial]) -> Iterator[Shown]:
 
 def _lines(shown: Shown) -> Iterator[str]:
     trial, config = shown.trial, shown.trial.config
-    yield f"trial {trial.number}  {' '.join(trial.overrides) or 'defaults'}"
+    asked = [word for word in trial.overrides if not word.startswith("dry_run=")]
+    yield f"trial {trial.number}  {' '.join(asked) or 'defaults'}"
     yield f"  verdict  {shown.verdict.word}: {MEANT[shown.verdict.word]}"
     for finding in shown.verdict.findings:
         yield f"           {finding.verdict}: {finding.reason} [{finding.rule}; {finding.source}]"
@@ -117,10 +118,11 @@ def _time(time: Estimate) -> str:
 
 def _sum(words: Counter[str], seconds: Counter[str]) -> str:
     counts = ", ".join(f"{words[word]} {word}" for word in (*MEANT, "shared") if words[word])
-    about = "" if seconds["unknown"] else f" About {clock(seconds['about'])} one after the other,"
-    total = f"{words.total()} trial{'s' * (words.total() != 1)}: {counts}.{about}"
-    most = f" at most {clock(seconds['at most'])}."
-    return f"{total}{most if about else most.replace('at', 'At', 1)} Nothing was started or written."
+    told = [f"{words.total()} trial{'s' * (words.total() != 1)}: {counts}."]
+    if seconds["at most"]:
+        about = "" if seconds["unknown"] else f"about {clock(seconds['about'])}, "
+        told.append(f"One after the other: {about}at most {clock(seconds['at most'])}.")
+    return " ".join([*told, "Nothing was started or written."])
 
 
 def clock(seconds: float) -> str:

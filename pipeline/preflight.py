@@ -42,6 +42,7 @@ def run(config: Config) -> None:
     """
     for _name, check in checks.of(config):
         check(config)
+    checks.model(config)
 
 
 def fetch(config: Config) -> Assets:
@@ -61,11 +62,18 @@ def fetch(config: Config) -> Assets:
 
 def examine(config: Config) -> Iterator[tuple[str, bool, str]]:
     """For the doctor: (check, is it well, what was found or what to do) of every check, the combination last."""
-    for name, check in (*checks.of(config), ("combination", _combination)):
+    last = ((f"model {config.model.name}", _model), ("combination", _combination))
+    for name, check in (*checks.of(config), *last):
         try:
             yield name, True, check(config)
         except PipelineError as problem:
             yield name, False, f"{problem} {problem.hint}"
+
+
+def _model(config: Config) -> str:
+    """The model that is here is looked into as well."""
+    found = checks.model(config)
+    return found if assets.has_to_come(config.model) else str(fetch(config).model_path)
 
 
 def _combination(config: Config) -> str:

@@ -8,7 +8,21 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
-from pipeline import backends, bench, engine, files, health, metrics, plan, preflight, record, signals, trackers, twin
+from pipeline import (
+    backends,
+    bench,
+    engine,
+    files,
+    health,
+    metrics,
+    plan,
+    preflight,
+    process,
+    record,
+    signals,
+    trackers,
+    twin,
+)
 from pipeline.backends import Backend, Deployment, keeper, lease, teardown
 from pipeline.errors import PipelineError, TeardownFailed, TrackerFailed, WarmupFailed
 from pipeline.files import RunDir, SweepDir
@@ -19,6 +33,7 @@ from pipeline.record import Record, Teardown
 from pipeline.schema import Config
 from pipeline.story import FILES_TIMEOUT_S, Place, Story, save, to_record
 
+DEATH_S = 1.0  # between a connection that breaks and the end of the process behind it
 HEALTH_GRACE_S = 15.0  # beyond the health check's own deadline, for an answer that never ends
 
 
@@ -100,6 +115,7 @@ def _warm_up(deployment: Deployment, backend: Backend, planned: Plan, *, timeout
     try:
         health.warm_up(deployment, planned, concurrency=users, timeout_s=timeout_s)
     except WarmupFailed:
+        process.wait_until(lambda: backend.death(deployment) is not None, timeout_s=DEATH_S)
         health.check_alive(backend, deployment, RunDir(planned.run_dir).server_log)  # its death says more
         raise
 

@@ -5,7 +5,6 @@ import shlex
 import subprocess
 
 import pytest
-import yaml
 
 from pipeline import command_line
 from pipeline.errors import FailureKind
@@ -13,7 +12,6 @@ from pipeline.metrics import MAXIMISED
 
 README = (command_line.CONF.parent / "README.md").read_text()
 COMMANDS = re.findall(r"^    (python -m pipeline .*)$", README, re.MULTILINE)
-KNOBS = yaml.safe_load((command_line.CONF / "runtime" / "llamacpp.yaml").read_text())["runtime"]["knobs"]
 GROUPS = sorted(path.name for path in command_line.CONF.iterdir() if path.is_dir() and path.name != "hydra")
 
 
@@ -25,6 +23,9 @@ def test_a_command_is_accepted_as_it_stands(line: str) -> None:
     assert command_line.check(words[is_sweep:], is_sweep=is_sweep).total
 
 
-@pytest.mark.parametrize("name", [*KNOBS, *FailureKind, *MAXIMISED, *GROUPS])
+OPTIONS = sorted(path.stem for group in GROUPS for path in (command_line.CONF / group).glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", [*FailureKind, *MAXIMISED, *GROUPS, *OPTIONS])
 def test_a_name_is_in_the_tables(name: str) -> None:
     assert re.search(rf"`(?:\S*[ .])?{re.escape(name)}[`_ .]", README), name

@@ -8,7 +8,7 @@ import genai
 import pytest
 from records import make_record
 
-from pipeline import errors, record
+from pipeline import errors, files
 from pipeline.errors import ConfigError, FailureKind, Interrupted, PreflightFailed
 from pipeline.files import RunDir, SweepDir, claim, save, write_atomically
 from pipeline.record import Timings, failure
@@ -106,7 +106,7 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path, where: str, 
 
 
 def test_a_full_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(record, "MINIMUM_FREE_BYTES", 2**62)
+    monkeypatch.setattr(files, "MINIMUM_FREE_BYTES", 2**62)
     with pytest.raises(PreflightFailed, match=r"has \d+ MB free; a trial needs 4611686018427 MB"):
         claim(RunDir(tmp_path))
 
