@@ -8,6 +8,8 @@ from importlib import import_module
 from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
+from rich.console import Console
+from rich.progress import DownloadColumn, Progress
 
 from pipeline.catalogue import Catalogue
 from pipeline.catalogues import wheel
@@ -68,13 +70,9 @@ def _release(text: str) -> tuple[str, str]:
 
 def _fetched(engine: str, version: str, index: str, folder: Path) -> Path:
     found = wheel.find(engine, version, index)
-
-    def told(so_far: int, total: int) -> None:
-        sys.stderr.write(f"\r{found.filename}: {so_far >> 20} of {total >> 20} MiB")
-
-    path = wheel.download(found, folder, told)
-    sys.stderr.write("\n")
-    return path
+    with Progress(*Progress.get_default_columns(), DownloadColumn(), console=Console(stderr=True)) as shown:
+        task = shown.add_task(found.filename)
+        return wheel.download(found, folder, lambda so_far, total: shown.update(task, completed=so_far, total=total))
 
 
 def _written(found: Catalogue, folder: Path) -> Path:
