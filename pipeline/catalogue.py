@@ -32,10 +32,11 @@ class Flag:
 
 @value
 class Reading:
-    """What words on a command line set: value by dest, and the flags that no parser of this version takes."""
+    """What words on a command line set: value by dest, and what no parser of this version takes."""
 
     settings: Mapping[str, Scalar]
     unknown: tuple[str, ...] = ()
+    ambiguous: tuple[str, ...] = ()  # beginnings of several flags, with these
 
 
 @value
@@ -67,18 +68,20 @@ class Catalogue:
     def read(self, words: Sequence[str]) -> Reading:
         """What a piece of a command line sets, as the engine's parser would take it."""
         settings: dict[str, Scalar] = {}
-        unknown = []
+        unknown: list[str] = []
+        ambiguous: list[str] = []
         for index, word in enumerate(words):
             spelling, _, given = word.partition("=")
             if not re.match(r"--?[A-Za-z]", spelling):
                 continue
             found = self.meant(spelling.partition(".")[0].replace("_", "-"))  # vLLM takes --a_b, --a.key, -Okey too
-            if not found:
-                unknown.append(spelling)
+            if len(found) != 1:
+                names = " or ".join(flag.names[0] for flag in found)
+                (ambiguous if found else unknown).append(f"{spelling} ({names})" if found else spelling)
                 continue
             after = words[index + 1] if index + 1 < len(words) else ""
             settings[found[0].dest] = _typed(found[0], given or after, is_off=spelling == found[0].off)
-        return Reading(settings=settings, unknown=tuple(unknown))
+        return Reading(settings=settings, unknown=tuple(unknown), ambiguous=tuple(ambiguous))
 
 
 def _typed(flag: Flag, text: str, *, is_off: bool) -> Scalar:

@@ -16,6 +16,7 @@ from pipeline.findings import Finding
 from pipeline.schema import Architecture, Config, Memory
 from pipeline.values import Scalar, value
 
+RULES = frozenset({"does_not_fit", "kv_too_small", "tight", "memory_unknown"})
 Knobs = Mapping[str, Scalar | None]
 GIB = 2**30
 MIB_PER_GIB = 1024
@@ -65,6 +66,8 @@ class Need:
 
 def check(config: Config, knobs: Knobs) -> tuple[Finding, ...]:
     """What the sum says of a trial; nothing where it cannot be made. `knobs`: after rewriting."""
+    if config.runtime.memory and config.hardware.gpu_memory_gib and config.model.arch is None:
+        return (_unknown(config),)
     found = need(config, knobs)
     if found is None:
         return ()
@@ -237,6 +240,14 @@ def _whole(knobs: Knobs, name: str) -> int | None:
     """A knob that counts something; None if it is not asked, or is not a positive number (-1: the engine chooses)."""
     asked = knobs.get(name)
     return int(asked) if isinstance(asked, int | float) and asked >= 1 else None
+
+
+def _unknown(config: Config) -> Finding:
+    reason = (
+        f"the architecture of model={config.model.name} is not known, so neither its memory nor what its kind forbids "
+        f"is checked: set model.path to a folder with a config.json, or model.arch"
+    )
+    return Finding(rule="memory_unknown", verdict="warned", reason=reason, source=_SOURCE)
 
 
 def _does_not_fit(config: Config, found: Need) -> Finding:

@@ -9,8 +9,6 @@ from pipeline.findings import Verdict
 from pipeline.plan import Assets
 from pipeline.schema import Config
 
-MEMORY_RULES = {"does_not_fit", "kv_too_small"}  # of memory.check
-
 
 def foresee(config: Config) -> Verdict:
     """What the engine will make of this combination: its rules, then the sum of its memory."""
@@ -26,11 +24,12 @@ def refuse(foreseen: Verdict) -> None:
     """
     reasons = foreseen.reasons("refused")
     if reasons:
-        is_memory = {finding.rule for finding in foreseen.findings if finding.verdict == "refused"} <= MEMORY_RULES
+        is_memory = {finding.rule for finding in foreseen.findings if finding.verdict == "refused"} <= memory.RULES
         raise PreflightFailed(
             f"Refused: {'; '.join(reasons)}.",
             kind=FailureKind.DOES_NOT_FIT if is_memory else FailureKind.UNSUPPORTED_COMBINATION,
-            hint="Leave the combination out; `dry_run=true` shows the verdict on every trial of a sweep.",
+            hint="Leave the combination out (dry_run=true shows the verdict on every trial of a sweep). If you know "
+            f"better: {'runtime.memory=null' if is_memory else 'runtime.rules=[]'} leaves this check out.",
         )
 
 

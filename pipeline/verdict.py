@@ -8,7 +8,7 @@ expression over the facts of the trial:
   capability 9.0; `gpus`: GPUs that the trial takes; `concurrency`: the busiest level; `longest_tokens`: the longest
   request, prompt and answer; `env`: the engine's environment variables
 - `extra`: what runtime.extra_args sets, by the engine's own names; it stands for the knob of the same flag, too.
-  `twice`: knobs that it sets once more; `unknown`: flags that this version has not
+  `twice`: knobs that it sets once more; `unknown`, `ambiguous`: flags that this version has not, or several of
 """
 
 from collections.abc import Iterator, Mapping
@@ -81,6 +81,7 @@ def _facts(config: Config) -> dict[str, Any]:
         **set_here,
         "twice": [name for name in set_here if config.knobs.get(name) is not None],
         "unknown": list(extra.unknown),
+        "ambiguous": list(extra.ambiguous),
         "extra": dict(extra.settings),
         "env": dict(config.runtime.env),
         "asked": dict(config.knobs),

@@ -90,7 +90,7 @@ def test_another_version_than_the_installed_one_is_refused(run: Run) -> None:
 
 
 BAD_FLAG = ("runtime.extra_args=[--no-such-flag]",)
-AMBIGUOUS = ("runtime.extra_args=[--cuda-graph-max-bs,16]",)
+AMBIGUOUS = ("runtime.extra_args=[--cuda-graph-max-bs,16]", "runtime.rules=[]")
 SHORT = ("runtime.health.timeout_s=1",)
 FAILURES: dict[str, tuple[str, tuple[str, ...], str | None, str, FailureKind]] = {
     "sglang-bad-flag": ("sglang", BAD_FLAG, None, "health", FailureKind.BAD_FLAG),

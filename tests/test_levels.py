@@ -199,3 +199,4 @@ def test_a_server_that_is_dead_from_the_start_is_told_by_its_first_level(tmp_pat
     with pytest.raises(ServerDied, match="exit code 1"):
         climb.run()
     assert [level.status for level in climb.done] == ["failed", "skipped", "skipped"]
+    assert {level.failure.kind for level in climb.done[1:] if level.failure} == {FailureKind.NOT_RUN}

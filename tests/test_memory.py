@@ -236,7 +236,6 @@ def test_sglang_sets_aside_what_its_source_says() -> None:
     ("changes", "knobs"),
     [
         ({"runtime": runtime("sglang", memory=None)}, {}),
-        ({"model": {**group("model", "llama33_70b"), "arch": None}}, {}),
         ({"hardware": group("hardware", "cpu")}, {}),
         ({"hardware": {**group("hardware", "h100"), "gpu_memory_gib": None}}, {}),
         ({}, {"quantization": "fp8"}),
@@ -246,7 +245,7 @@ def test_sglang_sets_aside_what_its_source_says() -> None:
         ({"runtime": runtime("sglang", extra_args=["--tp", "8"])}, {}),
     ],
     ids=[
-        "no-plan", "no-architecture", "no-gpu", "no-gpu-memory", "quantized-on-the-way", "offloaded", "unknown-format",
+        "no-plan", "no-gpu", "no-gpu-memory", "quantized-on-the-way", "offloaded", "unknown-format",
         "quantized-by-an-argument", "spread-by-an-argument",
     ],
 )  # fmt: skip

@@ -76,6 +76,14 @@ def test_an_unknown_flag_is_passed_on_with_a_warning() -> None:
     assert "has no --no-such-flag;" in findings(seen)["unknown_flag"]
 
 
+def test_an_ambiguous_abbreviation_is_refused_with_what_it_may_mean() -> None:
+    seen = judged("runtime.extra_args=[--cuda-graph-max-bs,16]")
+    assert seen.word == "refused"
+    assert "--cuda-graph-max-bs-decode or --cuda-graph-max-bs-prefill" in findings(seen)["ambiguous_flag"]
+    old = judged("runtime.extra_args=[--cuda-graph-max-bs,16]", f"runtime.version={OLD}")
+    assert "ambiguous_flag" not in findings(old)
+
+
 def test_more_gpus_than_there_are_is_refused() -> None:
     assert (
         "the trial takes 16 GPUs, hardware=h100 has 8"
