@@ -44,7 +44,8 @@ def score(record: Record) -> str:
     if record.objective is None:
         return f"{record.status}: {record.failure.kind if record.failure else 'no result'}"
     numbers = ", ".join(f"{name} {seen:.4g}" for name, seen in record.objective.items())
-    return f"{numbers} at {record.best_level}" if record.best_level else numbers
+    told = f"{numbers} at {record.best_level}" if record.best_level else numbers
+    return told if record.same_as is None else f"{told} (as trial {record.same_as})"
 
 
 def words(overrides: Sequence[str]) -> str:

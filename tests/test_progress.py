@@ -150,10 +150,11 @@ def test_the_best_so_far_is_the_best_by_the_first_objective(records: list[Record
     [
         (trial(0, 41.234), "output_tokens_per_s 41.23 at D(64,16) x2"),
         (trial(0, 0.0, best_level=None), "output_tokens_per_s 0"),
+        (trial(1, 41.234, same_as=0), "output_tokens_per_s 41.23 at D(64,16) x2 (as trial 0)"),
         (FAILED, "failed: server_died"),
         (replace(FAILED, failure=None, status="interrupted"), "interrupted: no result"),
     ],
-    ids=["with-its-level", "without-a-level", "failed", "nothing-known"],
+    ids=["with-its-level", "without-a-level", "shared", "failed", "nothing-known"],
 )
 def test_a_score_is_a_number_or_a_kind_of_failure(record: Record, words: str) -> None:
     assert progress.score(record) == words

@@ -18,7 +18,9 @@ from records import make_failed_record, make_failure, make_levels, make_record
 from pipeline import process, signals
 from pipeline.errors import StepTimedOut, TrackerFailed
 from pipeline.files import RunDir, save
+from pipeline.findings import Finding, Verdict
 from pipeline.record import Level, Record
+from pipeline.resolved import Rewrite
 from pipeline.schema import Tracker
 from pipeline.trackers.wandb import WandB
 from pipeline.trackers.wandb_publisher import choose_mode, has_netrc_key
@@ -160,6 +162,21 @@ def test_summary_tells_the_outcome(run_dir: RunDir, shared: WandB) -> None:
     assert said["steps/deploy_s"] == 0.2
     assert said["teardown_clean"] is True
     assert not any(name.startswith("D(64,16)/") for name in said)
+
+
+def test_summary_tells_what_the_engine_made_of_a_knob(run_dir: RunDir, shared: WandB) -> None:
+    reason = "page_size=32 becomes 64"
+    foreseen = Finding(rule="r", verdict="rewritten", reason=reason, source="here")
+    record = make_record(
+        verdict=Verdict(findings=(foreseen,), knobs={"page_size": 64, "slots": None}),
+        rewrites=(Rewrite(knob="page_size", asked=32, got=64),),
+        same_as=3,
+    )
+    said = summary(publish(record, run_dir, shared))
+    assert said["resolved/page_size"] == 64
+    assert said["verdict"] == "rewritten"
+    assert said["findings"] == reason
+    assert said["same_as"] == 3
 
 
 def test_failed_trial_is_a_failed_run(run_dir: RunDir, shared: WandB) -> None:
