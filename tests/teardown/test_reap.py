@@ -1,5 +1,6 @@
 """The reaper: removes what has lost its owner, says what it cannot remove, and touches nothing else."""
 
+import shutil
 import signal
 import socket
 import subprocess
@@ -160,10 +161,13 @@ def test_a_port_taken_since_a_restart_of_the_machine_is_not_ours(
 def test_a_deleted_run_directory_is_no_obstacle(orphaned: Trial) -> None:
     saved = orphaned.lease
     assert saved is not None
-    orphaned.run_dir.lease.unlink()
-    for path in sorted(orphaned.run_dir.path.rglob("*"), reverse=True):
-        path.rmdir() if path.is_dir() else path.unlink()
-    orphaned.run_dir.path.rmdir()
+    folder = orphaned.run_dir.path
+
+    def is_deleted() -> bool:  # the orphans may still write while it is being deleted
+        shutil.rmtree(folder, ignore_errors=True)
+        return not folder.exists()
+
+    assert process.wait_until(is_deleted, timeout_s=5)
     assert reap().returncode == 0
     assert orphaned.remains() == []
     assert process.labelled(saved.label) == ()
