@@ -42,10 +42,16 @@ def hardware(name: str) -> Hardware:
 def trial(base: Config, told: Mapping[str, Any]) -> Config:
     asked = {name: told.get(name) for name in base.runtime.knobs}
     rest = {name for name in told if name not in asked}
-    assert rest <= {"on", "model", "version", "concurrency"}
+    assert rest <= {"on", "model", "version", "concurrency", "env", "extra_args"}
     return replace(
         base,
-        runtime=replace(base.runtime, version=told.get("version", "0.5.23"), rules=("sglang",)),
+        runtime=replace(
+            base.runtime,
+            version=told.get("version", "0.5.23"),
+            rules=("sglang",),
+            env=told.get("env", {}),
+            extra_args=tuple(told.get("extra_args", ())),
+        ),
         model=replace(base.model, arch=ARCHITECTURES[told.get("model", "llama_8b")]),
         hardware=hardware(told.get("on", "h200")),
         traffic=replace(base.traffic, concurrencies=(told.get("concurrency", 1),)),
