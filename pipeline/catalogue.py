@@ -34,7 +34,7 @@ class Flag:
 class Reading:
     """What words on a command line set: value by dest, and what no parser of this version takes."""
 
-    settings: Mapping[str, Scalar]
+    settings: Mapping[str, Scalar | None]
     unknown: tuple[str, ...] = ()
     ambiguous: tuple[str, ...] = ()  # beginnings of several flags, with these
 
@@ -67,31 +67,36 @@ class Catalogue:
 
     def read(self, words: Sequence[str]) -> Reading:
         """What a piece of a command line sets, as the engine's parser would take it."""
-        settings: dict[str, Scalar] = {}
+        settings: dict[str, Scalar | None] = {}
         unknown: list[str] = []
         ambiguous: list[str] = []
         for index, word in enumerate(words):
             spelling, _, given = word.partition("=")
             if not re.match(r"--?[A-Za-z]", spelling):
                 continue
-            found = self.meant(spelling.partition(".")[0].replace("_", "-"))  # vLLM takes --a_b, --a.key, -Okey too
-            if len(found) != 1:
-                names = " or ".join(flag.names[0] for flag in found)
-                (ambiguous if found else unknown).append(f"{spelling} ({names})" if found else spelling)
-                continue
-            after = words[index + 1] if index + 1 < len(words) else ""
-            settings[found[0].dest] = _typed(found[0], given or after, is_off=spelling == found[0].off)
+            spelling = spelling.partition(".")[0].replace("_", "-")  # vLLM takes --a_b and --a.key as well
+            found = self.meant(spelling)
+            if not found and not spelling.startswith("--"):  # -O3
+                spelling, given = spelling[:2], spelling[2:]
+                found = self.meant(spelling)
+            if len(found) > 1:
+                ambiguous.append(f"{spelling} ({' or '.join(flag.names[0] for flag in found)})")
+            elif not found:
+                unknown.append(spelling)
+            else:
+                after = words[index + 1] if index + 1 < len(words) else ""
+                settings[found[0].dest] = _typed(found[0], given or after, is_off=spelling == found[0].off)
         return Reading(settings=settings, unknown=tuple(unknown), ambiguous=tuple(ambiguous))
 
 
-def _typed(flag: Flag, text: str, *, is_off: bool) -> Scalar:
-    """The value of a flag in its kind; the text itself where it is not of that kind."""
+def _typed(flag: Flag, text: str, *, is_off: bool) -> Scalar | None:
+    """The value of a flag in its kind; None where it is written in a way that only the engine reads (32k, auto)."""
     if flag.kind == "bool":
         return not is_off
     try:
         return int(text) if flag.kind == "int" else float(text) if flag.kind == "float" else text
     except ValueError:
-        return text
+        return None
 
 
 @cache

@@ -44,6 +44,8 @@ def parse(tree: "DictConfig") -> Config:
         config = parse_value(Config, {**data, "knobs": settings})
     except ValidationError as error:
         raise ConfigError(_explain(error)) from error
+    if config.runtime.version is None and (known := catalogue.versions(config.runtime.name)):
+        raise ConfigError(f"runtime.version is missing: flags differ between versions; expected e.g. {known[-1]}.")
     for name, setting in settings.items():
         check_setting(name, config.runtime, setting)
     _refuse_secrets(config.runtime.env)
@@ -73,7 +75,7 @@ def check_setting(name: str, runtime: Runtime, setting: object) -> None:
     if setting is None:
         return
     check_knob(name, runtime.knobs[name], setting)
-    if runtime.version is not None and catalogue.versions(runtime.name):
+    if catalogue.versions(runtime.name):
         _check_version(name, runtime, str(setting))
 
 

@@ -29,6 +29,8 @@ MODELS = {
     "deepseek_v3": DEEPSEEK_V3,
     "odd_heads": replace(LLAMA_8B, heads=30, kv_heads=6, head_dim=100),
     "wide_heads": replace(LLAMA_8B, head_dim=512),
+    "own_heads": replace(LLAMA_8B, attention="mha", kv_heads=32),
+    "fp8": replace(LLAMA_8B, quantization="fp8"),
     "awq": replace(LLAMA_8B, quantization="awq"),
 }
 CASES = yaml.safe_load((Path(__file__).parent / "resources" / "rules_vllm.yaml").read_text())
@@ -50,10 +52,15 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Config:
 
 def trial(base: Config, case: Case) -> Config:
     asked = {name: case.get(name) for name in base.runtime.knobs}
-    assert case.keys() - asked.keys() <= {"on", "model", "version"}
+    assert case.keys() - asked.keys() <= {"on", "model", "version", "env", "extra_args"}
     return replace(
         base,
-        runtime=replace(base.runtime, version=case.get("version", "0.33.0")),
+        runtime=replace(
+            base.runtime,
+            version=case.get("version", "0.33.0"),
+            env=case.get("env", {}),
+            extra_args=tuple(case.get("extra_args", ())),
+        ),
         model=replace(base.model, arch=MODELS[case.get("model", "llama_8b")]),
         hardware=HARDWARE[case.get("on", "h100")],
         traffic=replace(base.traffic, concurrencies=(1, 16)),
@@ -150,5 +157,37 @@ def test_vllms_choice_of_batches_is_foreseen(base: Config, tmp_path: Path, name:
     ("asked", "taken"), [(1, 1), (3, 2), (7, 4), (15, 8), (250, 248), (300, 288), (512, 512), (9000, 8192)]
 )
 def test_a_graph_size_is_cut_down_to_one_that_vllm_captures(base: Config, asked: int, taken: int) -> None:
-    found = verdict.judge(trial(base, {"max_cudagraph_capture_size": asked}))
+    found = verdict.judge(trial(base, {"max_cudagraph_capture_size": asked, "max_num_batched_tokens": 8192}))
     assert found.knobs["max_cudagraph_capture_size"] == taken
+
+
+@pytest.mark.parametrize(
+    ("text", "is_refused"),
+    [
+        ('{"method": "ngram"}', False),
+        (' { "method": "ngram" } ', False),
+        ("{}", False),
+        ("null", False),
+        ("None", False),
+        ("", False),
+        ("{", True),
+        ("{method: ngram}", True),
+        ("{'method': 'ngram'}", True),
+        ('{"method": "ngram"', True),
+        ("ngram", True),
+    ],
+)
+def test_a_speculative_config_that_cannot_be_json_is_refused(base: Config, text: str, is_refused: bool) -> None:
+    assert ("speculative_config_is_no_json" in findings(base, {"speculative_config": text})) == is_refused
+
+
+def test_a_key_of_the_speculative_config_in_extra_args_is_no_json(base: Config) -> None:
+    found = findings(base, {"extra_args": ["--speculative-config.method", "ngram"]})
+    assert "speculative_config_is_no_json" not in found
+
+
+@pytest.mark.parametrize("extra", [["--attention-config.backend", "FLEX_ATTENTION"], ["--attention-backend", "CUSTOM"]])
+def test_kernels_that_are_not_known_are_not_judged(base: Config, extra: list[str]) -> None:
+    assert (
+        "refused" not in findings(base, {"block_size": 24, "kv_cache_dtype": "fp8_e5m2", "extra_args": extra}).values()
+    )

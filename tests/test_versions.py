@@ -65,6 +65,29 @@ def test_extra_arguments_count_as_the_knobs_of_their_flags() -> None:
     assert seen == findings(judged("chunked_prefill_size=2048", "page_size=48"))
 
 
+@pytest.mark.parametrize(
+    ("words", "dest", "setting"),
+    [
+        (["--max-model-len", "4096"], "max_model_len", 4096),
+        (["--max_model_len=4096"], "max_model_len", 4096),
+        (["--max-model-len", "32k"], "max_model_len", None),
+        (["--no_enable_chunked_prefill"], "enable_chunked_prefill", False),
+        (["--enable-chunked-prefill"], "enable_chunked_prefill", True),
+        (["-O0"], "optimization_level", 0),
+        (["-tp", "8"], "tensor_parallel_size", 8),
+    ],
+)
+def test_vllms_own_spellings_are_read(words: list[str], dest: str, setting: object) -> None:
+    found = catalogue.load("vllm", catalogue.versions("vllm")[-1]).read(words)
+    assert (found.unknown, found.ambiguous) == ((), ())
+    assert found.settings[dest] == setting
+
+
+def test_a_runtime_with_catalogues_needs_a_version() -> None:
+    with pytest.raises(ConfigError, match=rf"runtime\.version is missing: .*expected e\.g\. {NEW}"):
+        made("runtime.version=null")
+
+
 def test_a_knob_that_is_set_twice_is_warned_about() -> None:
     seen = findings(judged("page_size=32", 'runtime.extra_args=["--page-size=64"]'))
     assert seen["set_twice"].startswith("page_size is set as a knob and in runtime.extra_args")
