@@ -160,3 +160,10 @@ def test_a_sweep_of_two_objectives_has_a_column_for_each(tmp_path: Path) -> None
     finish(sweep(tmp_path, make_record(config=config, objective=dict(zip(names, (3.0, 0.5), strict=True)))))
     (row,) = csv.DictReader(SweepDir(tmp_path).ranking.read_text().splitlines())
     assert [row[name] for name in names] == ["3.0", "0.5"]
+
+
+def test_what_is_true_of_several_trials_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finish(sweep(tmp_path, *(make_failed_record(number=number) for number in range(3))))
+    out = capsys.readouterr().out
+    assert "Trials 0, 1, 2, wait: the server ended with code 1\n  hint: Read server.log." in out
+    assert out.count("Read server.log.") == 1

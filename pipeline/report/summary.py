@@ -4,7 +4,7 @@ import csv
 import io
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -174,24 +174,31 @@ def _overrides(row: Row) -> str:
 
 
 def _show_failures(console: Console, records: Sequence[Record]) -> None:
+    """What to know of the trials; said once of all that it is true of."""
+    trials: dict[tuple[str, str], list[int]] = {}
     for record in records:
-        if record.failure:
-            seen = record.failure.message.splitlines()[0]
-            text = f"Trial {record.number}, {record.failure.step}: {seen}\n  hint: {record.failure.hint}"
-            console.print(text, style="red", soft_wrap=True)
-        for level in record.levels:
-            if level.status != "ok" and level.failure and not record.failure:
-                console.print(
-                    f"Trial {record.number}, {level.name} {level.status}: {level.failure.message}",
-                )
-        for note in record.notes:
-            console.print(f"Trial {record.number}: {note}", style="yellow")
-        if record.tracker:
-            console.print(f"Trial {record.number}, tracker: {record.tracker.message}", style="yellow")
-        if record.teardown and not record.teardown.is_clean:
-            left = "; ".join(record.teardown.remaining) or record.teardown.error
-            text = f"Trial {record.number} LEFT BEHIND: {left}. Run: python -m pipeline.reap"
-            console.print(text, style="bold red", soft_wrap=True)
+        for said in _to_say(record):
+            trials.setdefault(said, []).append(record.number)
+    for (style, text), numbers in trials.items():
+        who = f"Trial{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
+        console.print(f"{who}{text}", style=style, soft_wrap=True)
+
+
+def _to_say(record: Record) -> Iterator[tuple[str, str]]:
+    """(style, what follows the trial's number)."""
+    if record.failure:
+        seen = record.failure.message.splitlines()[0]
+        yield "red", f", {record.failure.step}: {seen}\n  hint: {record.failure.hint}"
+    for level in record.levels:
+        if level.status != "ok" and level.failure and not record.failure:
+            yield "", f", {level.name} {level.status}: {level.failure.message}"
+    for note in record.notes:
+        yield "yellow", f": {note}"
+    if record.tracker:
+        yield "yellow", f", tracker: {record.tracker.message}"
+    if record.teardown and not record.teardown.is_clean:
+        left = "; ".join(record.teardown.remaining) or record.teardown.error
+        yield "bold red", f" LEFT BEHIND: {left}. Run: python -m pipeline.reap"
 
 
 def _remains(records: Sequence[Record]) -> tuple[str, ...]:
