@@ -18,11 +18,12 @@ LABEL = f"test-label-{os.getpid()}"  # of this worker
 OTHER = f"other-{LABEL}"
 SLEEP = "import time; time.sleep(60)"
 IGNORE_TERM = "import signal, time; signal.signal(15, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
-CHILD_WITHOUT_ENVIRONMENT = (
-    f"import subprocess, sys; subprocess.run([sys.executable, '-c', {SLEEP!r}], env={{}}, start_new_session=True)"
+CHILD_OF_ITS_OWN_SESSION = (  # its parent ends at once
+    f"import subprocess, sys; child = subprocess.Popen([sys.executable, '-c', {SLEEP!r}], start_new_session=True); "
+    "print(child.pid, flush=True)"
 )
-CHILD_OF_ITS_OWN_SESSION = (
-    f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {SLEEP!r}], start_new_session=True)"
+CHILD_WITHOUT_ENVIRONMENT = (
+    CHILD_OF_ITS_OWN_SESSION.replace("start_new_session=True", "start_new_session=True, env={}") + "; child.wait()"
 )
 
 
@@ -79,9 +80,8 @@ def test_what_ignores_term_is_killed_after_its_grace(log: Path) -> None:
 def test_stops_a_child_that(script: str, log: Path) -> None:
     before = set(psutil.Process().children(recursive=True))
     parent = psutil.Process(start(script, log))
-    child = None
-    while child is None:
-        child = next(iter(parent.children()), None)
+    assert process.wait_until(lambda: log.read_text().endswith("\n"), timeout_s=5)
+    child = psutil.Process(int(log.read_text()))
     assert process.wait_until(lambda: SLEEP in child.cmdline(), timeout_s=5)
     assert process.stop_labelled(LABEL, grace_s=2) == ()
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
