@@ -10,7 +10,7 @@ from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
 
-from pipeline import assets, hub, process
+from pipeline import assets, backends, hub, process
 from pipeline.backends import lease
 from pipeline.bench import installed_program
 from pipeline.errors import FailureKind, ModelError, PreflightFailed
@@ -37,6 +37,13 @@ def of(config: Config) -> Iterator[tuple[str, Check]]:
     """The checks for this configuration but its model: name, and a function that says what it found or raises."""
     yield "leases can be written", _state_dir
     yield "genai-bench", _genai_bench
+    if config.backend.container is None:
+        yield from _of_this_machine(config)
+    yield from backends.load(config.backend.target).checks(config)
+
+
+def _of_this_machine(config: Config) -> Iterator[tuple[str, Check]]:
+    """What an engine needs that runs as a process here."""
     yield f"runtime {config.runtime.name}", _program
     for module in config.runtime.needs_modules:
         yield f"package {module}", _package(module)

@@ -9,6 +9,7 @@ from itertools import groupby
 from pathlib import Path
 
 from pipeline import assets, expand, plan, preflight
+from pipeline.backends import container
 from pipeline.estimate import Estimate, estimate
 from pipeline.expand import Trial
 from pipeline.findings import Verdict
@@ -79,6 +80,8 @@ def _lines(shown: Shown) -> Iterator[str]:
     if shown.twin is not None:
         yield f"           the same as trial {shown.twin}: not deployed again, its result counts for both"
     yield f"  server   {_server(config, trial.number)}"
+    if config.backend.container:
+        yield f"  docker   {_docker(config, trial.number)}"
     if assets.has_to_come(config.model):
         yield f"           {_coming(config)}"
     yield f"  levels   {_levels(config)}"
@@ -90,6 +93,12 @@ def _server(config: Config, number: int) -> str:
     argv = plan.argv(config, assets.expected(config.model), RUN_DIR / str(number))
     env = [f"{name}={text}" for name, text in config.runtime.env.items()]
     return shlex.join([*env, *(part.replace("{port}", PORT) for part in argv)])
+
+
+def _docker(config: Config, number: int) -> str:
+    made = plan.make(config, assets.expected(config.model), sweep_id="SWEEP", number=number, run_dir=RUN_DIR)
+    argv = [part.replace("{port}", PORT) for part in made.argv]
+    return container.run_line(made, f"SWEEP-{number}", argv, PORT)
 
 
 def _coming(config: Config) -> str:

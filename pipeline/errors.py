@@ -30,6 +30,8 @@ class FailureKind(StrEnum):
     MODEL_GATED = "model_gated"
     HUB_UNREACHABLE = "hub_unreachable"
     BAD_FLAG = "bad_flag"
+    IMAGE_MISSING = "image_missing"
+    BACKEND_DOWN = "backend_down"
     PORT_TAKEN = "port_taken"
     NO_GPU = "no_gpu"
     DRIVER_TOO_OLD = "driver_too_old"

@@ -2,12 +2,15 @@
 
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline import scenario as scenarios
 from pipeline.errors import ConfigError
-from pipeline.schema import Config, Health, Knob
+from pipeline.schema import Config, Container, Health, Knob
 from pipeline.values import Scalar, value
+
+INSIDE = "0.0.0.0"  # noqa: S104 - a container's own address; the port is published on backend.host
 
 
 @value
@@ -51,6 +54,10 @@ class Plan:
     cache_reset: str
     stop_grace_s: float
     keeper: bool
+    container: Container | None = None  # with its image, and with the model among its mounts
+    gpus: int = 0
+    gpu_ids: tuple[str, ...] = ()
+    gpu_vendor: str | None = None
     levels: tuple[LevelPlan, ...]
     warmup_requests: int
 
@@ -67,7 +74,7 @@ def make(config: Config, assets: Assets, *, sweep_id: str, number: int, run_dir:
         number=number,
         backend=config.backend.target,
         argv=argv(config, assets, run_dir),
-        env=dict(config.runtime.env),
+        env=_env(config),
         secret_env=dict(config.runtime.secret_env),
         host=config.backend.host,
         run_dir=run_dir,
@@ -79,9 +86,32 @@ def make(config: Config, assets: Assets, *, sweep_id: str, number: int, run_dir:
         cache_reset=config.runtime.cache_reset,
         stop_grace_s=config.runtime.stop_grace_s,
         keeper=config.backend.keeper,
+        container=_container(config, assets),
+        gpus=config.gpus,
+        gpu_ids=config.hardware.gpu_ids[: config.gpus],
+        gpu_vendor=config.hardware.vendor,
         levels=tuple(levels(config)),
         warmup_requests=config.traffic.warmup_requests,
     )
+
+
+def _env(config: Config) -> dict[str, str]:
+    ids = config.hardware.gpu_ids[: config.gpus]
+    is_process = config.backend.container is None
+    return {**({"CUDA_VISIBLE_DEVICES": ",".join(ids)} if ids and is_process else {}), **config.runtime.env}
+
+
+def _container(config: Config, assets: Assets) -> Container | None:
+    container = config.backend.container
+    if container is None:
+        return None
+    image = container.image or config.runtime.image
+    if image is None:
+        raise ConfigError(f"runtime={config.runtime.name} has no image: set backend.container.image.")
+    # A snapshot in the hub's cache consists of links to the folder of its blobs
+    model = assets.model_path
+    mounted = model.parent.parent if model.parent.name == "snapshots" else model
+    return replace(container, image=image, mounts=(str(mounted), *container.mounts))
 
 
 def argv(config: Config, assets: Assets, run_dir: Path) -> tuple[str, ...]:
@@ -90,11 +120,12 @@ def argv(config: Config, assets: Assets, run_dir: Path) -> tuple[str, ...]:
     Raises:
         ConfigError: an unknown placeholder in `runtime.command`.
     """
+    container = config.backend.container
     words = {
-        "python": str(config.runtime.python or sys.executable),
+        "python": container.python if container else str(config.runtime.python or sys.executable),
         "model": str(assets.model_path),
         "served_name": config.model.served_name,
-        "host": config.backend.host,
+        "host": INSIDE if container else config.backend.host,
         "port": "{port}",
         "run_dir": str(run_dir),
     }

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from pydantic import Field
+
 from pipeline.errors import FailureKind, PipelineError
 from pipeline.findings import Verdict
 from pipeline.resolved import Rewrite
@@ -128,6 +130,7 @@ class Record:
     failure: Failure | None
     config: Config
     argv: tuple[str, ...]
+    deployment: Mapping[str, str] = Field(default_factory=dict)  # image, container, the docker run that is the same
     settings: Mapping[str, Any] | None
     rewrites: tuple[Rewrite, ...] = ()  # what the engine made of the knobs, where that is not what was asked
     same_as: int | None = None  # the number of the trial whose levels these are: both resolved alike

@@ -73,6 +73,7 @@ class Runtime:
     version: str | None = None  # of the engine: which flags there are (pipeline/catalogues/<name>/<version>.json)
     python: Path | None = None  # the interpreter of the environment that holds the engine; None: this one
     command: tuple[str, ...]
+    image: str | None = None  # for backends with containers
     extra_args: tuple[str, ...] = ()
     needs_gguf: bool = False  # serves GGUF files only
     needs_modules: tuple[str, ...] = ()  # Python modules the command imports, checked before deploying
@@ -131,13 +132,30 @@ class Model:
 
 
 @value
+class Container:
+    """What a container is given. Nothing is privileged, and what is mounted is read-only."""
+
+    image: str | None = None  # None: runtime.image
+    python: str = "python3"  # the interpreter inside that has the engine
+    socket: str | None = None  # e.g. unix:///run/docker.sock; None: DOCKER_HOST, else Docker's own default
+    pull: Literal["missing", "always", "never"] = "missing"
+    network: str = "bridge"
+    shm_size_gib: float = Field(default=32, gt=0)  # NCCL and tensor parallelism need more than Docker's 64 MiB
+    memory_gib: float | None = Field(default=None, gt=0)
+    ulimits: Mapping[str, int | None] = Field(default_factory=dict)  # -1: no limit; None: Docker's own
+    # Read-only, beside the model: a path, or another one inside after a colon
+    mounts: tuple[Annotated[str, Field(pattern=r"^/[^:]*(:/[^:]*)?$")], ...] = ()
+
+
+@value
 class Backend:
-    """Where the server lives. `target` names a class with the four methods of backends.Backend."""
+    """Where the server lives. `target` names a class with the methods of backends.Backend."""
 
     name: str
     target: str = Field(pattern=r"^pipeline\.backends\.\w+\.\w+$")
     host: str = "127.0.0.1"
     keeper: bool = True
+    container: Container | None = None  # None: the engine runs as a process of this machine
 
 
 @value
@@ -162,6 +180,7 @@ class Hardware:
     name: str
     gpu_count: int = Field(ge=0)
     gpu_type: str | None = None
+    gpu_ids: tuple[str, ...] = ()  # which GPUs trials may take, as nvidia-smi numbers or names them; empty: any
     gpu_memory_gib: float | None = Field(default=None, gt=0)  # of one GPU
     vendor: Literal["nvidia", "amd"] | None = None
     architecture: str | None = None  # ampere, ada, hopper, blackwell, cdna3

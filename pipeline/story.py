@@ -101,6 +101,7 @@ def to_record(story: Story) -> Record:
             failure=story.failure,
             config=story.config,
             argv=_argv(planned, deployment),
+            deployment=deployment.facts if deployment else {},
             settings=story.settings,
             rewrites=rewrites,
             same_as=story.same_as,

@@ -70,7 +70,7 @@ def main() -> None:
     if options.fault == "leave_session":
         subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
     time.sleep(options.load_s)
-    server = ThreadingHTTPServer(("127.0.0.1", options.port), Handler)
+    server = ThreadingHTTPServer((os.environ.get("STUB_HOST", "127.0.0.1"), options.port), Handler)
     if options.fault == "exit_later":
         threading.Timer(options.exit_after_s, os._exit, [7]).start()
     server.serve_forever()

@@ -128,3 +128,10 @@ def test_the_plan_names_the_trial_and_its_files() -> None:
     assert (made.model_path, made.tokenizer_dir) == (FILES.model_path, FILES.tokenizer_dir)
     assert made.env == {"OMP_NUM_THREADS": "2"}
     assert made.secret_env == {"KEY": "SERVETUNE_API_KEY"}
+
+
+def test_a_process_sees_the_gpus_it_may_take() -> None:
+    config = make_config(hardware={"name": "box", "gpu_count": 2, "gpu_ids": ["4", "5", "6"]})
+    made = planned(config)
+    assert made.env["CUDA_VISIBLE_DEVICES"] == "4,5"
+    assert made.gpu_ids == ("4", "5")

@@ -1,13 +1,19 @@
-"""Where a server lives. A backend is a class with four short methods; conf/backend/<name>.yaml names it."""
+"""Where a server lives. A backend is a class with a few short methods; conf/backend/<name>.yaml names it."""
 
 import importlib
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Protocol, cast
+
+from pydantic import Field
 
 from pipeline.backends.lease import Lease
 from pipeline.values import value
 
 if TYPE_CHECKING:  # a keeper starts with every trial: what it imports takes time from the engine
     from pipeline.plan import Plan
+    from pipeline.schema import Config
+
+    Check = Callable[[Config], str]
 
 
 @value
@@ -18,10 +24,17 @@ class Deployment:
     url: str
     port: int
     pid: int | None = None
+    facts: Mapping[str, str] = Field(default_factory=dict)  # for the record: image, container, the line to start it
 
 
 class Backend(Protocol):
     """What every backend does. Contract: tests/contract/test_backends.py."""
+
+    def checks(self, config: "Config") -> "Iterator[tuple[str, Check]]":
+        """What must hold on this machine: name, and a function that says what it found or raises PreflightFailed."""
+
+    def prepare(self, plan: "Plan", watch: Callable[[], None]) -> None:
+        """Fetch what deploying needs, e.g. an image. `watch` is asked meanwhile; what it raises ends it."""
 
     def deploy(self, plan: "Plan", lease: Lease) -> Deployment:
         """Start the server under the lease's label. Raises DeployFailed; what it began carries the label."""

@@ -35,6 +35,7 @@ class Lease:
     created_at: datetime
     stop_grace_s: float
     host: str
+    endpoint: str | None = None  # where the backend is asked, e.g. Docker's socket
     port: int | None = None
     pid: int | None = None
     released: Teardown | None = None
@@ -62,6 +63,7 @@ def make(plan: "Plan") -> Lease:
         created_at=now(),
         stop_grace_s=plan.stop_grace_s,
         host=plan.host,
+        endpoint=plan.container.socket or os.environ.get("DOCKER_HOST") if plan.container else None,
     )
 
 

@@ -2,18 +2,21 @@
 
 import os
 import socket
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import psutil
 
 from pipeline import identity, process
-from pipeline.backends import Deployment, lease
+from pipeline.backends import Deployment, lease, ports
 from pipeline.errors import DeployFailed, FailureKind
 from pipeline.files import RunDir
 
 if TYPE_CHECKING:  # for the keeper, see backends/__init__.py
+    from pipeline.backends import Check
     from pipeline.plan import Plan
+    from pipeline.schema import Config
 
 _reserved: dict[str, socket.socket] = {}
 KEPT = {"SPT_NOENV": "1"}  # setproctitle (vLLM, SGLang) would write over the environment, and the label with it
@@ -21,6 +24,13 @@ KEPT = {"SPT_NOENV": "1"}  # setproctitle (vLLM, SGLang) would write over the en
 
 class Local:
     """Starts, watches and removes local processes by their lease's label."""
+
+    def checks(self, config: "Config") -> "Iterator[tuple[str, Check]]":
+        """Nothing: the engine's own checks say all (pipeline/checks.py)."""
+        return iter(())
+
+    def prepare(self, plan: "Plan", watch: Callable[[], None]) -> None:
+        """Nothing to fetch."""
 
     def deploy(self, plan: "Plan", owned: lease.Lease) -> Deployment:
         """Start the engine; it is not ready yet.
@@ -70,7 +80,7 @@ class Local:
         if owned.owner.boot_id != identity.of().boot_id:
             return ()  # the machine was restarted since: whoever has the port now is not ours
         remaining = process.stop_labelled(owned.label, grace_s=owned.stop_grace_s)
-        if owned.port is not None and not _is_free(owned.host, owned.port):
+        if owned.port is not None and not ports.is_free(owned.host, owned.port):
             remaining = (*remaining, f"port {owned.port} is still listened on")
         return remaining
 
@@ -93,15 +103,3 @@ def _let_go(label: str) -> None:
     holder = _reserved.pop(label, None)
     if holder:
         holder.close()
-
-
-def _is_free(host: str, port: int) -> bool:
-    """Whether nobody listens; connections in TIME_WAIT do not count."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-            probe.listen(1)
-        except OSError:
-            return False
-    return True

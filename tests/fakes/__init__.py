@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,6 +19,7 @@ from pipeline.backends.lease import Lease
 from pipeline.bench import Job, Outcome, Watch
 from pipeline.plan import Assets, Plan
 from pipeline.record import Record, now
+from pipeline.schema import Config
 
 Answer = tuple[int, Any]
 
@@ -104,6 +105,13 @@ class FakeBackend:
     def __init__(self, how: str | None = None, *, is_ours: bool = True) -> None:
         self.how = how
         self.is_ours = is_ours
+
+    def checks(self, config: Config) -> Iterator[tuple[str, Callable[[Config], str]]]:
+        """Nothing can be wrong."""
+        return iter(())
+
+    def prepare(self, plan: Plan, watch: Callable[[], None]) -> None:
+        """Nothing to fetch."""
 
     def deploy(self, plan: Plan, lease: Lease) -> Deployment:
         """A server that serves nothing."""

@@ -1,0 +1,65 @@
+"""A trial as a container, in words: its name, its label, the `docker run` that is the same. Pure."""
+
+import shlex
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from pipeline.backends import lease
+from pipeline.errors import DeployFailed
+
+if TYPE_CHECKING:  # for the keeper, see backends/__init__.py
+    from pipeline.plan import Plan
+    from pipeline.schema import Container
+
+LABEL = "servetune.lease"
+
+
+def of(plan: "Plan") -> "Container":
+    """What the plan says of the container.
+
+    Raises:
+        DeployFailed: nothing: it was made for a backend without containers.
+    """
+    if plan.container is None:
+        raise DeployFailed("backend=docker needs backend.container: compose it from conf/backend/docker.yaml.")
+    return plan.container
+
+
+def name(label: str) -> str:
+    """The container's name."""
+    return f"servetune-{label}"
+
+
+def limits(box: "Container") -> Iterator[tuple[str, int]]:
+    """The ulimits that are set."""
+    yield from ((kind, limit) for kind, limit in box.ulimits.items() if limit is not None)
+
+
+def volume(mount: str) -> str:
+    """`/here:/inside:ro` of a mount, which may leave the second out."""
+    here, _, inside = mount.partition(":")
+    return f"{here}:{inside or here}:ro"
+
+
+def may_run(owned: lease.Lease, error: Exception) -> str:
+    """What to say, and what to type, where nobody can be asked whether the container is gone."""
+    place = f"-H {owned.endpoint} " if owned.endpoint else ""
+    told = str(error).splitlines()[0] if str(error) else type(error).__name__
+    remove = f"docker {place}rm -f {name(owned.label)}"
+    return f"container {name(owned.label)} may run: Docker does not answer ({told}); {remove}"
+
+
+def run_line(plan: "Plan", label: str, argv: Sequence[str], port: int | str) -> str:
+    """The `docker run` that is the same, without the values of secrets."""
+    box = of(plan)
+    words = ["docker", "run", "--name", name(label), "--label", f"{LABEL}={label}", "--init"]
+    words += ["--network", box.network, "--security-opt", "no-new-privileges", "--shm-size", f"{box.shm_size_gib:g}g"]
+    words += [] if box.network == "host" else ["-p", f"{plan.host}:{port}:{port}"]
+    words += ["--memory", f"{box.memory_gib:g}g"] if box.memory_gib else []
+    words += [word for name, limit in limits(box) for word in ("--ulimit", f"{name}={limit}")]
+    words += [word for mount in box.mounts for word in ("-v", volume(mount))]
+    words += [word for name, text in plan.env.items() for word in ("-e", f"{name}={text}")]
+    words += [word for name in plan.secret_env for word in ("-e", name)]  # docker takes the value from its environment
+    if plan.gpus and plan.gpu_vendor == "nvidia":
+        words += ["--gpus", f'"device={",".join(plan.gpu_ids)}"' if plan.gpu_ids else str(plan.gpus)]
+    return shlex.join([*words, "--entrypoint", argv[0], str(box.image), *argv[1:]])
