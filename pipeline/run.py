@@ -78,7 +78,7 @@ def _deploy_and_measure(story: Story) -> None:
         assets = preflight.fetch(config)
         runner.start(assets.tokenizer_dir)
         story.plan = _plan(story, assets)
-        backends.load(story.plan.backend).prepare(story.plan, signals.check)
+        backends.load(story.plan.backend).prepare(story.plan, story.tell)
     with _deployed(story, story.plan) as deployment:
         backend = backends.load(story.plan.backend)
         with story.step("health", timeout_s=story.plan.health.timeout_s + HEALTH_GRACE_S):

@@ -62,6 +62,11 @@ class Story:
         self.same_as, self.levels, self.objective = twin.number, list(twin.levels), twin.objective
         return True
 
+    def tell(self, said: str) -> None:
+        """Show how far the running step is. Raises Interrupted when a signal has come."""
+        signals.check()
+        self.progress.step(self.at, said)
+
     @contextmanager
     def step(self, name: str, *, timeout_s: float | None = None, is_held: bool = False) -> Iterator[None]:
         """Time a step, show it, keep its failure (the first one of the trial stays), break it off when asked to.

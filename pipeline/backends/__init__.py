@@ -15,6 +15,8 @@ if TYPE_CHECKING:  # a keeper starts with every trial: what it imports takes tim
 
     Check = Callable[[Config], str]
 
+Tell = Callable[[str], None]  # takes what to show meanwhile; what it raises (a signal, a deadline) ends the work
+
 
 @value
 class Deployment:
@@ -33,8 +35,8 @@ class Backend(Protocol):
     def checks(self, config: "Config") -> "Iterator[tuple[str, Check]]":
         """What must hold on this machine: name, and a function that says what it found or raises PreflightFailed."""
 
-    def prepare(self, plan: "Plan", watch: Callable[[], None]) -> None:
-        """Fetch what deploying needs, e.g. an image. `watch` is asked meanwhile; what it raises ends it."""
+    def prepare(self, plan: "Plan", tell: "Tell") -> None:
+        """Fetch what deploying needs, e.g. an image, telling how far it is at least every second."""
 
     def deploy(self, plan: "Plan", lease: Lease) -> Deployment:
         """Start the server under the lease's label. Raises DeployFailed; what it began carries the label."""

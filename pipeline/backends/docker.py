@@ -4,7 +4,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ import requests
 from docker.models.containers import Container
 from docker.types import DeviceRequest, Ulimit
 
-from pipeline.backends import Deployment, container, lease, ports
+from pipeline.backends import Deployment, Tell, container, lease, ports
 from pipeline.errors import DeployFailed, FailureKind, PreflightFailed
 from pipeline.files import RunDir
 
@@ -46,7 +46,7 @@ class Docker:
         if config.hardware.vendor == "nvidia" and config.gpus:
             yield "docker gpus", _gpus
 
-    def prepare(self, plan: "Plan", watch: Callable[[], None]) -> None:
+    def prepare(self, plan: "Plan", tell: Tell) -> None:
         """Pull the image where it is missing.
 
         Raises:
@@ -64,7 +64,7 @@ class Docker:
             )
         try:
             for _line in client.api.pull(str(box.image), stream=True, decode=True):
-                watch()
+                tell(f"pulling {box.image}")
         except docker.errors.APIError as error:
             raise PreflightFailed(
                 f"The image {box.image} cannot be pulled: {error.explanation or error}",

@@ -2,14 +2,14 @@
 
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import psutil
 
 from pipeline import identity, process
-from pipeline.backends import Deployment, lease, ports
+from pipeline.backends import Deployment, Tell, lease, ports
 from pipeline.errors import DeployFailed, FailureKind
 from pipeline.files import RunDir
 
@@ -29,7 +29,7 @@ class Local:
         """Nothing: the engine's own checks say all (pipeline/checks.py)."""
         return iter(())
 
-    def prepare(self, plan: "Plan", watch: Callable[[], None]) -> None:
+    def prepare(self, plan: "Plan", tell: Tell) -> None:
         """Nothing to fetch."""
 
     def deploy(self, plan: "Plan", owned: lease.Lease) -> Deployment:

@@ -14,7 +14,7 @@ from records import make_config
 
 from pipeline import identity
 from pipeline import plan as plans
-from pipeline.backends import Deployment
+from pipeline.backends import Deployment, Tell
 from pipeline.backends.lease import Lease
 from pipeline.bench import Job, Outcome, Watch
 from pipeline.plan import Assets, Plan
@@ -110,7 +110,7 @@ class FakeBackend:
         """Nothing can be wrong."""
         return iter(())
 
-    def prepare(self, plan: Plan, watch: Callable[[], None]) -> None:
+    def prepare(self, plan: Plan, tell: Tell) -> None:
         """Nothing to fetch."""
 
     def deploy(self, plan: Plan, lease: Lease) -> Deployment:

@@ -97,14 +97,14 @@ def test_a_removal_from_outside_is_a_death(deploy: Deploy, client: DockerClient)
 def test_an_image_that_is_not_here_is_told(plan: Plan) -> None:
     box = replace(plan.container, image="servetune-test/none:1") if plan.container else None
     with pytest.raises(PreflightFailed, match="servetune-test/none:1 is not here") as caught:
-        Docker().prepare(replace(plan, container=box), lambda: None)
+        Docker().prepare(replace(plan, container=box), lambda _said: None)
     assert caught.value.kind == FailureKind.IMAGE_MISSING
 
 
 def test_an_image_that_cannot_be_pulled_is_told(plan: Plan) -> None:
     box = replace(plan.container, image="servetune-test/none:1", pull="missing") if plan.container else None
     with pytest.raises(PreflightFailed, match="cannot be pulled") as caught:
-        Docker().prepare(replace(plan, container=box), lambda: None)
+        Docker().prepare(replace(plan, container=box), lambda _said: None)
     assert caught.value.kind == FailureKind.IMAGE_MISSING
 
 
