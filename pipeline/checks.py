@@ -10,7 +10,7 @@ from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
 
-from pipeline import assets, backends, hub, process
+from pipeline import assets, backends, hub, process, slots
 from pipeline.backends import lease
 from pipeline.bench import installed_program
 from pipeline.errors import FailureKind, ModelError, PreflightFailed
@@ -39,6 +39,8 @@ def of(config: Config) -> Iterator[tuple[str, Check]]:
     yield "genai-bench", _genai_bench
     if config.backend.container is None:
         yield from _of_this_machine(config)
+    if slots.gpu_count(config) or config.hardware.cores_per_trial:
+        yield "GPUs and cores for a trial", slots.survey
     yield from backends.load(config.backend.target).checks(config)
 
 

@@ -10,7 +10,8 @@ PipelineError
 │   ├── NotReady
 │   ├── WarmupFailed
 │   ├── BenchFailed
-│   └── StepTimedOut
+│   ├── StepTimedOut
+│   └── WorkerDied      the process that ran the trial, in a sweep of several
 ├── TeardownFailed     something of ours may still be there; named in the record
 └── TrackerFailed      logged in the record; never costs a trial
 Interrupted            (BaseException) a signal asked us to stop
@@ -31,9 +32,12 @@ class FailureKind(StrEnum):
     HUB_UNREACHABLE = "hub_unreachable"
     BAD_FLAG = "bad_flag"
     IMAGE_MISSING = "image_missing"
+    REGISTRY_UNREACHABLE = "registry_unreachable"
+    DISK_FULL = "disk_full"
     BACKEND_DOWN = "backend_down"
     PORT_TAKEN = "port_taken"
     NO_GPU = "no_gpu"
+    GPU_BUSY = "gpu_busy"
     DRIVER_TOO_OLD = "driver_too_old"
     GPU_COMMUNICATION = "gpu_communication"
     OOM_GPU = "oom_gpu"
@@ -46,6 +50,7 @@ class FailureKind(StrEnum):
     BENCH_ERROR = "bench_error"
     OVERLOADED = "overloaded"
     STEP_TIMED_OUT = "step_timed_out"
+    WORKER_DIED = "worker_died"
     TEARDOWN_FAILED = "teardown_failed"
     TRACKER_FAILED = "tracker_failed"
     NOT_RUN = "not_run"
@@ -130,6 +135,13 @@ class StepTimedOut(StepError):
 
     kind = FailureKind.STEP_TIMED_OUT
     hint = "Raise the step's timeout_s if the work is really that long."
+
+
+class WorkerDied(StepError):
+    """The process that ran a trial for a sweep ended before the trial did."""
+
+    kind = FailureKind.WORKER_DIED
+    hint = "A SIGKILL is mostly the kernel short of memory (dmesg): run fewer trials at once (hydra.launcher.n_jobs)."
 
 
 class TeardownFailed(PipelineError):

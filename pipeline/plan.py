@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from pydantic import Field
+
 from pipeline import scenario as scenarios
 from pipeline.errors import ConfigError
 from pipeline.schema import Config, Container, Health, Knob
@@ -19,6 +21,15 @@ class Assets:
 
     model_path: Path
     tokenizer_dir: Path
+
+
+@value
+class Slots:
+    """GPUs and CPU cores that the trial has for itself (pipeline/slots.py)."""
+
+    gpu_ids: tuple[str, ...] = ()  # as CUDA_VISIBLE_DEVICES takes them
+    gpu_used_mib: Mapping[str, int] = Field(default_factory=dict)  # by UUID, before the trial; empty without NVML
+    cores: tuple[int, ...] = ()
 
 
 @value
@@ -56,14 +67,14 @@ class Plan:
     keeper: bool
     container: Container | None = None  # with its image, and with the model among its mounts
     gpus: int = 0
-    gpu_ids: tuple[str, ...] = ()
+    slots: Slots = Slots()
     gpu_vendor: str | None = None
     levels: tuple[LevelPlan, ...]
     warmup_requests: int
 
 
 def make(config: Config, assets: Assets, *, sweep_id: str, number: int, run_dir: Path) -> Plan:
-    """The plan of one trial.
+    """The plan of one trial, which has no slots yet.
 
     Raises:
         ConfigError: `runtime.command` asks for a placeholder that does not exist.
@@ -74,7 +85,7 @@ def make(config: Config, assets: Assets, *, sweep_id: str, number: int, run_dir:
         number=number,
         backend=config.backend.target,
         argv=argv(config, assets, run_dir),
-        env=_env(config),
+        env=dict(config.runtime.env),
         secret_env=dict(config.runtime.secret_env),
         host=config.backend.host,
         run_dir=run_dir,
@@ -88,17 +99,23 @@ def make(config: Config, assets: Assets, *, sweep_id: str, number: int, run_dir:
         keeper=config.backend.keeper,
         container=_container(config, assets),
         gpus=config.gpus,
-        gpu_ids=config.hardware.gpu_ids[: config.gpus],
         gpu_vendor=config.hardware.vendor,
         levels=tuple(levels(config)),
         warmup_requests=config.traffic.warmup_requests,
     )
 
 
-def _env(config: Config) -> dict[str, str]:
-    ids = config.hardware.gpu_ids[: config.gpus]
-    is_process = config.backend.container is None
-    return {**({"CUDA_VISIBLE_DEVICES": ",".join(ids)} if ids and is_process else {}), **config.runtime.env}
+def with_slots(planned: Plan, slots: Slots) -> Plan:
+    """The plan on these GPUs and cores. NVIDIA's containers are given their GPUs by Docker, all others by variables.
+
+    Variables that the runtime sets itself win.
+    """
+    ids, variables = ",".join(slots.gpu_ids), {}
+    if ids and planned.gpu_vendor == "amd":
+        variables = {"HIP_VISIBLE_DEVICES": ids}
+    elif ids and planned.container is None:
+        variables = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ids}  # numbered as NVML numbers them
+    return replace(planned, slots=slots, env={**variables, **planned.env})
 
 
 def _container(config: Config, assets: Assets) -> Container | None:

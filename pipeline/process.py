@@ -9,8 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -20,13 +20,17 @@ KILLED_WITHIN_S = 15.0  # the kernel takes its time with a process of many gigab
 _children: dict[int, subprocess.Popen[bytes]] = {}
 
 
-def spawn(argv: Sequence[str], *, log: Path, env: Mapping[str, str], cwd: Path | None = None) -> int:
+def spawn(
+    argv: Sequence[str], *, log: Path, env: Mapping[str, str], cwd: Path | None = None, cores: Sequence[int] = ()
+) -> int:
     """Start `argv` in a session of its own, stdout and stderr to `log`, no stdin. Returns the pid.
+
+    With `cores`, it and what it starts run on these only.
 
     Raises:
         OSError: the program cannot be started.
     """
-    with log.open("ab") as out:
+    with log.open("ab") as out, _on(cores):
         child = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env, cwd=cwd, start_new_session=True
         )
@@ -34,15 +38,34 @@ def spawn(argv: Sequence[str], *, log: Path, env: Mapping[str, str], cwd: Path |
     return child.pid
 
 
-def spawn_piped(argv: Sequence[str], *, log: Path, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
+@contextmanager
+def _on(cores: Sequence[int]) -> Iterator[None]:
+    """What this thread starts inherits the cores that it runs on."""
+    before = os.sched_getaffinity(0)
+    if cores:
+        os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        if cores:
+            os.sched_setaffinity(0, before)
+
+
+def spawn_piped(
+    argv: Sequence[str], *, log: Path, env: Mapping[str, str], files: Sequence[int] = ()
+) -> subprocess.Popen[bytes]:
     """Start `argv` in a session of its own with pipes to its stdin and from its stdout; stderr to `log`.
+
+    It inherits the open `files`.
 
     Raises:
         OSError: the program cannot be started.
     """
     with log.open("ab") as err:
         pipe = subprocess.PIPE
-        return subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=err, env=env, start_new_session=True, bufsize=0)
+        return subprocess.Popen(
+            argv, stdin=pipe, stdout=pipe, stderr=err, env=env, start_new_session=True, bufsize=0, pass_fds=files
+        )
 
 
 def ask(argv: Sequence[str], *, env: Mapping[str, str], timeout_s: float = 60) -> subprocess.CompletedProcess[str]:

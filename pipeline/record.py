@@ -130,7 +130,7 @@ class Record:
     failure: Failure | None
     config: Config
     argv: tuple[str, ...]
-    deployment: Mapping[str, str] = Field(default_factory=dict)  # image, container, the docker run that is the same
+    deployment: Mapping[str, str] = Field(default_factory=dict)  # its GPUs and cores; image, container, docker run
     settings: Mapping[str, Any] | None
     rewrites: tuple[Rewrite, ...] = ()  # what the engine made of the knobs, where that is not what was asked
     same_as: int | None = None  # the number of the trial whose levels these are: both resolved alike

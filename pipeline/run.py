@@ -4,7 +4,7 @@ Read `_deploy_and_measure` first. Whatever happens in it, teardown has run and a
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from pipeline import (
     process,
     record,
     signals,
+    slots,
     trackers,
     twin,
 )
@@ -27,7 +28,7 @@ from pipeline.backends import Backend, Deployment, keeper, lease, teardown
 from pipeline.errors import PipelineError, TeardownFailed, TrackerFailed, WarmupFailed
 from pipeline.files import RunDir, SweepDir
 from pipeline.levels import Ladder
-from pipeline.plan import Plan
+from pipeline.plan import Assets, Plan
 from pipeline.progress import Progress
 from pipeline.record import Record, Teardown
 from pipeline.schema import Config
@@ -68,6 +69,8 @@ def _deploy_and_measure(story: Story) -> None:
         if story.share(twin.by_rules(sweep, config, story.verdict)):
             return
         preflight.refuse(story.verdict)
+        if engine.API_KEY_ENV in config.runtime.secret_env.values() and config.bench.runner == "resident":
+            engine.protect()
         runner = bench.runner(config.bench, sweep.bench_log)
         runner.start()
         tracker = trackers.load(config.tracker.target)
@@ -79,7 +82,7 @@ def _deploy_and_measure(story: Story) -> None:
         runner.start(assets.tokenizer_dir)
         story.plan = _plan(story, assets)
         backends.load(story.plan.backend).prepare(story.plan, story.tell)
-    with _deployed(story, story.plan) as deployment:
+    with _slots(story, story.plan) as locks, _deployed(story, story.plan, locks) as deployment:
         backend = backends.load(story.plan.backend)
         with story.step("health", timeout_s=story.plan.health.timeout_s + HEALTH_GRACE_S):
             health.wait_ready(backend, deployment, story.plan)
@@ -93,11 +96,24 @@ def _deploy_and_measure(story: Story) -> None:
             runner.wait_ready(timeout_s=config.bench.start_timeout_s, watch=ladder.check)
             tracker.wait_ready(timeout_s=config.tracker.timeout_s)
         with story.step("bench"):
+            story.neighbours = lease.neighbours(deployment.lease)
             ladder.climb(story.levels)
+            story.neighbours = max(story.neighbours, lease.neighbours(deployment.lease))
             story.objective = metrics.objective(story.levels, config)
 
 
-def _plan(story: Story, assets: plan.Assets) -> Plan:
+@contextmanager
+def _slots(story: Story, planned: Plan) -> Iterator[tuple[int, ...]]:
+    """The trial has its GPUs and cores in this scope, and the plan says which; the open files that are their locks."""
+    with ExitStack() as stack:
+        with story.step("slots", timeout_s=story.config.timeouts.slots_s):
+            held = stack.enter_context(slots.taken(story.config, planned.run_dir, story.tell))
+            story.plan = plan.with_slots(planned, held.slots)
+            files.save(story.place.run_dir.plan, story.plan)
+        yield held.files
+
+
+def _plan(story: Story, assets: Assets) -> Plan:
     place = story.place
     made = plan.make(
         story.config,
@@ -107,7 +123,6 @@ def _plan(story: Story, assets: plan.Assets) -> Plan:
         run_dir=place.run_dir.path.resolve(),
     )
     files.save(place.run_dir.config, story.config)
-    files.save(place.run_dir.plan, made)
     return made
 
 
@@ -126,14 +141,14 @@ def _settings(deployment: Deployment, planned: Plan) -> Mapping[str, Any] | None
 
 
 @contextmanager
-def _deployed(story: Story, planned: Plan) -> Iterator[Deployment]:
+def _deployed(story: Story, planned: Plan, locks: tuple[int, ...]) -> Iterator[Deployment]:
     """The server exists in this scope; it is gone, and looked for, when the scope is left in whatever way."""
     owned = lease.make(planned)
     guard = None
     try:
         with story.step("lease", timeout_s=FILES_TIMEOUT_S, is_held=True):
             lease.update(owned)
-            guard = keeper.start(owned) if planned.keeper else None
+            guard = keeper.start(owned, locks) if planned.keeper else None
         with story.step("deploy", timeout_s=story.config.timeouts.deploy_s):
             story.deployment = backends.load(planned.backend).deploy(planned, owned)
         yield story.deployment

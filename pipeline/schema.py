@@ -74,6 +74,7 @@ class Runtime:
     python: Path | None = None  # the interpreter of the environment that holds the engine; None: this one
     command: tuple[str, ...]
     image: str | None = None  # for backends with containers
+    image_gib: float | None = Field(default=None, gt=0)  # on disk, unpacked, about; None: free space is not checked
     extra_args: tuple[str, ...] = ()
     needs_gguf: bool = False  # serves GGUF files only
     needs_modules: tuple[str, ...] = ()  # Python modules the command imports, checked before deploying
@@ -181,6 +182,8 @@ class Hardware:
     gpu_count: int = Field(ge=0)
     gpu_type: str | None = None
     gpu_ids: tuple[str, ...] = ()  # which GPUs trials may take, as nvidia-smi numbers or names them; empty: any
+    take_busy_gpus: bool = False  # also those that other programs use
+    cores_per_trial: int | None = Field(default=None, gt=0)  # CPU cores for the server alone; None: all, shared
     gpu_memory_gib: float | None = Field(default=None, gt=0)  # of one GPU
     vendor: Literal["nvidia", "amd"] | None = None
     architecture: str | None = None  # ampere, ada, hopper, blackwell, cdna3
@@ -235,6 +238,7 @@ class Timeouts:
 
     preflight_s: float = Field(gt=0)
     download_s: float = Field(gt=0)
+    slots_s: float = Field(gt=0)
     deploy_s: float = Field(gt=0)
     warmup_s: float = Field(gt=0)
     teardown_s: float = Field(gt=0)

@@ -51,6 +51,7 @@ class Story:
     same_as: int | None = None
     levels: list[Level] = field(default_factory=list)
     objective: Mapping[str, float] | None = None
+    neighbours: int = 0  # other trials on this machine meanwhile
     failure: Failure | None = None
     teardown: Teardown | None = None
     stopped_by: BaseException | None = None
@@ -106,7 +107,7 @@ def to_record(story: Story) -> Record:
             failure=story.failure,
             config=story.config,
             argv=_argv(planned, deployment),
-            deployment=deployment.facts if deployment else {},
+            deployment={**_own(planned), **(deployment.facts if deployment else {})},
             settings=story.settings,
             rewrites=rewrites,
             same_as=story.same_as,
@@ -150,8 +151,26 @@ def _notes(story: Story, rewrites: Sequence[Rewrite]) -> tuple[str, ...]:
         *(f"{finding.verdict}: {finding.reason}" for finding in foreseen if finding.verdict != "refused"),
         *(f"{item.knob}: asked {item.asked}, the engine made it {item.got}" for item in rewrites),
         *([] if story.same_as is None else [f"resolves as trial {story.same_as}, whose levels these are"]),
+        *([_crowd(story)] if story.neighbours else []),
         *(f"{level.name}: {note}" for level in story.levels for note in level.warnings),
     )
+
+
+def _crowd(story: Story) -> str:
+    own = story.plan.slots if story.plan else None
+    shared = "memory, buses and the cores of the load generator" if own and (own.cores or own.gpu_ids) else "CPU cores"
+    return (
+        f"warned: {story.neighbours} other trial{'s' * (story.neighbours > 1)} ran on this machine meanwhile and "
+        f"shared {shared}: measure what matters again alone"
+        + ("" if shared != "CPU cores" else ", or give each trial its own (hardware.cores_per_trial)")
+    )
+
+
+def _own(planned: Plan | None) -> dict[str, str]:
+    """What the trial had for itself."""
+    own = planned.slots if planned else None
+    told = {"gpus": ",".join(own.gpu_ids), "cores": ",".join(map(str, own.cores))} if own else {}
+    return {name: ids for name, ids in told.items() if ids}
 
 
 def _status(story: Story) -> Literal["ok", "failed", "refused", "interrupted"]:

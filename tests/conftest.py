@@ -1,11 +1,15 @@
 """Every test: an environment of its own, no secrets, no state outside tmp_path, nothing left running."""
 
+import importlib
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import nvml
 import psutil
 import pytest
+from nvml import Machine
 from tiny_gguf import write_tiny_gguf
 
 from pipeline import process
@@ -22,6 +26,7 @@ def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SERVETUNE_TESTS", str(TESTS))
     monkeypatch.setenv("SERVETUNE_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("SERVETUNE_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("SERVETUNE_SLOTS_DIR", str(tmp_path / "slots"))
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
 
 
@@ -46,6 +51,17 @@ def _left(before: set[int]) -> list[psutil.Process]:
         except psutil.NoSuchProcess:
             continue
     return found
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """A machine with GPUs, as far as NVML can be asked: by this process and those that it starts."""
+    monkeypatch.setenv("STANDIN_NVML", str(tmp_path / "nvml.json"))
+    monkeypatch.setenv("PYTHONPATH", str(nvml.FAKE), prepend=os.pathsep)
+    monkeypatch.syspath_prepend(nvml.FAKE)
+    monkeypatch.delitem(sys.modules, "pynvml", raising=False)
+    monkeypatch.setitem(sys.modules, "pynvml", importlib.import_module("pynvml"))
+    return Machine(tmp_path / "nvml.json")
 
 
 @pytest.fixture(scope="session")

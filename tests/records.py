@@ -41,7 +41,7 @@ CONFIG: dict[str, Any] = {
     "slo": {"name": "none", "attainment": 0.9, "max_error_rate": 0.1},
     "tracker": {"name": "none", "target": "pipeline.trackers.none.Off", "timeout_s": 30},
     "bench": {"runner": "resident", "start_timeout_s": 60, "level_grace_s": 30},
-    "timeouts": {"preflight_s": 10, "download_s": 10, "deploy_s": 10, "warmup_s": 10, "teardown_s": 10},
+    "timeouts": {"preflight_s": 10, "download_s": 10, "slots_s": 10, "deploy_s": 10, "warmup_s": 10, "teardown_s": 10},
     "objective": ["output_tokens_per_s"],
     "knobs": {"page_size": 32, "slots": None},
 }

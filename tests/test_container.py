@@ -12,7 +12,7 @@ from records import CONFIG, make_config
 from pipeline import plan as plans
 from pipeline.backends import container
 from pipeline.errors import ConfigError
-from pipeline.plan import Assets, Plan
+from pipeline.plan import Assets, Plan, Slots
 from pipeline.schema import Container
 
 
@@ -52,8 +52,21 @@ def test_what_is_asked_stands_in_the_line(changes: dict[str, Any], words: list[s
     ("ids", "words"), [((), ["--gpus", "2"]), (("4", "5"), ["--gpus", '"device=4,5"'])], ids=["count", "ids"]
 )
 def test_gpus_are_asked_for_by_number_or_by_name(ids: tuple[str, ...], words: list[str]) -> None:
-    found = line(replace(boxed(), gpus=2, gpu_ids=ids, gpu_vendor="nvidia"))
+    found = line(replace(boxed(), gpus=2, slots=Slots(gpu_ids=ids), gpu_vendor="nvidia"))
     assert found[found.index("--gpus") :][:2] == words
+
+
+def test_cores_stand_in_the_line() -> None:
+    found = line(replace(boxed(), slots=Slots(cores=(2, 3))))
+    assert found[found.index("--cpuset-cpus") + 1] == "2,3"
+
+
+def test_amd_gpus_come_as_devices_and_by_a_variable() -> None:
+    planned = replace(boxed(), gpus=2, gpu_vendor="amd")
+    found = line(plans.with_slots(planned, Slots(gpu_ids=("4", "5"))))
+    assert "HIP_VISIBLE_DEVICES=4,5" in found
+    assert [found[spot + 1] for spot, word in enumerate(found) if word == "--device"] == ["/dev/kfd", "/dev/dri"]
+    assert "--gpus" not in found
 
 
 def test_a_secret_is_named_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:

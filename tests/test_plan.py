@@ -1,6 +1,7 @@
 """From a configuration to the exact command and levels."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,8 +131,19 @@ def test_the_plan_names_the_trial_and_its_files() -> None:
     assert made.secret_env == {"KEY": "SERVETUNE_API_KEY"}
 
 
-def test_a_process_sees_the_gpus_it_may_take() -> None:
-    config = make_config(hardware={"name": "box", "gpu_count": 2, "gpu_ids": ["4", "5", "6"]})
-    made = planned(config)
-    assert made.env["CUDA_VISIBLE_DEVICES"] == "4,5"
-    assert made.gpu_ids == ("4", "5")
+@pytest.mark.parametrize(
+    ("vendor", "variables"),
+    [
+        ("nvidia", {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "4,5"}),
+        ("amd", {"HIP_VISIBLE_DEVICES": "4,5"}),
+    ],
+)
+def test_a_process_sees_its_gpus_only(vendor: str, variables: dict[str, str]) -> None:
+    made = planned(make_config(hardware={"name": "box", "gpu_count": 2, "vendor": vendor}))
+    assert plan.with_slots(made, plan.Slots(gpu_ids=("4", "5"))).env == {**made.env, **variables}
+    assert plan.with_slots(made, plan.Slots()).env == made.env
+
+
+def test_the_runtime_s_own_variables_win() -> None:
+    made = replace(planned(make_config()), env={"CUDA_VISIBLE_DEVICES": "7"})
+    assert plan.with_slots(made, plan.Slots(gpu_ids=("4",))).env["CUDA_VISIBLE_DEVICES"] == "7"

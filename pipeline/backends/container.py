@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # for the keeper, see backends/__init__.py
     from pipeline.schema import Container
 
 LABEL = "servetune.lease"
+AMD_DEVICES = ("/dev/kfd", "/dev/dri")  # https://rocm.docs.amd.com/projects/install-on-linux, "Running ROCm Docker"
 
 
 def of(plan: "Plan") -> "Container":
@@ -35,6 +36,11 @@ def limits(box: "Container") -> Iterator[tuple[str, int]]:
     yield from ((kind, limit) for kind, limit in box.ulimits.items() if limit is not None)
 
 
+def cores(plan: "Plan") -> str:
+    """The cores of the container, as Docker takes them."""
+    return ",".join(map(str, plan.slots.cores))
+
+
 def volume(mount: str) -> str:
     """`/here:/inside:ro` of a mount, which may leave the second out."""
     here, _, inside = mount.partition(":")
@@ -56,10 +62,13 @@ def run_line(plan: "Plan", label: str, argv: Sequence[str], port: int | str) -> 
     words += ["--network", box.network, "--security-opt", "no-new-privileges", "--shm-size", f"{box.shm_size_gib:g}g"]
     words += [] if box.network == "host" else ["-p", f"{plan.host}:{port}:{port}"]
     words += ["--memory", f"{box.memory_gib:g}g"] if box.memory_gib else []
+    words += ["--cpuset-cpus", cores(plan)] if plan.slots.cores else []
     words += [word for name, limit in limits(box) for word in ("--ulimit", f"{name}={limit}")]
     words += [word for mount in box.mounts for word in ("-v", volume(mount))]
     words += [word for name, text in plan.env.items() for word in ("-e", f"{name}={text}")]
     words += [word for name in plan.secret_env for word in ("-e", name)]  # docker takes the value from its environment
     if plan.gpus and plan.gpu_vendor == "nvidia":
-        words += ["--gpus", f'"device={",".join(plan.gpu_ids)}"' if plan.gpu_ids else str(plan.gpus)]
+        words += ["--gpus", f'"device={",".join(plan.slots.gpu_ids)}"' if plan.slots.gpu_ids else str(plan.gpus)]
+    if plan.gpus and plan.gpu_vendor == "amd":
+        words += [*(word for device in AMD_DEVICES for word in ("--device", device)), "--group-add", "video"]
     return shlex.join([*words, "--entrypoint", argv[0], str(box.image), *argv[1:]])

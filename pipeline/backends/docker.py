@@ -15,7 +15,7 @@ import requests
 from docker.models.containers import Container
 from docker.types import DeviceRequest, Ulimit
 
-from pipeline.backends import Deployment, Tell, container, lease, ports
+from pipeline.backends import Deployment, Tell, container, images, lease, ports
 from pipeline.errors import DeployFailed, FailureKind, PreflightFailed
 from pipeline.files import RunDir
 
@@ -41,8 +41,9 @@ class Docker:
     """Starts, watches and removes containers. Works with what answers as Docker's API does."""
 
     def checks(self, config: "Config") -> "Iterator[tuple[str, Check]]":
-        """The daemon answers, and can give GPUs if any are wanted."""
+        """The daemon answers, has the image or room for it, and can give GPUs if any are wanted."""
         yield "docker", _daemon
+        yield "image", images.check
         if config.hardware.vendor == "nvidia" and config.gpus:
             yield "docker gpus", _gpus
 
@@ -50,27 +51,9 @@ class Docker:
         """Pull the image where it is missing.
 
         Raises:
-            PreflightFailed: there is no such image, or no way to it.
+            PreflightFailed: there is no such image, no way to it, no room for it.
         """
-        box = container.of(plan)
-        client = _client(box.socket)
-        if box.pull != "always" and _has_image(client, str(box.image)):
-            return
-        if box.pull == "never":
-            raise PreflightFailed(
-                f"The image {box.image} is not here.",
-                kind=FailureKind.IMAGE_MISSING,
-                hint=f"docker pull {box.image}, or set backend.container.pull=missing.",
-            )
-        try:
-            for _line in client.api.pull(str(box.image), stream=True, decode=True):
-                tell(f"pulling {box.image}")
-        except docker.errors.APIError as error:
-            raise PreflightFailed(
-                f"The image {box.image} cannot be pulled: {error.explanation or error}",
-                kind=FailureKind.IMAGE_MISSING,
-                hint="Check its name and tag (runtime.image, runtime.version), the network, and `docker login`.",
-            ) from error
+        images.provide(container.of(plan), log=RunDir(plan.run_dir).pipeline_log, tell=tell)
 
     def deploy(self, plan: "Plan", owned: lease.Lease) -> Deployment:
         """Create and start the container; the engine is not ready yet. Its log is followed into server.log.
@@ -90,8 +73,7 @@ class Docker:
         _follow(made, RunDir(plan.run_dir).server_log, owned.label)
         facts = {
             "container": str(made.id),
-            "image": str(container.of(plan).image),
-            "image_id": str(made.attrs.get("Image", "")),
+            **images.facts(made, str(container.of(plan).image)),
             "docker_run": container.run_line(plan, owned.label, argv, port),
         }
         return Deployment(lease=owned, url=f"http://{plan.host}:{port}", port=port, facts=facts)
@@ -162,6 +144,10 @@ def _settings(plan: "Plan", owned: lease.Lease, argv: list[str], port: int) -> d
     }
     if box.network != "host":
         settings["ports"] = {f"{port}/tcp": (plan.host, port)}
+    if plan.slots.cores:
+        settings["cpuset_cpus"] = container.cores(plan)
+    if plan.gpus and plan.gpu_vendor == "amd":
+        settings |= {"devices": list(container.AMD_DEVICES), "group_add": ["video"]}
     if box.memory_gib:
         settings |= dict.fromkeys(("mem_limit", "memswap_limit"), int(box.memory_gib * GIB))
     return settings
@@ -170,7 +156,7 @@ def _settings(plan: "Plan", owned: lease.Lease, argv: list[str], port: int) -> d
 def _devices(plan: "Plan") -> list[DeviceRequest]:
     if not plan.gpus or plan.gpu_vendor != "nvidia":
         return []
-    chosen: dict[str, Any] = {"device_ids": list(plan.gpu_ids)} if plan.gpu_ids else {"count": plan.gpus}
+    chosen: dict[str, Any] = {"device_ids": list(plan.slots.gpu_ids)} if plan.slots.gpu_ids else {"count": plan.gpus}
     return [DeviceRequest(capabilities=[["gpu"]], **chosen)]
 
 
@@ -205,14 +191,6 @@ def _gpus(config: "Config") -> str:
             hint=_NO_GPU_RUNTIME,
         )
     return f"{config.gpus} by the NVIDIA runtime"
-
-
-def _has_image(client: docker.DockerClient, image: str) -> bool:
-    try:
-        client.images.get(image)
-    except docker.errors.ImageNotFound:
-        return False
-    return True
 
 
 def _refused(error: Exception, plan: "Plan") -> DeployFailed:

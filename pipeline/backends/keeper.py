@@ -8,6 +8,7 @@ own. It goes by the lease in the state directory: the run directory may be delet
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,14 +22,14 @@ PATIENCE_S = 30.0  # beyond the engine's own time to stop
 REMAINS = 3
 
 
-def start(owned: lease.Lease) -> subprocess.Popen[bytes]:
-    """A keeper for the lease, which must be on disk.
+def start(owned: lease.Lease, files: Sequence[int] = ()) -> subprocess.Popen[bytes]:
+    """A keeper for the lease, which must be on disk. It holds the locks of these open files too, while it lives.
 
     Raises:
         OSError: it cannot be started.
     """
     command = (*process.python("pipeline.backends.keeper"), str(lease.registered(owned.label)))
-    return process.spawn_piped(command, log=RunDir(owned.run_dir).keeper_log, env=dict(os.environ))
+    return process.spawn_piped(command, log=RunDir(owned.run_dir).keeper_log, env=dict(os.environ), files=files)
 
 
 def dismiss(keeper: subprocess.Popen[bytes], owned: lease.Lease, *, is_clean: bool) -> None:

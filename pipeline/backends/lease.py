@@ -7,13 +7,13 @@ leases wherever outputs were written).
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from pipeline import identity
 from pipeline.files import RunDir, save
@@ -36,6 +36,7 @@ class Lease:
     stop_grace_s: float
     host: str
     endpoint: str | None = None  # where the backend is asked, e.g. Docker's socket
+    gpu_used_mib: Mapping[str, int] = Field(default_factory=dict)  # by UUID, before the trial
     port: int | None = None
     pid: int | None = None
     released: Teardown | None = None
@@ -63,6 +64,7 @@ def make(plan: "Plan") -> Lease:
         created_at=now(),
         stop_grace_s=plan.stop_grace_s,
         host=plan.host,
+        gpu_used_mib=plan.slots.gpu_used_mib,
         endpoint=plan.container.socket or os.environ.get("DOCKER_HOST") if plan.container else None,
     )
 
@@ -101,6 +103,12 @@ def current(lease: Lease) -> Lease:
         except (OSError, ValidationError):
             continue
     return lease
+
+
+def neighbours(lease: Lease) -> int:
+    """How many other trials run on this machine at this moment."""
+    others = (other for other in all_registered() if other.label != lease.label)
+    return sum(other.owner.host == lease.owner.host and identity.is_alive(other.owner) for other in others)
 
 
 def all_registered() -> Iterator[Lease]:

@@ -46,7 +46,8 @@ class Local:
             owned = replace(owned, port=port)
             lease.update(owned)
             argv = [part.replace("{port}", str(port)) for part in plan.argv]
-            pid = process.spawn(argv, log=RunDir(plan.run_dir).server_log, env=_environment(plan, owned.label))
+            log, env = RunDir(plan.run_dir).server_log, _environment(plan, owned.label)
+            pid = process.spawn(argv, log=log, env=env, cores=plan.slots.cores)
             owned = replace(owned, pid=pid)
             lease.update(owned)
         except OSError as error:

@@ -3,7 +3,7 @@
 import time
 from typing import Literal
 
-from pipeline import backends
+from pipeline import backends, gpus
 from pipeline.backends import lease
 from pipeline.record import Teardown
 
@@ -15,6 +15,7 @@ def run(owned: lease.Lease, *, by: Literal["trial", "keeper", "reaper"]) -> Tear
     error: str | None = None
     try:
         remaining = backends.load(owned.backend).teardown(owned)
+        remaining += gpus.kept(owned.gpu_used_mib) if owned.gpu_used_mib else ()
     except Exception as problem:  # noqa: BLE001 - a teardown error must never hide the trial's own error
         error = f"{type(problem).__name__}: {problem}"
     outcome = Teardown(by=by, seconds=round(time.monotonic() - start, 3), remaining=remaining, error=error)

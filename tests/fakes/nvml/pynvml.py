@@ -1,0 +1,84 @@
+"""A stand-in for NVML's bindings: the GPUs of a machine as the JSON file $STANDIN_NVML describes them at this moment.
+
+A list of {uuid, total_mib, used_mib, processes: {pid: mib}, nvlinks: [index], node, forbidden}. It spells what it has
+as nvidia-ml-py does (tests/test_gpus.py holds them together), and refuses as an old driver does: no version 2 of the
+memory, no link status where `nvlinks` is missing.
+"""
+
+# ruff: noqa: N802, N803, N816 - NVML's spelling
+
+import json
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+NVML_P2P_CAPS_INDEX_NVLINK = 2
+NVML_P2P_STATUS_OK = 0
+NVML_TOPOLOGY_NODE = 40
+NVML_TOPOLOGY_SYSTEM = 50
+MIB = 2**20
+nvmlMemory_v2 = 0x02000028
+
+
+class NVMLError(Exception):
+    """What NVML refuses."""
+
+
+def _machine() -> list[dict[str, Any]]:
+    path = os.environ.get("STANDIN_NVML")
+    if path is None:
+        raise NVMLError("NVML Shared Library Not Found")
+    machine: list[dict[str, Any]] = json.loads(Path(path).read_text())
+    return machine
+
+
+def nvmlInit() -> None:
+    _machine()
+
+
+def nvmlShutdown() -> None:
+    pass
+
+
+def nvmlDeviceGetCount() -> int:
+    return len(_machine())
+
+
+def nvmlDeviceGetHandleByIndex(index: int) -> int:
+    if _machine()[index].get("forbidden"):
+        raise NVMLError("No permission")
+    return index
+
+
+def nvmlDeviceGetUUID(handle: int) -> str:
+    uuid: str = _machine()[handle]["uuid"]
+    return uuid
+
+
+def nvmlDeviceGetMemoryInfo(handle: int, version: int | None = None) -> SimpleNamespace:
+    if version is not None:
+        raise NVMLError("Not supported")
+    gpu = _machine()[handle]
+    return SimpleNamespace(total=gpu.get("total_mib", 81920) * MIB, used=gpu.get("used_mib", 500) * MIB)
+
+
+def nvmlDeviceGetComputeRunningProcesses(handle: int) -> list[SimpleNamespace]:
+    seen = _machine()[handle].get("processes", {})
+    return [SimpleNamespace(pid=int(pid), usedGpuMemory=used * MIB) for pid, used in seen.items()]
+
+
+def nvmlDeviceGetPciInfo(handle: int) -> SimpleNamespace:
+    return SimpleNamespace(busId=f"0000FFFF:{handle:02X}:00.0")  # no such bus on any machine
+
+
+def nvmlDeviceGetP2PStatus(device1: int, device2: int, p2pIndex: int) -> int:
+    links = _machine()[device1].get("nvlinks")
+    if links is None or p2pIndex != NVML_P2P_CAPS_INDEX_NVLINK:
+        raise NVMLError("Not supported")
+    return NVML_P2P_STATUS_OK if device2 in links else 1
+
+
+def nvmlDeviceGetTopologyCommonAncestor(device1: int, device2: int) -> int:
+    nodes = [_machine()[device].get("node", 0) for device in (device1, device2)]
+    return NVML_TOPOLOGY_NODE if nodes[0] == nodes[1] else NVML_TOPOLOGY_SYSTEM
