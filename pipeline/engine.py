@@ -1,6 +1,7 @@
 """The HTTP door to a running engine: ready, settings, one completion."""
 
 import os
+import secrets
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,11 @@ _LEFT_OUT = ("chat_template", "ui_settings", "model_info", "vllm_env", "system_e
 def api_key() -> str | None:
     """The key for protected servers, from the environment alone: it never enters Config, Record or a log."""
     return os.environ.get(API_KEY_ENV) or None
+
+
+def protect() -> None:
+    """Make up a key for the servers of this process. One that the user has set stays, an empty one as well: no key."""
+    os.environ.setdefault(API_KEY_ENV, secrets.token_urlsafe(32))
 
 
 def session() -> requests.Session:
