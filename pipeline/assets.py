@@ -62,14 +62,19 @@ def locate(model: Model) -> Path | None:
     raise ModelError(f"model={model.name} has no path, package or repo. Set model.path=/path/to/the/model")
 
 
-def expected(model: Model) -> Assets:
-    """What `prepare` would give on a machine that has the model, for showing."""
+def expected(model: Model, *, by_path: bool = False) -> Assets:
+    """What `prepare` would give on a machine that has the model, for showing.
+
+    A model of the hub is shown by its name, or, if not here yet, `by_path` as it will lie in the cache.
+    """
     try:
         path = locate(model)
     except ModelError:
         path = None
+    if path is None and by_path and model.repo:
+        path = hub.place(_wanted(model))
     path = path or model.path or Path(model.repo or model.package or model.name)
-    return Assets(model_path=path, tokenizer_dir=path)
+    return Assets(model_path=path.absolute() if by_path else path, tokenizer_dir=path)
 
 
 def _wanted(model: Model) -> Wanted:

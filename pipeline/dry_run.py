@@ -96,7 +96,8 @@ def _server(config: Config, number: int) -> str:
 
 
 def _docker(config: Config, number: int) -> str:
-    made = plan.make(config, assets.expected(config.model), sweep_id="SWEEP", number=number, run_dir=RUN_DIR)
+    files = assets.expected(config.model, by_path=True)
+    made = plan.make(config, files, sweep_id="SWEEP", number=number, run_dir=RUN_DIR)
     made = plan.with_slots(made, plan.Slots(gpu_ids=config.hardware.gpu_ids[: config.gpus]))
     argv = [part.replace("{port}", PORT) for part in made.argv]
     return container.run_line(made, f"SWEEP-{number}", argv, PORT)

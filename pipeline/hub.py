@@ -50,6 +50,11 @@ def cache_dir() -> Path:
     return Path(HF_HUB_CACHE)
 
 
+def place(wanted: Wanted) -> Path:
+    """The folder that it will have in the cache; the hub names it by the commit."""
+    return cache_dir() / f"models--{wanted.repo.replace('/', '--')}" / "snapshots" / (wanted.revision or "main")
+
+
 def is_complete(folder: Path) -> bool:
     """Whether a folder holds a configuration and every file of the weights."""
     if not (folder / "config.json").is_file():

@@ -132,9 +132,12 @@ class Model:
     arch: Architecture | None = None  # None: read from the folder's config.json where there is one
 
 
+MountPath = Annotated[str, Field(pattern=r"^/[^:,]*(:/[^:,]*)?$")]
+
+
 @value
 class Container:
-    """What a container is given. Nothing is privileged, and what is mounted is read-only."""
+    """What a container is given. Nothing is privileged."""
 
     image: str | None = None  # None: runtime.image
     python: str = "python3"  # the interpreter inside that has the engine
@@ -145,7 +148,8 @@ class Container:
     memory_gib: float | None = Field(default=None, gt=0)
     ulimits: Mapping[str, int | None] = Field(default_factory=dict)  # -1: no limit; None: Docker's own
     # Read-only, beside the model: a path, or another one inside after a colon
-    mounts: tuple[Annotated[str, Field(pattern=r"^/[^:]*(:/[^:]*)?$")], ...] = ()
+    mounts: tuple[MountPath, ...] = ()
+    writable_mounts: tuple[MountPath, ...] = ()  # e.g. for what engines compile, kept from trial to trial
 
 
 @value

@@ -29,7 +29,7 @@ def test_the_line_starts_the_engine_and_nothing_else() -> None:
     assert line(boxed()) == [
         "docker", "run", "--name", "servetune-s-0-ab", "--label", "servetune.lease=s-0-ab", "--init",
         "--network", "bridge", "--security-opt", "no-new-privileges", "--shm-size", "2g",
-        "-p", "127.0.0.1:8123:8123", "-v", "/models/m:/models/m:ro", "-e", "A=b c",
+        "-p", "127.0.0.1:8123:8123", "--mount", "type=bind,source=/models/m,target=/models/m,readonly", "-e", "A=b c",
         "--entrypoint", "python3", "engine:1", "-m", "engine", "--port", "8123",
     ]  # fmt: skip
 
@@ -38,6 +38,8 @@ def test_the_line_starts_the_engine_and_nothing_else() -> None:
     ("changes", "words"),
     [
         ({"memory_gib": 1.5}, ["--memory", "1.5g"]),
+        ({"mounts": ["/a:/b"]}, ["--mount", "type=bind,source=/a,target=/b,readonly"]),
+        ({"mounts": [], "writable_mounts": ["/a"]}, ["--mount", "type=bind,source=/a,target=/a"]),
         ({"ulimits": {"memlock": -1}}, ["--ulimit", "memlock=-1"]),
         ({"network": "host"}, ["--network", "host"]),
     ],

@@ -41,10 +41,16 @@ def cores(plan: "Plan") -> str:
     return ",".join(map(str, plan.slots.cores))
 
 
-def volume(mount: str) -> str:
-    """`/here:/inside:ro` of a mount, which may leave the second out."""
-    here, _, inside = mount.partition(":")
-    return f"{here}:{inside or here}:ro"
+def mounts(box: "Container") -> Iterator[tuple[str, str, bool]]:
+    """Each mount: path here, path inside, whether it is read-only."""
+    for mount in (*box.mounts, *box.writable_mounts):
+        here, _, inside = mount.partition(":")
+        yield here, inside or here, mount in box.mounts
+
+
+def _mount(here: str, inside: str, *, is_read_only: bool) -> str:
+    """As `docker run --mount` takes it, which unlike -v makes no folder where there is none."""
+    return f"type=bind,source={here},target={inside}{',readonly' if is_read_only else ''}"
 
 
 def may_run(owned: lease.Lease, error: Exception) -> str:
@@ -64,7 +70,8 @@ def run_line(plan: "Plan", label: str, argv: Sequence[str], port: int | str) -> 
     words += ["--memory", f"{box.memory_gib:g}g"] if box.memory_gib else []
     words += ["--cpuset-cpus", cores(plan)] if plan.slots.cores else []
     words += [word for name, limit in limits(box) for word in ("--ulimit", f"{name}={limit}")]
-    words += [word for mount in box.mounts for word in ("-v", volume(mount))]
+    for here, inside, is_read_only in mounts(box):
+        words += ["--mount", _mount(here, inside, is_read_only=is_read_only)]
     words += [word for name, text in plan.env.items() for word in ("-e", f"{name}={text}")]
     words += [word for name in plan.secret_env for word in ("-e", name)]  # docker takes the value from its environment
     if plan.gpus and plan.gpu_vendor == "nvidia":

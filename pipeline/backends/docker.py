@@ -13,7 +13,7 @@ import docker
 import docker.errors
 import requests
 from docker.models.containers import Container
-from docker.types import DeviceRequest, Ulimit
+from docker.types import DeviceRequest, Mount, Ulimit
 
 from pipeline.backends import Deployment, Tell, container, images, lease, ports
 from pipeline.errors import DeployFailed, FailureKind, PreflightFailed
@@ -134,7 +134,10 @@ def _settings(plan: "Plan", owned: lease.Lease, argv: list[str], port: int) -> d
         "name": container.name(owned.label),
         "labels": {container.LABEL: owned.label},
         "environment": {**plan.env, **secrets},
-        "volumes": [container.volume(mount) for mount in box.mounts],
+        "mounts": [
+            Mount(inside, here, type="bind", read_only=is_read_only)
+            for here, inside, is_read_only in container.mounts(box)
+        ],
         "network_mode": box.network,
         "shm_size": int(box.shm_size_gib * GIB),
         "ulimits": [Ulimit(name=name, soft=limit, hard=limit) for name, limit in container.limits(box)],

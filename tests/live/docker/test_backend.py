@@ -16,7 +16,7 @@ from fakes import make_plan
 from pipeline import process
 from pipeline.backends import Deployment, container, lease
 from pipeline.backends.docker import Docker
-from pipeline.errors import DeployFailed, FailureKind, PreflightFailed
+from pipeline.errors import DeployFailed, FailureKind
 from pipeline.files import RunDir
 from pipeline.plan import Plan
 from pipeline.schema import Container
@@ -94,20 +94,6 @@ def test_a_removal_from_outside_is_a_death(deploy: Deploy, client: DockerClient)
     assert Docker().death(deployment) == "removed from outside"
 
 
-def test_an_image_that_is_not_here_is_told(plan: Plan) -> None:
-    box = replace(plan.container, image="servetune-test/none:1") if plan.container else None
-    with pytest.raises(PreflightFailed, match="servetune-test/none:1 is not here") as caught:
-        Docker().prepare(replace(plan, container=box), lambda _said: None)
-    assert caught.value.kind == FailureKind.IMAGE_MISSING
-
-
-def test_an_image_that_cannot_be_pulled_is_told(plan: Plan) -> None:
-    box = replace(plan.container, image="servetune-test/none:1", pull="missing") if plan.container else None
-    with pytest.raises(PreflightFailed, match="cannot be pulled") as caught:
-        Docker().prepare(replace(plan, container=box), lambda _said: None)
-    assert caught.value.kind == FailureKind.IMAGE_MISSING
-
-
 def test_gpus_without_an_nvidia_runtime_leave_nothing_behind(deploy: Deploy, client: DockerClient) -> None:
     with pytest.raises(DeployFailed) as caught:
         deploy(gpus=1, gpu_vendor="nvidia")
@@ -140,3 +126,19 @@ def test_a_secret_reaches_the_engine_alone(deploy: Deploy, plan: Plan, monkeypat
     kept = [path.read_text(errors="replace") for path in plan.run_dir.rglob("*") if path.is_file()]
     assert not any("sk-very-secret" in text for text in [*kept, str(deployment.facts)])
     assert os.environ["SERVETUNE_API_KEY"] == "sk-very-secret"
+
+
+def test_a_mount_that_is_not_there_is_told_and_not_made(deploy: Deploy, plan: Plan, tmp_path: Path) -> None:
+    box = replace(plan.container, mounts=(str(tmp_path / "none"),)) if plan.container else None
+    with pytest.raises(DeployFailed) as caught:
+        deploy(container=box)
+    assert caught.value.kind == FailureKind.MODEL_MISSING
+    assert not (tmp_path / "none").exists()
+
+
+def test_only_what_is_asked_to_be_is_writable(deploy: Deploy, plan: Plan, tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    box = replace(plan.container, writable_mounts=(f"{tmp_path}/kept:/kept",)) if plan.container else None
+    deployment = deploy(argv=("python3", "-c", "open('/kept/it', 'w')"), container=box)
+    assert process.wait_until(lambda: Docker().death(deployment) == "exit code 0", timeout_s=20)
+    assert (tmp_path / "kept" / "it").exists()
