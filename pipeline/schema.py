@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from packaging.specifiers import SpecifierSet
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from pipeline.values import Scalar, value
 
@@ -132,6 +132,7 @@ class Model:
     arch: Architecture | None = None  # None: read from the folder's config.json where there is one
 
 
+GpuId = Annotated[str, BeforeValidator(str)]  # `[4,5]` on a command line are numbers
 MountPath = Annotated[str, Field(pattern=r"^/[^:,]*(:/[^:,]*)?$")]
 
 
@@ -185,7 +186,7 @@ class Hardware:
     name: str
     gpu_count: int = Field(ge=0)
     gpu_type: str | None = None
-    gpu_ids: tuple[str, ...] = ()  # which GPUs trials may take, as nvidia-smi numbers or names them; empty: any
+    gpu_ids: tuple[GpuId, ...] = ()  # which GPUs trials may take, as nvidia-smi numbers or names them; empty: any
     take_busy_gpus: bool = False  # also those that other programs use
     cores_per_trial: int | None = Field(default=None, gt=0)  # CPU cores for the server alone; None: all, shared
     gpu_memory_gib: float | None = Field(default=None, gt=0)  # of one GPU

@@ -131,6 +131,11 @@ def test_the_plan_names_the_trial_and_its_files() -> None:
     assert made.secret_env == {"KEY": "SERVETUNE_API_KEY"}
 
 
+def test_gpus_may_be_named_by_numbers() -> None:
+    config = make_config(hardware={"name": "box", "gpu_count": 2, "gpu_ids": [4, "GPU-1"]})
+    assert config.hardware.gpu_ids == ("4", "GPU-1")
+
+
 @pytest.mark.parametrize(
     ("vendor", "variables"),
     [
