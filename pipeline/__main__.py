@@ -13,7 +13,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from pipeline import command_line, dry_run, reap, signals, sweep
+from pipeline import command_line, dry_run, launchers, owner, reap, signals, sweep
 from pipeline.errors import ConfigError, Interrupted, PipelineError
 from pipeline.report import summary
 
@@ -59,6 +59,8 @@ def _run(overrides: list[str], *, is_sweep: bool) -> int | None:  # noqa: PLR091
             if outline.is_dry:
                 return OK if dry_run.show(overrides, is_sweep=is_sweep) else NO_RESULT
             sweep.begin(outline)
+            owner.announce()
+            launchers.register()
             _reap()
             job()
     except sweep.TrialFailed:
@@ -73,16 +75,25 @@ def _run(overrides: list[str], *, is_sweep: bool) -> int | None:  # noqa: PLR091
     except OSError as error:  # Hydra's own files; a trial's are in its record
         return _say(_unwritable(error), NO_RESULT)
     except (Interrupted, KeyboardInterrupt) as stop:
-        number = stop.signum if isinstance(stop, Interrupted) else signal.SIGINT
-        signals.acknowledge()
-        sys.stderr.write(f"Stopped by {signal.Signals(number).name}.\n")
-        return 128 + number
+        return _stopped(stop.signum if isinstance(stop, Interrupted) else signal.SIGINT)
     except Exception as error:  # noqa: BLE001 - the last line of defence; the table is still printed
-        if "No trials are completed yet" in str(error):  # optuna's way of saying that every trial failed
-            return None
-        traceback.print_exc()
-        return NO_RESULT
+        return _unexpected(error)
     return None
+
+
+def _unexpected(error: Exception) -> int | None:
+    if number := signals.unanswered():  # what it raised was lost in the middle of a library
+        return _stopped(number)
+    if "No trials are completed yet" in str(error):  # optuna's way of saying that every trial failed
+        return None
+    traceback.print_exception(error)
+    return NO_RESULT
+
+
+def _stopped(number: int) -> int:
+    signals.acknowledge()
+    sys.stderr.write(f"Stopped by {signal.Signals(number).name}.\n")
+    return 128 + number
 
 
 def _unwritable(error: OSError) -> PipelineError:

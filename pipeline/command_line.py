@@ -20,6 +20,10 @@ from pipeline.values import value
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 OPEN = ("slo.limits", "runtime.env", "runtime.secret_env")  # sections that take any key, with a +
+MISSING = {  # an option that many a key of the section comes with
+    "hydra.sweeper": " Add hydra/sweeper=optuna to search with Optuna.",
+    "hydra.launcher": " Add hydra/launcher=parallel to run several trials at once.",
+}
 PROBED = 50  # values of one sweep that are composed one by one; the rest of a long range is like its ends
 
 
@@ -54,6 +58,7 @@ def check(overrides: Sequence[str], *, is_sweep: bool) -> Outline:
                 _check_interval(override, base, tree.hydra.sweeper)
                 _check_values(name, override, swept, base)
         _check_directions(base, tree.hydra.sweeper)
+        _check_launcher(tree.hydra.launcher, tree.hydra.sweeper)
         return Outline(
             total=count(swept.values(), tree.hydra.sweeper),
             is_dry=tree.dry_run,
@@ -197,6 +202,21 @@ def _check_directions(base: Config, sweeper: DictConfig) -> None:
         )
 
 
+def _check_launcher(launcher: DictConfig, sweeper: DictConfig) -> None:
+    if "parallel" not in str(launcher.get("_target_")):
+        return
+    count = launcher.n_jobs
+    if count is not None and (type(count) is not int or count < 1):
+        raise ConfigError(
+            f"hydra.launcher.n_jobs={count}: expected an integer, 1 or more (trials at once), or null (one per GPU)."
+        )
+    if count != 1 and sweeper.get("n_jobs") == 1:
+        raise ConfigError(
+            "The sweeper asks for one trial at a time, so that nothing would run in parallel: "
+            f"add hydra.sweeper.n_jobs={count or 2}, as many as are to run at once."
+        )
+
+
 def count(swept: Iterable[Override], sweeper: DictConfig) -> int:
     """How many trials the sweeper will run."""
     counts = [len(list(values_of(o))) for o in swept if o.is_sweep_override() and o.is_discrete_sweep()]
@@ -247,8 +267,8 @@ def _unknown_key(key: str, tree: DictConfig) -> str:
     if not isinstance(section, DictConfig):
         return f"{key} is not a key: {parent} has none below it."
     known = [str(other) for other in section]
-    optuna = " Add hydra/sweeper=optuna to search with Optuna." if parent == "hydra.sweeper" else ""
-    return f"{key} is not a key.{_did_you_mean(name, known)}{optuna} {parent} has: {', '.join(known)}."
+    missing = MISSING.get(parent, "")
+    return f"{key} is not a key.{_did_you_mean(name, known)}{missing} {parent} has: {', '.join(known)}."
 
 
 def _did_you_mean(name: str, known: Sequence[str]) -> str:

@@ -94,6 +94,10 @@ class SweepDir:
         """What the tracker's process printed."""
         return self.path / "tracker.log"
 
+    def worker_log(self, number: int) -> Path:
+        """What a process that ran trials for the sweep printed outside of them, and its libraries."""
+        return self.path / "workers" / f"{number}.log"
+
     @property
     def bench_log(self) -> Path:
         """What the resident genai-bench runner printed outside of levels."""

@@ -102,6 +102,11 @@ def check() -> None:
     _signals.check()
 
 
+def unanswered() -> int | None:
+    """The signal that came and that nobody has answered yet: what was raised for it may have been lost on its way."""
+    return _signals.pending
+
+
 def acknowledge() -> None:
     """The signal is being answered: later code may run to its end."""
     _signals.pending = None

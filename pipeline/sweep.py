@@ -1,19 +1,26 @@
 """The trials of one process: one Config each, one progress, one resident genai-bench; and the table at the end."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-from pipeline import bench, metrics, progress, run, trackers
+from pipeline import bench, metrics, owner, postmortem, progress, run, signals, trackers
 from pipeline.command_line import Outline, to_config
-from pipeline.errors import PipelineError
+from pipeline.errors import Interrupted, PipelineError, WorkerDied
 from pipeline.files import RunDir
-from pipeline.progress import Progress
+from pipeline.progress import Display, Progress
+from pipeline.record import Record
+from pipeline.schema import Config
 from pipeline.story import Place
+
+Value = float | tuple[float, ...] | None
 
 
 class TrialFailed(PipelineError):
@@ -26,7 +33,9 @@ class Session:
 
     outline: Outline | None = None
     progress: Progress | None = None
+    display: Display | None = None
     folders: list[Path] = field(default_factory=list)
+    closing: list[Callable[[], None]] = field(default_factory=list)
 
 
 _session = Session()
@@ -41,7 +50,31 @@ def begin(outline: Outline) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)  # the progress table owns the terminal
 
 
-def trial(tree: DictConfig) -> float | tuple[float, ...] | None:
+def expect(folder: Path) -> None:
+    """There will be trials in this folder, wherever they run: it gets a table at the end."""
+    if folder not in _session.folders:
+        _session.folders.append(folder)
+
+
+def report_to(progress: Progress) -> None:
+    """Tell this one of the trials of this process, instead of a person."""
+    _session.progress = progress
+
+
+def display() -> Display:
+    """What people look at, made on first use."""
+    outline = _session.outline
+    shown = _session.display or progress.make(outline.total if outline else None)
+    _session.progress = _session.display = shown
+    return shown
+
+
+def at_end(close: Callable[[], None]) -> None:
+    """Call this before the table."""
+    _session.closing.append(close)
+
+
+def trial(tree: DictConfig) -> Value:
     """Run the trial of a composed tree inside a Hydra job; the objective's value, or values in their order.
 
     None for a trial that failed, where nobody needs to be told but the record's readers.
@@ -52,35 +85,73 @@ def trial(tree: DictConfig) -> float | tuple[float, ...] | None:
         Interrupted: a signal stopped it.
     """
     config = to_config(tree)
-    outline = _session.outline
-    shown = _session.progress = _session.progress or progress.make(outline.total if outline else None)
-    place = _place()
-    if place.run_dir.path.parent not in _session.folders:
-        _session.folders.append(place.run_dir.path.parent)
-    shown.begin(place.number, _telling(place.overrides))
-    done = run.run(config, place, shown)
+    hydra = HydraConfig.get()
+    place = place_of(hydra, Path(hydra.runtime.output_dir))
+    expect(place.run_dir.path.parent)
+    shown = _session.progress or display()
+    shown.begin(place.number, telling(place.overrides))
+    with signals.interruptible():
+        owner.obey()
+        done = run.run(config, place, shown)
+    return _value_of(done, config, is_searching=_is_searching(hydra))
+
+
+def _value_of(done: Record, config: Config, *, is_searching: bool) -> Value:
     if done.objective is None or done.status != "ok":
-        if not _is_searching():
+        if not is_searching:
             return None
         raise TrialFailed(done.failure.message.splitlines()[0] if done.failure else done.status)
     scores = tuple(done.objective[name] for name in metrics.objective_names(config))
     return scores[0] if len(scores) == 1 else scores
 
 
-def _is_searching() -> bool:
-    hydra = HydraConfig.get()
+def tree_of(context: HydraContext, config: DictConfig, overrides: Sequence[str], number: int) -> DictConfig:
+    """The composed tree of one trial of a sweep, Hydra's part in it."""
+    tree: DictConfig = context.config_loader.load_sweep_config(config, list(overrides))
+    with open_dict(tree):
+        tree.hydra.job.id, tree.hydra.job.num = str(number), number
+    return tree
+
+
+def folder_of(tree: DictConfig) -> Path:
+    """Where a trial of a sweep writes."""
+    return Path(tree.hydra.sweep.dir).absolute() / str(tree.hydra.sweep.subdir)
+
+
+def bury(
+    tree: DictConfig, error: WorkerDied | Interrupted, *, at: str = "run", started_at: datetime
+) -> tuple[Record, JobReturn]:
+    """The record of a trial whose process has ended before it could tell anybody, and what Hydra is told of it.
+
+    Raises:
+        ConfigError: the tree cannot be used.
+    """
+    task = tree.copy()
+    with open_dict(task):
+        del task["hydra"]
+    config = to_config(task)
+    place = place_of(tree.hydra, folder_of(tree))
+    done = postmortem.write(place, config, error, at=at, started_at=started_at)
+    told = JobReturn(overrides=list(tree.hydra.overrides.task), status=JobStatus.COMPLETED)
+    try:
+        told.return_value = _value_of(done, config, is_searching=_is_searching(tree.hydra))
+    except TrialFailed as failed:
+        told.status, told.return_value = JobStatus.FAILED, failed
+    return done, told
+
+
+def _is_searching(hydra: HydraConf) -> bool:
     return hydra.mode == RunMode.MULTIRUN and "BasicSweeper" not in str(hydra.sweeper.get("_target_"))
 
 
-def _telling(overrides: Sequence[str]) -> list[str]:
+def telling(overrides: Sequence[str]) -> tuple[str, ...]:
     """The overrides that tell this trial from the others of its sweep; all of them for a single one."""
     swept = _session.outline.swept if _session.outline else ()
-    return [word for word in overrides if not swept or word.split("=", 1)[0] in swept]
+    return tuple(word for word in overrides if not swept or word.split("=", 1)[0] in swept)
 
 
-def _place() -> Place:
-    hydra = HydraConfig.get()
-    folder = Path(hydra.runtime.output_dir)
+def place_of(hydra: HydraConf, folder: Path) -> Place:
+    """Where the trial of Hydra's part of a composed tree writes."""
     number = None if OmegaConf.is_missing(hydra.job, "num") else hydra.job.num
     return Place(
         sweep_id=folder.parent.name,
@@ -91,7 +162,9 @@ def _place() -> Place:
 
 
 def end() -> list[Path]:
-    """Close the display, the runners and the trackers; the folders of the sweeps that this process has worked on."""
+    """Close launchers, display, runners and trackers; the folders of the sweeps that this process has worked on."""
+    while _session.closing:
+        _session.closing.pop()()
     if _session.progress:
         _session.progress.close()
     bench.close()

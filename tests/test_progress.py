@@ -29,6 +29,29 @@ def test_lines_tell_a_trial_from_its_beginning_to_its_score(capsys: pytest.Captu
     assert score.endswith(" s  output_tokens_per_s 41.23 at D(64,16) x2")
 
 
+def test_lines_tell_now_and_then_how_far_a_long_step_is(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Lines(1)
+    for said in ("1 of 9 GiB", "2 of 9 GiB", "3 of 9 GiB"):
+        lines.step("model", said)
+    lines.told = ("model", lines.told[1] - progress.AGAIN_S)
+    lines.step("model", "4 of 9 GiB")
+    assert [line.split(" s  ")[1] for line in capsys.readouterr().out.splitlines()] == [
+        "model 1 of 9 GiB",
+        "model 4 of 9 GiB",
+    ]
+
+
+def test_lines_tell_every_level_and_the_first_words_of_every_step(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Lines(1)
+    told = [("bench", "D(64,16) x1"), ("bench", "D(64,16) x4"), ("slots", "waits"), ("model", "pulling")]
+    for name, said in told:
+        lines.step(name, said)
+    lines.step("model")
+    lines.step("model", "pulling")
+    seen = [line.split(" s  ")[1] for line in capsys.readouterr().out.splitlines()]
+    assert seen == [" ".join(words) for words in [*told, told[-1]]]
+
+
 def test_lines_tell_why_a_trial_failed(capsys: pytest.CaptureFixture[str]) -> None:
     Lines(None).ended(make_failed_record(failure=make_failure(message="it died", hint="Mend it.")))
     out = capsys.readouterr().out
@@ -107,6 +130,46 @@ def test_the_table_keeps_only_the_last_trials_in_sight() -> None:
     shown = screen.shows()
     assert [line.split()[0] for line in shown.splitlines()[1 : progress.SHOWN + 1]] == [str(n) for n in range(3, 15)]
     assert "15 trials" in shown
+
+
+def test_lines_of_several_trials_tell_whose_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Lines(4)
+    one, other = lines.beside(), lines.beside()
+    one.begin(0, ["n=0"])
+    other.begin(3, ["n=3"])
+    one.step("bench", "D(48,16) x4")
+    other.ended(make_failed_record(number=3, failure=make_failure(message="it died", hint="Mend it.")))
+    said = capsys.readouterr().out.splitlines()
+    assert said[:2] == ["[0] trial 1/4: n=0", "[3] trial 4/4: n=3"]
+    assert said[2].startswith("[0] ")
+    assert said[2].endswith(" s  bench D(48,16) x4")
+    assert [line[:4] for line in said[3:]] == ["[3] "] * 3
+
+
+def test_the_table_shows_every_running_trial() -> None:
+    screen = Screen(4)
+    one, other = screen.table.beside(), screen.table.beside()
+    one.begin(0, ["n=0"])
+    other.begin(1, ["n=1"])
+    one.step("deploy")
+    other.step("bench", "D(64,16) x4")
+    rows = [line.split()[:3] for line in screen.shows().splitlines()[1:3]]
+    one.ended(trial(0, 10.0))
+    screen.table.close()
+    assert rows == [["0", "n=0", "deploy"], ["1", "n=1", "bench"]]
+    assert [line.split()[:3] for line in screen.shows().splitlines()[1:3]] == [
+        ["0", "n=0", "output_tokens_per_s"],
+        ["1", "n=1", "bench"],
+    ]
+
+
+def test_silence_is_a_progress_too(capsys: pytest.CaptureFixture[str]) -> None:
+    silent = progress.Silent()
+    silent.begin(0, [])
+    silent.step("deploy")
+    silent.ended(trial(0, 1.0))
+    silent.close()
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("word", ["extra=[/x]", "objective=[ttft_p95_s]"], ids=["like-an-end-tag", "like-a-tag"])

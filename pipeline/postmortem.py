@@ -1,0 +1,86 @@
+"""The record of a trial whose process ended before it could write one, from what lies in its folder."""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from pydantic import ValidationError
+
+from pipeline import metrics, record
+from pipeline.backends import lease, teardown
+from pipeline.bench import results
+from pipeline.errors import FailureKind, Interrupted, PipelineError, WorkerDied
+from pipeline.files import RunDir
+from pipeline.levels import skipped
+from pipeline.plan import Plan
+from pipeline.progress import Silent
+from pipeline.record import Level, Record, Teardown
+from pipeline.schema import Config
+from pipeline.story import Place, Story, to_record
+from pipeline.values import load
+
+
+def write(
+    place: Place, config: Config, error: WorkerDied | Interrupted, *, at: str = "run", started_at: datetime
+) -> Record:
+    """Tear down what the trial may have left, then its record: the one that it left itself, or one of how far it came.
+
+    The keeper may be at the same teardown: both go by the label, and what is gone is gone.
+    """
+    seen = _removed(place.run_dir)
+    found = _load(place.run_dir)
+    if found and found.started_at >= started_at:
+        return found
+    place.run_dir.path.mkdir(parents=True, exist_ok=True)
+    story = Story(place, config, Silent(), started_at=started_at)
+    story.has_folder = found is None  # an older trial's record stays
+    story.stopped_by = error if isinstance(error, Interrupted) else None
+    story.failure = record.failure(at, error)
+    story.teardown = seen
+    story.plan = _plan(place.run_dir)
+    story.levels = list(_levels(story.plan, config)) if story.plan else []
+    return to_record(story)
+
+
+def _load(run_dir: RunDir) -> Record | None:
+    try:
+        return load(Record, run_dir.record)
+    except (OSError, ValidationError):
+        return None
+
+
+def _plan(run_dir: RunDir) -> Plan | None:
+    try:
+        return load(Plan, run_dir.plan)
+    except (OSError, ValidationError):
+        return None
+
+
+def _removed(run_dir: RunDir) -> Teardown | None:
+    """How teardown ended; None if the trial never came to own anything."""
+    try:
+        owned = lease.current(load(lease.Lease, run_dir.lease))
+    except (OSError, ValidationError):
+        return None
+    if owned.released and owned.released.is_clean:
+        return owned.released
+    return teardown.run(owned, by="reaper")
+
+
+def _levels(planned: Plan, config: Config) -> Iterator[Level]:
+    """What genai-bench had written is a result; the rest was not run."""
+    for level in planned.levels:
+        try:
+            path = results.result_file(RunDir(planned.run_dir).level(level.scenario, level.concurrency))
+            seen = results.read(path)
+            measured = metrics.measure(seen, config.slo, output_tokens_asked=level.output_tokens_asked)
+        except PipelineError:
+            yield skipped(level, "the trial ended before it was done", FailureKind.NOT_RUN)
+            continue
+        yield Level(
+            scenario=level.scenario,
+            concurrency=level.concurrency,
+            status="ok",
+            metrics=measured,
+            result_file=str(path.relative_to(planned.run_dir)),
+            warnings=metrics.warnings_for(measured),
+        )
