@@ -47,11 +47,14 @@ _STAGES = (
 )
 _SIGNALS = {134: "SIGABRT", 135: "SIGBUS", 137: "SIGKILL", 139: "SIGSEGV"}  # as a shell or a container reports them
 _RUN_BY_HAND = "Read the end of server.log; run the command in plan.json by hand."
+_LIMIT = (
+    "The container ran out of memory: raise backend.container.memory_gib, or, if that is not set, free host memory."
+)
 _ENDINGS = {
     "SIGKILL": (FailureKind.OOM_HOST, "Killed from outside, most often by the kernel's OOM killer: see `dmesg`."),
     "SIGBUS": (
         FailureKind.OOM_HOST,
-        "Most often /dev/shm is too small: in a container raise --shm-size or use --ipc=host.",
+        "Most often /dev/shm is too small: in a container raise backend.container.shm_size_gib, or take --ipc=host.",
     ),
     "SIGSEGV": (FailureKind.SERVER_DIED, f"The engine crashed in its own code. {_RUN_BY_HAND}"),
     "SIGABRT": (FailureKind.SERVER_DIED, f"The engine gave itself up. {_RUN_BY_HAND}"),
@@ -68,8 +71,10 @@ class Diagnosis:
 
 
 def server_death(how: str, log: str) -> Diagnosis:
-    """Why a server ended `how` (`exit code 1`, `killed by SIGKILL`) leaving `log`."""
+    """Why a server ended `how` (`exit code 1`, `killed by SIGKILL`, `... by the memory limit`) leaving `log`."""
     lines = _errors(log)
+    if "memory limit" in how:  # Docker has seen it
+        return Diagnosis(kind=FailureKind.OOM_HOST, hint=_LIMIT, reason=_short(_root(lines)))
     found = _cause(log, lines)
     if found:
         return found

@@ -39,6 +39,7 @@ def wait_ready(backend: Backend, deployment: Deployment, plan: Plan) -> None:
         seen = answer
         time.sleep(plan.health.interval_s)
     found = diagnose.not_ready(seen, _text(log))
+    seen = "; ".join(filter(None, [seen, backend.condition(deployment)]))
     reason = f" {found.reason}" if found.reason else ""
     raise NotReady(
         f"{deployment.url}{plan.health.path} was not ready within {plan.health.timeout_s:g} s; "

@@ -2,11 +2,15 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
 
 from pipeline import identity
 from pipeline.backends import lease, teardown
 from pipeline.record import Teardown
+from pipeline.values import load
 
 
 def orphans() -> tuple[lease.Lease, ...]:
@@ -19,6 +23,17 @@ def reap() -> tuple[tuple[lease.Lease, Teardown], ...]:
     return tuple((owned, teardown.run(owned, by="reaper")) for owned in orphans())
 
 
+def unreadable() -> Iterator[Path]:
+    """The files among the leases that cannot be read: damaged, or of another version of this program."""
+    for path in sorted((lease.state_dir() / "leases").glob("*.json")):
+        try:
+            load(lease.Lease, path)
+        except FileNotFoundError:  # released meanwhile
+            continue
+        except (OSError, ValidationError):
+            yield path
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command. 0: nothing of ours is left; 3: something could not be removed."""
     parser = argparse.ArgumentParser(
@@ -27,7 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"{lease.state_dir() / 'leases'}, touches only what carries their label. Exit code 3: something remains.",
     )
     parser.add_argument("--list", action="store_true", help="only list the leases, remove nothing")
-    if parser.parse_args(argv).list:
+    only_lists = parser.parse_args(argv).list
+    for path in unreadable():
+        sys.stderr.write(f"cannot be read: {path}; remove it by hand if nothing of it runs\n")
+    if only_lists:
         return _list()
     reaped = reap()
     for owned, outcome in reaped:

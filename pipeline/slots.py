@@ -240,4 +240,5 @@ def _busy(needs: Sequence[_Need], taker: _Taker) -> PreflightFailed:
 
 
 def _words(needs: Sequence[_Need]) -> str:
-    return " and ".join(f"{need.count} {need.places[0].kind if need.places else 'GPU'}s" for need in needs)
+    kinds = ((need.count, need.places[0].kind if need.places else "GPU") for need in needs)
+    return " and ".join(f"{count} {kind}{'s' * (count != 1)}" for count, kind in kinds)

@@ -14,6 +14,7 @@ from tiny_gguf import write_tiny_gguf
 
 from pipeline import process
 
+pytest_plugins = ["docker_fixtures"]
 TESTS = Path(__file__).resolve().parent
 
 

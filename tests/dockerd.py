@@ -75,11 +75,11 @@ class Dockerd:
         """Start it, or start it again, and wait until it answers."""
         # No child of ours, in a session of its own: a Ctrl-C must reach the tests only, and a daemon that a test
         # restarts must not look like a process that the test left behind.
+        # Nor by its environment, which names the test's own folders.
         detached = ["setsid", "--fork", "unshare", "--mount", "--propagation", "private"]
+        argv, env = [*detached, "dockerd", *self._flags()], {"PATH": os.environ["PATH"]}
         with (self.root / "log").open("ab") as log:
-            subprocess.run(
-                [*detached, "dockerd", *self._flags()], stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True
-            )
+            subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, check=True)
         assert process.wait_until(lambda: self.is_up, timeout_s=START_S), f"dockerd did not start: {self.log[-4000:]}"
 
     def stop_hard(self) -> None:

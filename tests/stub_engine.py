@@ -11,7 +11,11 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 MOST_SLOTS = 16  # what it makes of more, without a word
-FAULTS = ("none", "exit_at_start", "never_ready", "exit_later", "reject_completions", "ignore_term", "leave_session")
+MOST_BYTES = 2**30  # that it takes where no limit ends it first
+FAULTS = (
+    *("none", "exit_at_start", "never_ready", "reject_completions", "ignore_term", "leave_session"),
+    *("exit_later", "oom_later"),  # after its first completion
+)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -19,6 +23,7 @@ class Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     options = argparse.Namespace()
+    end: threading.Timer | None = None
 
     def do_GET(self) -> None:
         if self.path == "/health":
@@ -39,6 +44,8 @@ class Handler(BaseHTTPRequestHandler):
         elif self.options.fault == "reject_completions" and self.path.startswith("/v1/"):
             self.answer(500, {"error": {"message": "the stub rejects completions"}})
         else:
+            if self.end and self.end.ident is None:
+                self.end.start()
             self.answer(200, {"choices": [{"message": {"content": "ok"}}], "usage": {"completion_tokens": 1}})
 
     def answer(self, code: int, body: object) -> None:
@@ -51,6 +58,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Keep the log for what matters."""
+
+
+def fill_memory() -> None:
+    """Until the kernel ends it."""
+    filled = b"x" * MOST_BYTES
+    sys.exit(f"error: {len(filled)} bytes were not too much")
 
 
 def main() -> None:
@@ -72,7 +85,9 @@ def main() -> None:
     time.sleep(options.load_s)
     server = ThreadingHTTPServer((os.environ.get("STUB_HOST", "127.0.0.1"), options.port), Handler)
     if options.fault == "exit_later":
-        threading.Timer(options.exit_after_s, os._exit, [7]).start()
+        Handler.end = threading.Timer(options.exit_after_s, os._exit, [7])
+    if options.fault == "oom_later":
+        Handler.end = threading.Timer(options.exit_after_s, fill_memory)
     server.serve_forever()
 
 

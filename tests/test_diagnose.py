@@ -151,8 +151,9 @@ def test_hints_name_only_knobs_that_the_engine_has(engine: str) -> None:
     [
         ("killed by SIGKILL", "serving\n", Kind.OOM_HOST, "dmesg"),
         ("exit code 137", "serving\n", Kind.OOM_HOST, "dmesg"),
+        ("exit code 1 (killed by the memory limit)", "serving\n", Kind.OOM_HOST, "memory_gib"),
         ("killed by SIGBUS", "serving\n", Kind.OOM_HOST, "--ipc=host"),
-        ("exit code 135", "", Kind.OOM_HOST, "--shm-size"),
+        ("exit code 135", "", Kind.OOM_HOST, "shm_size_gib"),
         ("killed by SIGSEGV", "serving\n", Kind.SERVER_DIED, "crashed in its own code"),
         ("exit code 134", "serving\n", Kind.SERVER_DIED, "gave itself up"),
         ("exit code 2", "usage: x\nx: error: pick one of the two\n", Kind.BAD_FLAG, "runtime.extra_args"),
@@ -161,7 +162,7 @@ def test_hints_name_only_knobs_that_the_engine_has(engine: str) -> None:
         ("killed by SIGKILL", log("sglang/rank-ends-of-itself"), Kind.SERVER_DIED, "plan.json"),
     ],
     ids=[
-        "killed", "killed-in-container", "bus-error", "bus-error-in-container", "segfault", "abort",
+        "killed", "killed-in-container", "memory-limit", "bus-error", "bus-error-in-container", "segfault", "abort",
         "parsers-own-words", "silent", "killed-by-itself-after-oom", "killed-by-itself-after-exception",
     ],
 )  # fmt: skip

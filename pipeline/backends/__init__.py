@@ -44,6 +44,9 @@ class Backend(Protocol):
     def death(self, deployment: Deployment) -> str | None:
         """How the server ended, in words; None while it runs. Cheap: asked several times a second."""
 
+    def condition(self, deployment: Deployment) -> str | None:
+        """What the platform itself says of a server that does not become ready, if it says anything."""
+
     def owns_listener(self, deployment: Deployment) -> bool:
         """Whether the port is served by what we deployed and by nobody else."""
 

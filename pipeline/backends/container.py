@@ -54,11 +54,11 @@ def _mount(here: str, inside: str, *, is_read_only: bool) -> str:
 
 
 def may_run(owned: lease.Lease, error: Exception) -> str:
-    """What to say, and what to type, where nobody can be asked whether the container is gone."""
+    """What to say, and what to type, where nobody can tell whether the container is gone."""
     place = f"-H {owned.endpoint} " if owned.endpoint else ""
     told = str(error).splitlines()[0] if str(error) else type(error).__name__
     remove = f"docker {place}rm -f {name(owned.label)}"
-    return f"container {name(owned.label)} may run: Docker does not answer ({told}); {remove}"
+    return f"container {name(owned.label)} may run: Docker does not remove it ({told}); {remove}"
 
 
 def run_line(plan: "Plan", label: str, argv: Sequence[str], port: int | str) -> str:

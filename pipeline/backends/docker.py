@@ -1,22 +1,22 @@
 """The engine in a container of this machine's Docker, found and removed by its lease's label."""
 
-import math
 import os
 import threading
-import time
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import docker
 import docker.errors
-import requests
+import urllib3.exceptions
 from docker.models.containers import Container
 from docker.types import DeviceRequest, Mount, Ulimit
 
-from pipeline.backends import Deployment, Tell, container, images, lease, ports
-from pipeline.errors import DeployFailed, FailureKind, PreflightFailed
+from pipeline import identity, process
+from pipeline.backends import Deployment, Tell, container, daemon, docker_checks, images, lease, ports, removal
+from pipeline.errors import DeployFailed, FailureKind
 from pipeline.files import RunDir
 
 if TYPE_CHECKING:  # for the keeper, see backends/__init__.py
@@ -24,17 +24,14 @@ if TYPE_CHECKING:  # for the keeper, see backends/__init__.py
     from pipeline.plan import Plan
     from pipeline.schema import Config
 
-ANSWER_S = 20  # for one question to the daemon
-PATIENCE_S = 20.0  # with a daemon that does not answer, at teardown
+LOOK_S = 2  # for a question that is asked several times a second
+PORT_TRIES = 3
+STOPPED = (137, 143)  # 128 + SIGKILL, SIGTERM: as Docker ends what still runs when it starts again
+BESIDE_S = 1.0  # for what runs beside the engine to stop by itself
 FOLLOW_S = 2.0  # for the last lines of a log
 GIB = 2**30
-_NO_DAEMON = "Start it (sudo systemctl start docker), or set backend.container.socket; see `docker info`."
-_NO_GPU_RUNTIME = (
-    "Install nvidia-container-toolkit, then: sudo nvidia-ctk runtime configure --runtime=docker && "
-    "sudo systemctl restart docker"
-)
-_TROUBLE = (docker.errors.DockerException, requests.RequestException)
 _followers: dict[str, threading.Thread] = {}
+_unanswered: set[str] = set()  # labels whose containers nobody could tell of for a while
 
 
 class Docker:
@@ -42,10 +39,7 @@ class Docker:
 
     def checks(self, config: "Config") -> "Iterator[tuple[str, Check]]":
         """The daemon answers, has the image or room for it, and can give GPUs if any are wanted."""
-        yield "docker", _daemon
-        yield "image", images.check
-        if config.hardware.vendor == "nvidia" and config.gpus:
-            yield "docker gpus", _gpus
+        return docker_checks.of(config)
 
     def prepare(self, plan: "Plan", tell: Tell) -> None:
         """Pull the image where it is missing.
@@ -61,71 +55,116 @@ class Docker:
         Raises:
             DeployFailed: Docker refuses; what it has made carries the label.
         """
-        port = ports.free(plan.host)
-        owned = replace(owned, port=port)
-        lease.update(owned)
-        argv = [part.replace("{port}", str(port)) for part in plan.argv]
-        try:
-            made = _client(owned.endpoint).containers.create(**_settings(plan, owned, argv, port))
-            made.start()
-        except _TROUBLE as error:
-            raise _refused(error, plan) from error
+        owned, made = _started(plan, owned)
+        port = owned.port or 0
         _follow(made, RunDir(plan.run_dir).server_log, owned.label)
         facts = {
             "container": str(made.id),
             **images.facts(made, str(container.of(plan).image)),
-            "docker_run": container.run_line(plan, owned.label, argv, port),
+            "docker_run": container.run_line(plan, owned.label, _argv(plan, port), port),
         }
-        return Deployment(lease=owned, url=f"http://{plan.host}:{port}", port=port, facts=facts)
+        return Deployment(lease=owned, url=f"http://{plan.host}:{port}", port=port, pid=owned.pid, facts=facts)
 
     def death(self, deployment: Deployment) -> str | None:
         """`exit code 1`, or that there is no container; None while it runs, or while nobody can tell."""
         try:
-            state = _state(deployment)
+            state = _look(deployment, answer_s=LOOK_S)["State"]  # signals and deadlines must not wait for it
         except docker.errors.NotFound:
             return "removed from outside"
-        except _TROUBLE:
+        except daemon.TROUBLE:
+            _unanswered.add(deployment.lease.label)
             return None
         if state["Status"] in {"created", "running", "restarting", "paused"}:
             return None
         _settle(deployment.lease.label)
-        killed = " (killed by the memory limit)" if state.get("OOMKilled") else ""
-        return f"exit code {state['ExitCode']}{killed}"
+        if state.get("OOMKilled"):
+            return f"exit code {state['ExitCode']} (killed by the memory limit)"
+        if state["ExitCode"] in STOPPED and deployment.lease.label in _unanswered:
+            return f"code {state['ExitCode']} after Docker did not answer for a while; its restart ends containers"
+        return f"exit code {state['ExitCode']}"
+
+    def condition(self, deployment: Deployment) -> str | None:
+        """`Docker calls it unhealthy: ...`, where the image has a health check, or that it is paused."""
+        try:
+            state = _look(deployment)["State"]
+        except daemon.TROUBLE:
+            return "Docker does not answer"
+        health = state.get("Health") or {}
+        said = next((one["Output"].strip() for one in reversed(health.get("Log") or []) if one["ExitCode"]), "")
+        told = health.get("Status") or (state["Status"] if state["Status"] != "running" else None)
+        return f"Docker calls it {told}{f': {said}' if said else ''}" if told else None
 
     def owns_listener(self, deployment: Deployment) -> bool:
-        """Whether our container runs and Docker publishes its port there."""
+        """Whether our container runs and Docker publishes its port there.
+
+        Raises:
+            DeployFailed: Docker does not answer, so nobody can tell.
+        """
         try:
-            found = _only(deployment)
-        except _TROUBLE:
+            found = _look(deployment)
+        except docker.errors.NotFound:
             return False
-        published = found.attrs["NetworkSettings"]["Ports"].get(f"{deployment.port}/tcp") or []
-        is_host = found.attrs["HostConfig"]["NetworkMode"] == "host"
+        except daemon.TROUBLE as error:
+            silent = daemon.silent(error)
+            raise DeployFailed(str(silent), kind=silent.kind, hint=silent.hint) from error
+        published = found["NetworkSettings"]["Ports"].get(f"{deployment.port}/tcp") or []
+        is_host = found["HostConfig"]["NetworkMode"] == "host"
         is_ours = is_host or any(one["HostPort"] == str(deployment.port) for one in published)
-        return found.status == "running" and is_ours
+        return found["State"]["Status"] == "running" and is_ours
 
     def teardown(self, owned: lease.Lease) -> tuple[str, ...]:
         """Stop and remove every container with the label; look that none is left and that the port is free.
 
-        A daemon that does not answer is asked again for a while; then what may be left is named.
+        What ran beside it on this machine (genai-bench) carries the label, too.
         """
-        end = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                remaining = _remove(owned)
-                break
-            except _TROUBLE as error:
-                if time.monotonic() >= end:
-                    return (container.may_run(owned, error),)
-                time.sleep(0.5)
+        remaining = (*process.stop_labelled(owned.label, grace_s=BESIDE_S), *removal.remove(owned))
         _settle(owned.label)
-        if not remaining and owned.port is not None and not ports.is_free(owned.host, owned.port):
+        is_same_boot = owned.owner.boot_id == identity.of().boot_id  # else whoever has the port now is not ours
+        if not remaining and is_same_boot and owned.port is not None and not ports.is_free(owned.host, owned.port):
             remaining = (f"port {owned.port} is still listened on",)
         return remaining
 
 
-def _settings(plan: "Plan", owned: lease.Lease, argv: list[str], port: int) -> dict[str, Any]:
+def _started(plan: "Plan", owned: lease.Lease) -> tuple[lease.Lease, Container]:
+    """A container that runs. Docker takes no port that we hold; where somebody is faster, another one is tried.
+
+    Raises:
+        DeployFailed: Docker refuses.
+    """
+    tries_left = PORT_TRIES
+    while True:
+        tries_left -= 1
+        try:
+            return _start(plan, replace(owned, port=ports.free(plan.host)))
+        except DeployFailed as refused:
+            if refused.kind != FailureKind.PORT_TAKEN or removal.remove(owned) or not tries_left:
+                raise
+
+
+def _start(plan: "Plan", owned: lease.Lease) -> tuple[lease.Lease, Container]:
+    """The lease knows the port before there is a container, and the process once there is one."""
+    lease.update(owned)
+    try:
+        made = daemon.connect(owned.endpoint).containers.create(**_settings(plan, owned))
+        made.start()
+        made.reload()
+    except daemon.TROUBLE as error:
+        if isinstance(error, docker.errors.APIError):  # an answer: whoever listens on that port is not ours
+            lease.update(replace(owned, port=None))
+        raise _refused(error, plan) from error
+    owned = replace(owned, pid=made.attrs["State"]["Pid"] or None)
+    lease.update(owned)
+    return owned, made
+
+
+def _argv(plan: "Plan", port: int) -> list[str]:
+    return [part.replace("{port}", str(port)) for part in plan.argv]
+
+
+def _settings(plan: "Plan", owned: lease.Lease) -> dict[str, Any]:
     """What the SDK's `containers.create` is given. The entrypoint is ours: official images have one of their own."""
-    box = container.of(plan)
+    box, port = container.of(plan), owned.port or 0
+    argv = _argv(plan, port)
     secrets = {name: os.environ[ours] for name, ours in plan.secret_env.items() if os.environ.get(ours)}
     settings: dict[str, Any] = {
         "image": box.image,
@@ -163,39 +202,6 @@ def _devices(plan: "Plan") -> list[DeviceRequest]:
     return [DeviceRequest(capabilities=[["gpu"]], **chosen)]
 
 
-def _client(endpoint: str | None) -> docker.DockerClient:
-    """A client of its own for each question's thread of work: they are cheap, and sockets of dead daemons are not."""
-    if endpoint:
-        return docker.DockerClient(base_url=endpoint, version="auto", timeout=ANSWER_S)
-    return docker.from_env(version="auto", timeout=ANSWER_S)
-
-
-def _daemon(config: "Config") -> str:
-    box = config.backend.container
-    try:
-        told = _client(box.socket if box else None).version()
-    except _TROUBLE as error:
-        raise PreflightFailed(
-            f"Docker does not answer: {str(error).splitlines()[0]}", kind=FailureKind.BACKEND_DOWN, hint=_NO_DAEMON
-        ) from error
-    return f"{told['Version']} (API {told['ApiVersion']})"
-
-
-def _gpus(config: "Config") -> str:
-    box = config.backend.container
-    try:
-        runtimes = _client(box.socket if box else None).info().get("Runtimes", {})
-    except _TROUBLE as error:
-        raise PreflightFailed(f"Docker does not answer: {error}", kind=FailureKind.BACKEND_DOWN) from error
-    if "nvidia" not in runtimes:
-        raise PreflightFailed(
-            f"The trial takes {config.gpus} GPUs, and this Docker has no NVIDIA runtime.",
-            kind=FailureKind.NO_GPU,
-            hint=_NO_GPU_RUNTIME,
-        )
-    return f"{config.gpus} by the NVIDIA runtime"
-
-
 def _refused(error: Exception, plan: "Plan") -> DeployFailed:
     """Docker's refusals told apart. Source: seen with dockerd 20.10: codes and words of create and start."""
     words = str(getattr(error, "explanation", None) or error)
@@ -203,16 +209,13 @@ def _refused(error: Exception, plan: "Plan") -> DeployFailed:
     if isinstance(error, docker.errors.ImageNotFound):
         kind, hint = FailureKind.IMAGE_MISSING, f"docker pull {container.of(plan).image}"
     elif "could not select device driver" in words or "Unknown runtime" in words:
-        kind, hint = FailureKind.NO_GPU, _NO_GPU_RUNTIME
+        kind, hint = FailureKind.NO_GPU, docker_checks.TOOLKIT
     elif "address already in use" in words or "port is already allocated" in words:
         kind, hint = FailureKind.PORT_TAKEN, "Run the trial again: a free port is found each time."
     elif "bind source path does not exist" in words:
-        kind, hint = (
-            FailureKind.MODEL_MISSING,
-            "Docker sees no such path: check model.path and mounts.",
-        )
+        kind, hint = FailureKind.MODEL_MISSING, "Docker sees no such path: check model.path and mounts."
     elif not isinstance(error, docker.errors.APIError):
-        kind, hint = FailureKind.BACKEND_DOWN, _NO_DAEMON
+        kind, hint = FailureKind.BACKEND_DOWN, daemon.NOT_RUNNING
     return DeployFailed(f"Docker does not start the container: {words}", kind=kind, hint=hint)
 
 
@@ -220,12 +223,11 @@ def _follow(made: Container, log: Path, label: str) -> None:
     """Stream the container's words into `log` until it ends."""
 
     def copy() -> None:
-        try:
-            with log.open("ab", buffering=0) as file:
+        with log.open("ab", buffering=0) as file:
+            try:
                 for piece in made.logs(stream=True, follow=True):
                     file.write(piece)
-        except _TROUBLE as error:
-            with log.open("ab") as file:
+            except (*daemon.TROUBLE, urllib3.exceptions.HTTPError) as error:
                 file.write(f"[the log breaks off here: {error}]\n".encode())
 
     follower = threading.Thread(target=copy, name=f"log of {label}", daemon=True)
@@ -240,29 +242,8 @@ def _settle(label: str) -> None:
         follower.join(timeout=FOLLOW_S)
 
 
-def _only(deployment: Deployment) -> Container:
-    return _client(deployment.lease.endpoint).containers.get(deployment.facts["container"])
-
-
-def _state(deployment: Deployment) -> Mapping[str, Any]:
-    state: Mapping[str, Any] = _only(deployment).attrs["State"]
-    return state
-
-
-def _remove(owned: lease.Lease) -> tuple[str, ...]:
-    """Stop, then remove; what is still listed afterwards."""
-    client = _client(owned.endpoint)
-    for one in _labelled(client, owned.label):
-        try:
-            one.stop(timeout=math.ceil(owned.stop_grace_s))
-            one.remove(force=True, v=True)
-        except docker.errors.NotFound:  # somebody was faster: good
-            continue
-    return tuple(f"container {one.name}" for one in _labelled(client, owned.label))
-
-
-def _labelled(client: docker.DockerClient, label: str) -> list[Container]:
-    found: list[Container] = client.containers.list(
-        all=True, filters={"label": f"{container.LABEL}={label}"}, ignore_removed=True
-    )
+def _look(deployment: Deployment, *, answer_s: int = daemon.ANSWER_S) -> Mapping[str, Any]:
+    """What Docker knows of the container now."""
+    with closing(daemon.connect(deployment.lease.endpoint, answer_s=answer_s)) as client:
+        found: Mapping[str, Any] = client.containers.get(deployment.facts["container"]).attrs
     return found

@@ -63,6 +63,10 @@ class Local:
             return None
         return process.signal_name(-code) if code < 0 else f"exit code {code}"
 
+    def condition(self, deployment: Deployment) -> str | None:
+        """A process has none."""
+        return None
+
     def owns_listener(self, deployment: Deployment) -> bool:
         """Whether a process with our label listens on the port."""
         for owned in process.labelled(deployment.lease.label):

@@ -121,6 +121,10 @@ class FakeBackend:
         """As told."""
         return self.how
 
+    def condition(self, deployment: Deployment) -> str | None:
+        """Nothing is said."""
+        return None
+
     def owns_listener(self, deployment: Deployment) -> bool:
         """As told."""
         return self.is_ours

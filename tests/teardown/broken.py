@@ -16,31 +16,37 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from docker.models.containers import Container, ContainerCollection
 from hydra.core.plugins import Plugins
 
 from pipeline import __main__ as command
 from pipeline import files, health, preflight, run, story
-from pipeline.backends import keeper, teardown
+from pipeline.backends import docker, keeper, removal, teardown
+from pipeline.backends.docker import Docker
 from pipeline.backends.local import Local
 from pipeline.bench import cli  # noqa: F401 - imported here, once, not in every fork
 from pipeline.levels import Ladder
 from pipeline.trackers.none import Off
 
 BEFORE, AFTER = True, False
-STEPS: dict[str, tuple[Any, str, bool]] = {
-    "preflight": (preflight, "run", BEFORE),
-    "model": (preflight, "fetch", BEFORE),
-    "lease": (keeper, "start", BEFORE),
-    "deploy": (Local, "deploy", BEFORE),
-    "deployed": (Local, "deploy", AFTER),
-    "health": (health, "wait_ready", BEFORE),
-    "warmup": (health, "warm_up", BEFORE),
-    "bench": (Ladder, "check", BEFORE),  # asked while genai-bench runs
-    "teardown": (teardown, "run", BEFORE),
-    "torn_down": (teardown, "run", AFTER),
-    "record": (files, "save", BEFORE),
-    "tracker": (Off, "publish", BEFORE),
+STEPS: dict[str, tuple[tuple[Any, ...], str, bool]] = {
+    "preflight": ((preflight,), "run", BEFORE),
+    "model": ((preflight,), "fetch", BEFORE),
+    "lease": ((keeper,), "start", BEFORE),
+    "deploy": ((Local, Docker), "deploy", BEFORE),
+    "create": ((ContainerCollection,), "create", BEFORE),  # the daemon has answered and is not asked for one yet
+    "created": ((Container,), "start", BEFORE),  # there is a container, and it does not run yet
+    "deployed": ((Local, Docker), "deploy", AFTER),
+    "health": ((health,), "wait_ready", BEFORE),
+    "listener": ((Local, Docker), "owns_listener", BEFORE),  # it answers, and nobody knows yet whether it is ours
+    "warmup": ((health,), "warm_up", BEFORE),
+    "bench": ((Ladder,), "check", BEFORE),  # asked while genai-bench runs
+    "teardown": ((teardown,), "run", BEFORE),
+    "torn_down": ((teardown,), "run", AFTER),
+    "record": ((files,), "save", BEFORE),
+    "tracker": ((Off,), "publish", BEFORE),
 }
+CONSTANTS = (run, story, docker, removal)  # the modules that they may be changed in
 
 
 def main() -> None:
@@ -65,7 +71,7 @@ def become_pipeline(request: dict[str, Any]) -> NoReturn:
     os.environ.update(request["env"])
     sys.argv = ["pipeline", *request["argv"]]
     for name, number in request["constants"].items():
-        for module in (run, story):
+        for module in CONSTANTS:
             if hasattr(module, name):
                 setattr(module, name, number)
     for step, fault in request["faults"].items():
@@ -80,25 +86,28 @@ def become_pipeline(request: dict[str, Any]) -> NoReturn:
 
 
 def break_step(step: str, fault: str, folder: Path) -> None:
-    """Replace the function that the step consists of."""
-    owner, name, is_before = STEPS[step]
-    original = getattr(owner, name)
+    """Replace the function that the step consists of, wherever it is."""
+    owners, name, is_before = STEPS[step]
     happen = FAULTS[fault]
     seen: list[str] = []
 
-    def broken(*args: Any, **kwargs: Any) -> Any:
-        is_other_file = step == "record" and args[0].name != "record.json"
-        if seen or is_other_file:
-            return original(*args, **kwargs)
-        seen.append(step)
-        if is_before:
+    def broken(original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            is_other_file = step == "record" and args[0].name != "record.json"
+            if seen or is_other_file:
+                return original(*args, **kwargs)
+            seen.append(step)
+            if is_before:
+                happen(step, folder)
+                return original(*args, **kwargs)
+            result = original(*args, **kwargs)
             happen(step, folder)
-            return original(*args, **kwargs)
-        result = original(*args, **kwargs)
-        happen(step, folder)
-        return result
+            return result
 
-    setattr(owner, name, broken)
+        return call
+
+    for owner in owners:
+        setattr(owner, name, broken(getattr(owner, name)))
 
 
 def fail(step: str, _folder: Path) -> None:

@@ -1,10 +1,13 @@
-"""The server of broken pipelines; the matrix of step and mode, printed at the end."""
+"""The server of broken pipelines; where engines live; the matrix of backend, step and mode, printed at the end."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from docker import DockerClient
+from dockerd import Dockerd
+from teardown.homes import Home, InContainer, OnHost
 from teardown.world import MATRIX, Launch, Tell, Trial, Zygote, begin
 
 
@@ -16,21 +19,46 @@ def zygote() -> Iterator[Zygote]:
 
 
 @pytest.fixture
-def launch(zygote: Zygote, tmp_path: Path, tiny_gguf: Path) -> Launch:
+def on_host() -> Home:
+    return OnHost()
+
+
+@pytest.fixture
+def in_container(dockerd: Dockerd, image: str, client: DockerClient) -> Home:
+    return InContainer(dockerd.host, image, client)
+
+
+@pytest.fixture(scope="session", params=["local", pytest.param("docker", marks=pytest.mark.live)])
+def place(request: pytest.FixtureRequest) -> str:
+    """The name of a backend. Docker's daemon is started here: it must not look like something that a test started."""
+    if request.param == "docker":
+        request.getfixturevalue("image")
+    return str(request.param)
+
+
+@pytest.fixture
+def backend(place: str, request: pytest.FixtureRequest) -> Home:
+    """Where the engine lives; a test that takes it, or what needs it, runs once with each."""
+    home: Home = request.getfixturevalue({"local": "on_host", "docker": "in_container"}[place])
+    return home
+
+
+@pytest.fixture
+def launch(zygote: Zygote, backend: Home, tmp_path: Path, tiny_gguf: Path) -> Launch:
     """Start a pipeline in a folder of its own: overrides, faults=..., env=..., constants=..."""
 
     def start(*overrides: str, **given: Any) -> Trial:
-        return begin(zygote, tmp_path, tiny_gguf, *overrides, **given)
+        return begin(zygote, backend, tmp_path, tiny_gguf, *overrides, **given)
 
     return start
 
 
 @pytest.fixture
-def tell(record_property: Callable[[str, object], None]) -> Tell:
+def tell(backend: Home, record_property: Callable[[str, object], None]) -> Tell:
     """Put a line into the matrix."""
 
     def say(step: str, mode: str, outcome: str) -> None:
-        record_property(MATRIX, (step, mode, outcome))
+        record_property(MATRIX, (backend.name, step, mode, outcome))
 
     return say
 
@@ -38,11 +66,11 @@ def tell(record_property: Callable[[str, object], None]) -> Tell:
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Print the matrix. With xdist too, which sends properties along with reports."""
     reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
-    rows = [(row, report.passed) for report in reports for name, row in report.user_properties if name == MATRIX]
+    rows = [row for report in reports for name, row in report.user_properties if name == MATRIX]
     ours = [report for report in reports if "tests/teardown/" in report.nodeid and report.when == "call"]
     if not rows:
         return
     terminalreporter.section("teardown matrix")
-    for (step, mode, outcome), _passed in rows:
-        terminalreporter.write_line(f"{step:<10} {mode:<26} {outcome}")
+    for backend, step, mode, outcome in sorted(rows):
+        terminalreporter.write_line(f"{backend:<7} {step:<10} {mode:<26} {outcome}")
     terminalreporter.write_line(f"survived {sum(report.passed for report in ours)} of {len(ours)}")

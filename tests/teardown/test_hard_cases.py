@@ -114,6 +114,18 @@ def test_survives_an_engine_that_exits(launch: Launch, tell: Tell) -> None:
     tell("bench", "engine exits", check(trial, row, trial.wait()))
 
 
+@pytest.mark.parametrize("place", ["docker"], indirect=True)
+def test_survives_the_oom_killer(launch: Launch, tell: Tell) -> None:
+    """A real one, by the container's memory limit; for a process of this machine `engine killed` is the same."""
+    overrides = ("fault=oom_later", "exit_after_s=0.4", "backend.container.memory_gib=0.1")
+    trial = launch(*overrides, env=HANGING_BENCH)
+    row = Row("bench", 1, "failed", FailureKind.OOM_HOST)
+    tell("bench", "engine out of memory", check(trial, row, trial.wait()))
+    failure = trial.record.failure if trial.record else None
+    assert failure is not None
+    assert "killed by the memory limit" in failure.message
+
+
 @pytest.mark.parametrize("fault", RESISTING)
 def test_removes_an_engine_that_resists(fault: str, launch: Launch, tell: Tell) -> None:
     trial = launch(f"fault={fault}")
@@ -200,11 +212,11 @@ def test_a_signal_during_the_imports_leaves_nothing(
 @pytest.mark.parametrize("signum", [TERM, KILL], ids=ids)
 def test_survives_a_signal_at_any_moment(signum: signal.Signals, delay_s: float, launch: Launch, tell: Tell) -> None:
     trial = launch()
-    time.sleep(delay_s)
+    time.sleep(delay_s * trial.home.pace)
     trial.strike(signum)
     code = trial.wait()
     trial.settle()
-    tell("any", f"{signum.name} after {delay_s} s", f"exit {code}, {trial.reaction_s():.1f} s")
+    tell("any", f"{signum.name} after {delay_s * trial.home.pace:.1f} s", f"exit {code}, {trial.reaction_s():.1f} s")
     assert processes_of(trial.folder) == []
     assert code in {-signum, 128 + signum, 0}
     if signum == TERM:

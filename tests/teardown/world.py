@@ -14,8 +14,9 @@ from typing import Any
 
 import psutil
 from cli import ROOT, stub_overrides
+from teardown.homes import Home
 
-from pipeline import process
+from pipeline import locks, process
 from pipeline.backends.lease import Lease, state_dir
 from pipeline.files import RunDir
 from pipeline.record import Record
@@ -24,11 +25,12 @@ from pipeline.values import load
 BROKEN = Path(__file__).with_name("broken.py")
 MATRIX = "matrix"  # the property of a test that holds its line
 PATIENCE_S = 30.0
-GONE_WITHIN_S = 5.0
+GONE_WITHIN_S = 10.0
 QUICK = (
     "traffic.concurrencies=[1]",
     "runtime.stop_grace_s=0.5",
     "runtime.health.interval_s=0.02",
+    "hardware.gpu_count=1",  # which is not there, and given to one trial at a time all the same
 )
 
 
@@ -61,6 +63,7 @@ class Trial:
     """A pipeline that runs, or ran, with faults in it."""
 
     zygote: Zygote
+    home: Home
     pid: int
     folder: Path
     struck_at: float = field(default_factory=time.monotonic)
@@ -103,8 +106,7 @@ class Trial:
     def kill_engine(self) -> None:
         """The engine's own death."""
         assert self.lease is not None
-        assert self.lease.pid is not None
-        os.kill(self.lease.pid, signal.SIGKILL)
+        self.home.kill_engine(self.lease)
 
     def wait(self) -> int:
         """Its exit code, negative for a signal."""
@@ -127,10 +129,10 @@ class Trial:
 
     def _remains(self) -> list[str]:
         left = [f"process {p.pid}" for p in processes_of(self.folder)]
-        if self.lease:
-            left += [f"labelled {p.pid}" for p in process.labelled(self.lease.label)]
-            left += [f"port {self.lease.port}"] if self.lease.port and not is_free(self.lease.port) else []
-        return left + [f"lease {path.name}" for path in registered()]
+        left += self.home.left(self.lease)
+        if self.lease and self.lease.port and not is_free(self.lease.port):
+            left += [f"port {self.lease.port}"]
+        return [*left, *(f"lease {path.name}" for path in registered()), *(f"lock {name}" for name in locked())]
 
     def reaction_s(self) -> float:
         """Seconds since the last strike."""
@@ -143,6 +145,7 @@ Tell = Callable[[str, str, str], None]
 
 def begin(
     zygote: Zygote,
+    home: Home,
     folder: Path,
     gguf: Path,
     *overrides: str,
@@ -152,7 +155,7 @@ def begin(
 ) -> Trial:
     """Start a broken trial."""
     own = {name: text for name, text in os.environ.items() if name.startswith("SERVETUNE_")}
-    argv: Sequence[str] = [*stub_overrides(folder / "out", gguf), *QUICK, *overrides]
+    argv: Sequence[str] = [*stub_overrides(folder / "out", gguf), *QUICK, *home.overrides, *overrides]
     pid = zygote.ask(
         argv=argv,
         env={**own, **(env or {})},
@@ -160,7 +163,7 @@ def begin(
         constants=dict(constants or {}),
         folder=str(folder),
     )
-    return Trial(zygote, pid, folder)
+    return Trial(zygote, home, pid, folder)
 
 
 def processes_of(folder: Path, *, module: str | None = None) -> list[psutil.Process]:
@@ -183,6 +186,13 @@ def processes_of(folder: Path, *, module: str | None = None) -> list[psutil.Proc
 def registered() -> list[Path]:
     """The leases in the state directory."""
     return sorted((state_dir() / "leases").glob("*.json"))
+
+
+def locked() -> list[str]:
+    """The GPUs and cores that somebody still has."""
+    files = {path.name: locks.take(path.name) for path in locks.folder().glob("*.lock")}
+    locks.give_back(file for file in files.values() if file is not None)
+    return [name for name, file in files.items() if file is None]
 
 
 def is_free(port: int) -> bool:

@@ -1,5 +1,6 @@
 """What backend=docker does with a server, on a real dockerd: start, watch, tell its death, remove it, look."""
 
+import io
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -14,8 +15,8 @@ from dockerd import Dockerd
 from fakes import make_plan
 
 from pipeline import process
-from pipeline.backends import Deployment, container, lease
-from pipeline.backends.docker import Docker
+from pipeline.backends import Deployment, container, docker_checks, lease, ports
+from pipeline.backends.docker import PORT_TRIES, Docker
 from pipeline.errors import DeployFailed, FailureKind
 from pipeline.files import RunDir
 from pipeline.plan import Plan
@@ -142,3 +143,56 @@ def test_only_what_is_asked_to_be_is_writable(deploy: Deploy, plan: Plan, tmp_pa
     deployment = deploy(argv=("python3", "-c", "open('/kept/it', 'w')"), container=box)
     assert process.wait_until(lambda: Docker().death(deployment) == "exit code 0", timeout_s=20)
     assert (tmp_path / "kept" / "it").exists()
+
+
+def test_a_port_that_is_always_taken_is_told_after_three_tries(
+    deploy: Deploy, client: DockerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        given = [other.getsockname()[1]] * PORT_TRIES
+        monkeypatch.setattr(ports, "free", lambda _host: given.pop())
+        with pytest.raises(DeployFailed) as caught:
+            deploy()
+        assert (caught.value.kind, given) == (FailureKind.PORT_TAKEN, [])
+        assert client.containers.list(all=True) == []
+        (owned,) = lease.all_registered()
+        assert Docker().teardown(owned) == ()
+
+
+def test_a_port_that_is_still_listened_on_is_named_unless_the_machine_was_restarted(deploy: Deploy) -> None:
+    owned = deploy().lease
+    assert Docker().teardown(owned) == ()
+    with socket.create_server(("127.0.0.1", owned.port or 0)):
+        assert Docker().teardown(owned) == (f"port {owned.port} is still listened on",)
+        assert Docker().teardown(replace(owned, owner=replace(owned.owner, boot_id="before"))) == ()
+
+
+def test_an_unhealthy_container_is_told(deploy: Deploy, plan: Plan, image: str, client: DockerClient) -> None:
+    check = "HEALTHCHECK --interval=1s --retries=1 CMD echo no GPU any more; exit 1"
+    made, _ = client.images.build(fileobj=io.BytesIO(f"FROM {image}\n{check}\n".encode()), tag="unhealthy:1", rm=True)
+    try:
+        box = replace(plan.container, image="unhealthy:1") if plan.container else None
+        deployment = deploy(container=box)
+        wanted = "Docker calls it unhealthy: no GPU any more"
+        assert process.wait_until(lambda: Docker().condition(deployment) == wanted, timeout_s=20)
+        assert Docker().death(deployment) is None
+        Docker().teardown(deployment.lease)
+    finally:
+        client.images.remove(str(made.id))
+
+
+def test_a_healthy_one_has_nothing_to_tell(deploy: Deploy) -> None:
+    assert Docker().condition(deploy()) is None
+
+
+@pytest.mark.parametrize(
+    ("info", "has_hook", "how"),
+    [
+        ({"Runtimes": {"runc": {}, "nvidia": {}}}, False, "the NVIDIA runtime"),
+        ({"Runtimes": {"runc": {}}}, True, "NVIDIA's hook (nvidia-container-runtime-hook)"),
+        ({"DiscoveredDevices": [{"Source": "cdi", "ID": "nvidia.com/gpu=0"}]}, False, "CDI"),
+        ({"Runtimes": {"runc": {}}, "DiscoveredDevices": [{"ID": "amd.com/gpu=0"}]}, False, None),
+    ],
+)
+def test_knows_by_what_docker_gives_gpus(info: dict[str, Any], has_hook: bool, how: str | None) -> None:
+    assert docker_checks.gpu_support(info, has_hook=has_hook) == how

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sysconfig
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from tiny_hf import write_tiny_hf
 
 from pipeline import process
 from pipeline.errors import FailureKind
+from pipeline.record import Record
 
 pytestmark = pytest.mark.live
 PACKAGES = sysconfig.get_paths()["purelib"]
@@ -78,6 +80,38 @@ def test_a_sweep_in_containers_leaves_results_and_nothing_else(
     assert client.containers.list(all=True) == []
 
 
+def test_trials_in_parallel_share_two_slots_and_nothing_else(run: Callable[..., Result], client: DockerClient) -> None:
+    """Three workers, two GPUs: the third worker's trial waits for one, whoever gives it back."""
+    knobs = ("attention_backend=flashinfer,fa3", "page_size=32,64")
+    long = ("+runtime.env.STANDIN_FAULT=slow_start:8", "runtime.health.timeout_s=60")  # longer than a worker's start
+    parallel = ("hydra/launcher=parallel", "hydra.launcher.n_jobs=3", "hardware.gpu_count=2")
+    result = run(*knobs, *long, *parallel, sweep=True)
+    assert result.code == 0, result.err + result.out
+    records = result.records
+    assert [record.status for record in records] == ["ok"] * 4
+    assert {record.deployment["gpus"] for record in records} == {"0", "1"}
+    by_gpu = [[record for record in records if record.deployment["gpus"] == gpu] for gpu in ("0", "1")]
+    for served in by_gpu:
+        spans = sorted(served_from_to(record) for record in served)
+        assert all(end <= begin for (_, end), (begin, _) in pairwise(spans)), spans
+    (first, *_), (other, *_) = (sorted(map(served_from_to, served)) for served in by_gpu)
+    assert max(first[0], other[0]) < min(first[1], other[1]), "two at once"
+    assert len({result.lease(number)["port"] for number in range(4)}) == 4
+    assert any("ran on this machine meanwhile" in note for record in records for note in record.notes)
+    assert "waiting for 1 GPU" in result.out
+    assert client.containers.list(all=True) == []
+
+
+def served_from_to(record: Record) -> tuple[float, float]:
+    """When the trial had its GPU, by its own clock: after it waited for it, until its server was gone."""
+    begin = record.started_at.timestamp()
+    ends = {}
+    for step in record.steps:
+        begin += step.seconds
+        ends[step.step] = begin
+    return ends["slots"], ends["teardown"]
+
+
 def test_gpus_that_docker_cannot_give_are_told_before_anything_is_made(
     run: Callable[..., Result], client: DockerClient
 ) -> None:
@@ -85,7 +119,7 @@ def test_gpus_that_docker_cannot_give_are_told_before_anything_is_made(
     failure = result.record.failure
     assert failure is not None
     assert failure.kind == FailureKind.NO_GPU
-    assert failure.message == "The trial takes 1 GPUs, and this Docker has no NVIDIA runtime."
+    assert failure.message == "The trial takes 1 GPU, and this Docker has no NVIDIA runtime."
     assert not (result.folder / "0" / "lease.json").exists()
     assert client.containers.list(all=True) == []
 

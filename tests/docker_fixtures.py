@@ -1,4 +1,4 @@
-"""A real Docker daemon of the tests' own and an image for it, a daemon for each worker."""
+"""Fixtures: a real Docker daemon of the tests' own and an image for it, a daemon for each worker."""
 
 import os
 import shutil

@@ -1,0 +1,70 @@
+"""What must hold of this machine's Docker before a trial is deployed there."""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from pipeline.backends import daemon, images
+from pipeline.errors import FailureKind, PreflightFailed
+
+if TYPE_CHECKING:  # for the keeper, see backends/__init__.py
+    from pipeline.backends import Check
+    from pipeline.schema import Config
+
+HOOK = "nvidia-container-runtime-hook"  # on its PATH dockerd needs no runtime for --gpus (moby, nvidia_linux.go)
+TOOLKIT = (
+    "Install nvidia-container-toolkit, then: sudo nvidia-ctk runtime configure --runtime=docker && "
+    "sudo systemctl restart docker"
+)
+_PODMAN = "Take Docker or backend=local for trials with GPUs: Podman's Docker API ignores requests for them."
+
+
+def of(config: "Config") -> "Iterator[tuple[str, Check]]":
+    """The daemon answers, has the image or room for it, and can give GPUs if any are wanted."""
+    yield "docker", _version
+    yield "image", images.check
+    if config.hardware.vendor == "nvidia" and config.gpus:
+        yield "docker gpus", _gpus
+
+
+def _version(config: "Config") -> str:
+    told = _ask(config)["version"]
+    return f"{told['Version']} (API {told['ApiVersion']})"
+
+
+def _gpus(config: "Config") -> str:
+    told = _ask(config)
+    if "Podman" in str(told["version"].get("Components")):
+        raise PreflightFailed(f"{_wanted(config)}, and this is Podman.", kind=FailureKind.NO_GPU, hint=_PODMAN)
+    how = gpu_support(told["info"], has_hook=shutil.which(HOOK) is not None)
+    if how is None:
+        raise PreflightFailed(
+            f"{_wanted(config)}, and this Docker has no NVIDIA runtime.",
+            kind=FailureKind.NO_GPU,
+            hint=TOOLKIT,
+        )
+    return f"{config.gpus} by {how}"
+
+
+def _wanted(config: "Config") -> str:
+    return f"The trial takes {config.gpus} GPU{'s' * (config.gpus != 1)}"
+
+
+def gpu_support(info: Mapping[str, Any], *, has_hook: bool) -> str | None:
+    """By what a daemon that says this of itself (GET /info) gives NVIDIA GPUs to containers; None: it cannot."""
+    if "nvidia" in info.get("Runtimes", {}):
+        return "the NVIDIA runtime"
+    if has_hook:
+        return f"NVIDIA's hook ({HOOK})"
+    devices = info.get("DiscoveredDevices") or []  # since API 1.50
+    return "CDI" if any(str(device.get("ID", "")).startswith("nvidia.com/gpu") for device in devices) else None
+
+
+def _ask(config: "Config") -> dict[str, Any]:
+    box = config.backend.container
+    try:
+        with closing(daemon.connect(box.socket if box else None)) as client:
+            return {"version": client.version(), "info": client.info()}
+    except daemon.TROUBLE as error:
+        raise daemon.silent(error) from error

@@ -1,0 +1,60 @@
+"""One GPU, two trials: the second one's server starts when the first one's is gone, however that ended."""
+
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fakes import make_lease
+from nvml import Machine
+from teardown.homes import Home
+from teardown.test_matrix import HANGING_BENCH, KILL, ids
+from teardown.world import Launch, Tell, Trial, Zygote, begin
+
+from pipeline import gpus, process
+from pipeline.backends import teardown
+
+
+@pytest.fixture
+def second(zygote: Zygote, backend: Home, tmp_path: Path, tiny_gguf: Path) -> Callable[[], Trial]:
+    """Start another trial beside that of `launch`, in a folder of its own."""
+
+    def start() -> Trial:
+        folder = tmp_path / "second"
+        folder.mkdir()
+        return begin(zygote, backend, folder, tiny_gguf)
+
+    return start
+
+
+def is_waiting(trial: Trial) -> bool:
+    said = trial.folder / "stdout"
+    return said.exists() and "waiting for 1 GPU" in said.read_text()
+
+
+@pytest.mark.parametrize("signum", [None, signal.SIGTERM, KILL], ids=ids)
+def test_a_gpu_is_given_on_when_its_server_is_gone(
+    signum: signal.Signals | None, launch: Launch, second: Callable[[], Trial], tell: Tell
+) -> None:
+    first = launch(faults={"bench": "pause"}, env=HANGING_BENCH if signum else {})
+    first.await_step("bench")
+    other = second()
+    assert process.wait_until(lambda: is_waiting(other), timeout_s=20), other.stderr
+    assert not other.run_dir.lease.exists(), "it has not even begun to deploy"
+    first.strike(signum, group=True) if signum else first.go_on("bench")
+    first.wait()
+    assert other.wait() == 0, other.stderr
+    assert first.remains() == other.remains() == []
+    tell("slots", f"{signum.name if signum else 'the end'}, one waits", "the second had its turn, nothing left")
+
+
+def test_memory_that_a_gpu_keeps_is_named(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drivers have kept memory of processes that were gone: the next trial would fail for it."""
+    monkeypatch.setattr(gpus, "GIVEN_BACK_S", 0.2)
+    machine.has(1, {"used_mib": 30720})
+    (tmp_path / "run").mkdir()
+    owned = replace(make_lease(tmp_path / "run"), gpu_used_mib={"GPU-00000000": 500})
+    assert teardown.run(owned, by="trial").remaining == ("GPU 0 still holds 29.5 GiB",)
+    machine.has(1)
+    assert teardown.run(owned, by="trial").is_clean
