@@ -43,6 +43,18 @@ def prepare(model: Model, *, watch: Watch = lambda: None) -> Assets:
     return Assets(model_path=found, tokenizer_dir=build_tokenizer(found, cache_dir() / "tokenizers"))
 
 
+def prepare_tokenizer(model: Model, *, watch: Watch = lambda: None) -> Path:
+    """The tokenizer folder alone, for a model that is served elsewhere; fetched on first use.
+
+    Raises:
+        ModelError: there is none, or no way to it.
+    """
+    found = locate(model) if model.path is not None or model.package is not None else None
+    if found is not None and not found.is_dir():
+        return build_tokenizer(found, cache_dir() / "tokenizers")
+    return _tokenizer(model, found, watch)
+
+
 def locate(model: Model) -> Path | None:
     """Where the model is on this disk, or will be once its package is unpacked; None: it has to be downloaded.
 
@@ -86,15 +98,18 @@ def has_to_come(model: Model) -> bool:
     return model.path is None and model.package is None and model.repo is not None and locate(model) is None
 
 
-def _tokenizer(model: Model, folder: Path, watch: Watch) -> Path:
+def _tokenizer(model: Model, folder: Path | None, watch: Watch) -> Path:
     """The folder with the tokenizer, for genai-bench, which is never given the name of a repository.
 
-    With a name it asks the hub even where everything is cached, and fails without network.
+    With a name it asks the hub even where everything is cached, and fails without network. `folder` is the model's;
+    None where it is not on this disk.
     """
-    if model.tokenizer is not None and not Path(model.tokenizer).is_dir():
-        wanted = Wanted(repo=model.tokenizer, revision=None, patterns=hub.TOKENIZER)
+    own = model.tokenizer or folder
+    if own is None or (model.tokenizer is not None and not Path(own).is_dir()):
+        revision = None if model.tokenizer else model.revision
+        wanted = Wanted(repo=str(model.tokenizer or model.repo), revision=revision, patterns=hub.TOKENIZER)
         return hub.find(wanted) or hub.fetch(wanted, log=_log(), watch=watch)
-    found = Path(model.tokenizer or folder)
+    found = Path(own)
     if not hub.has_tokenizer(found):
         raise ModelError(
             f"{found} has no tokenizer. Expected tokenizer.json, tokenizer.model or vocab.json.",

@@ -37,7 +37,7 @@ def of(config: Config) -> Iterator[tuple[str, Check]]:
     """The checks for this configuration but its model: name, and a function that says what it found or raises."""
     yield "leases can be written", _state_dir
     yield "genai-bench", _genai_bench
-    if config.backend.container is None:
+    if config.backend.is_process:
         yield from _of_this_machine(config)
     if slots.gpu_count(config) or config.hardware.cores_per_trial:
         yield "GPUs and cores for a trial", slots.survey
@@ -169,6 +169,8 @@ def nvidia_gpus() -> tuple[str, ...]:
 def model(config: Config) -> str:
     """Where the model is, or how much has to be downloaded; whether that can be done."""
     wanted = config.model
+    if config.backend.kubernetes:
+        return "in the cluster; only its tokenizer is needed here"
     found = assets.locate(wanted)
     if config.runtime.needs_gguf and (found is None or found.is_dir()):
         raise ModelError(

@@ -9,7 +9,8 @@ from pydantic import Field
 
 from pipeline import scenario as scenarios
 from pipeline.errors import ConfigError
-from pipeline.schema import Config, Container, Health, Knob
+from pipeline.schema import Config, Health, Knob
+from pipeline.schema_backends import Container, Kubernetes, Storage
 from pipeline.values import Scalar, value
 
 INSIDE = "0.0.0.0"  # noqa: S104 - a container's own address; the port is published on backend.host
@@ -66,6 +67,7 @@ class Plan:
     stop_grace_s: float
     keeper: bool
     container: Container | None = None  # with its image, and with the model among its mounts
+    kubernetes: Kubernetes | None = None  # with its image
     gpus: int = 0
     slots: Slots = Slots()
     gpu_vendor: str | None = None
@@ -98,6 +100,7 @@ def make(config: Config, assets: Assets, *, sweep_id: str, number: int, run_dir:
         stop_grace_s=config.runtime.stop_grace_s,
         keeper=config.backend.keeper,
         container=_container(config, assets),
+        kubernetes=_kubernetes(config),
         gpus=config.gpus,
         gpu_vendor=config.hardware.vendor,
         levels=tuple(levels(config)),
@@ -122,13 +125,36 @@ def _container(config: Config, assets: Assets) -> Container | None:
     container = config.backend.container
     if container is None:
         return None
-    image = container.image or config.runtime.image
-    if image is None:
-        raise ConfigError(f"runtime={config.runtime.name} has no image: set backend.container.image.")
+    image = _image(config, container.image, "backend.container.image")
     # A snapshot in the hub's cache consists of links to the folder of its blobs
     model = assets.model_path
     mounted = model.parent.parent if model.parent.name == "snapshots" else model
     return replace(container, image=image, mounts=(str(mounted), *container.mounts))
+
+
+def _kubernetes(config: Config) -> Kubernetes | None:
+    kubernetes = config.backend.kubernetes
+    if kubernetes is None:
+        return None
+    return replace(kubernetes, image=_image(config, kubernetes.image, "backend.kubernetes.image"))
+
+
+def model_in_cluster(config: Config) -> Path:
+    """Where OME mounts the model in the engine's pod. Source: OME, pkg/controller/v1beta1/inferenceservice (facts in
+    its documentation: storage.path, and /opt/ml/model for a PVC).
+    """
+    kubernetes = config.backend.kubernetes
+    storage = kubernetes.storage if kubernetes else Storage()
+    if (storage.uri or "").startswith("pvc://"):
+        return Path("/opt/ml/model")
+    return Path(storage.path or f"/mnt/data/models/{config.model.repo or config.model.name}")
+
+
+def _image(config: Config, own: str | None, key: str) -> str:
+    image = own or config.runtime.image
+    if image is None:
+        raise ConfigError(f"runtime={config.runtime.name} has no image: set {key}.")
+    return image
 
 
 def argv(config: Config, assets: Assets, run_dir: Path) -> tuple[str, ...]:
@@ -137,12 +163,12 @@ def argv(config: Config, assets: Assets, run_dir: Path) -> tuple[str, ...]:
     Raises:
         ConfigError: an unknown placeholder in `runtime.command`.
     """
-    container = config.backend.container
+    inside = config.backend.container or config.backend.kubernetes
     words = {
-        "python": container.python if container else str(config.runtime.python or sys.executable),
+        "python": inside.python if inside else str(config.runtime.python or sys.executable),
         "model": str(assets.model_path),
         "served_name": config.model.served_name,
-        "host": INSIDE if container else config.backend.host,
+        "host": INSIDE if inside else config.backend.host,
         "port": "{port}",
         "run_dir": str(run_dir),
     }

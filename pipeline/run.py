@@ -149,7 +149,7 @@ def _deployed(story: Story, planned: Plan, locks: tuple[int, ...]) -> Iterator[D
         with story.step("lease", timeout_s=FILES_TIMEOUT_S, is_held=True):
             lease.update(owned)
             guard = keeper.start(owned, locks) if planned.keeper else None
-        with story.step("deploy", timeout_s=story.config.timeouts.deploy_s):
+        with story.step("deploy", timeout_s=story.config.backend.deploy_s or story.config.timeouts.deploy_s):
             story.deployment = backends.load(planned.backend).deploy(planned, owned)
         yield story.deployment
     finally:

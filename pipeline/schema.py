@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from packaging.specifiers import SpecifierSet
 from pydantic import BeforeValidator, Field
 
+from pipeline.schema_backends import Container, Kubernetes
 from pipeline.values import Scalar, value
 
 # genai-bench 0.0.5, scenarios/text.py
@@ -133,24 +134,6 @@ class Model:
 
 
 GpuId = Annotated[str, BeforeValidator(str)]  # `[4,5]` on a command line are numbers
-MountPath = Annotated[str, Field(pattern=r"^/[^:,]*(:/[^:,]*)?$")]
-
-
-@value
-class Container:
-    """What a container is given. Nothing is privileged."""
-
-    image: str | None = None  # None: runtime.image
-    python: str = "python3"  # the interpreter inside that has the engine
-    socket: str | None = None  # e.g. unix:///run/docker.sock; None: DOCKER_HOST, else Docker's own default
-    pull: Literal["missing", "always", "never"] = "missing"
-    network: str = "bridge"
-    shm_size_gib: float = Field(default=32, gt=0)  # NCCL and tensor parallelism need more than Docker's 64 MiB
-    memory_gib: float | None = Field(default=None, gt=0)
-    ulimits: Mapping[str, int | None] = Field(default_factory=dict)  # -1: no limit; None: Docker's own
-    # Read-only, beside the model: a path, or another one inside after a colon
-    mounts: tuple[MountPath, ...] = ()
-    writable_mounts: tuple[MountPath, ...] = ()  # e.g. for what engines compile, kept from trial to trial
 
 
 @value
@@ -161,7 +144,14 @@ class Backend:
     target: str = Field(pattern=r"^pipeline\.backends\.\w+\.\w+$")
     host: str = "127.0.0.1"
     keeper: bool = True
-    container: Container | None = None  # None: the engine runs as a process of this machine
+    container: Container | None = None  # the engine runs in a container of this machine
+    kubernetes: Kubernetes | None = None  # it runs in a cluster
+    deploy_s: float | None = Field(default=None, gt=0)  # instead of timeouts.deploy_s
+
+    @property
+    def is_process(self) -> bool:
+        """Whether the engine runs as a process of this machine."""
+        return self.container is None and self.kubernetes is None
 
 
 @value

@@ -94,7 +94,7 @@ class _Taker:
 
 def gpu_count(config: Config) -> int:
     """GPUs of this machine that the trial takes."""
-    return config.gpus if config.hardware.gpu_count else 0
+    return config.gpus if config.hardware.gpu_count and not config.backend.kubernetes else 0
 
 
 @contextmanager

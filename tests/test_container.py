@@ -13,7 +13,7 @@ from pipeline import plan as plans
 from pipeline.backends import container
 from pipeline.errors import ConfigError
 from pipeline.plan import Assets, Plan, Slots
-from pipeline.schema import Container
+from pipeline.schema_backends import Container
 
 
 def boxed(**changes: Any) -> Plan:

@@ -9,7 +9,7 @@ from pipeline.errors import DeployFailed
 
 if TYPE_CHECKING:  # for the keeper, see backends/__init__.py
     from pipeline.plan import Plan
-    from pipeline.schema import Container
+    from pipeline.schema_backends import Container
 
 LABEL = "servetune.lease"
 AMD_DEVICES = ("/dev/kfd", "/dev/dri")  # https://rocm.docs.amd.com/projects/install-on-linux, "Running ROCm Docker"

@@ -16,7 +16,8 @@ from pipeline.backends.pull_errors import FREE_SPACE
 from pipeline.errors import FailureKind, PreflightFailed
 
 if TYPE_CHECKING:  # for the keeper, see backends/__init__.py
-    from pipeline.schema import Config, Container
+    from pipeline.schema import Config
+    from pipeline.schema_backends import Container
 
 GIB = 2**30
 HERE = "http+docker://localhost"  # how the SDK spells the address of a unix socket

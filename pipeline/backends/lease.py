@@ -18,6 +18,7 @@ from pydantic import Field, ValidationError
 from pipeline import identity
 from pipeline.files import RunDir, save
 from pipeline.record import Teardown, now
+from pipeline.schema_backends import Cluster
 from pipeline.values import load, value
 
 if TYPE_CHECKING:  # for the keeper, see backends/__init__.py
@@ -35,7 +36,8 @@ class Lease:
     created_at: datetime
     stop_grace_s: float
     host: str
-    endpoint: str | None = None  # where the backend is asked, e.g. Docker's socket
+    endpoint: str | None = None  # Docker's socket
+    cluster: Cluster | None = None  # of Kubernetes, its namespace resolved
     gpu_used_mib: Mapping[str, int] = Field(default_factory=dict)  # by UUID, before the trial
     port: int | None = None
     pid: int | None = None
@@ -65,6 +67,7 @@ def make(plan: "Plan") -> Lease:
         stop_grace_s=plan.stop_grace_s,
         host=plan.host,
         gpu_used_mib=plan.slots.gpu_used_mib,
+        cluster=plan.kubernetes.cluster if plan.kubernetes else None,
         endpoint=plan.container.socket or os.environ.get("DOCKER_HOST") if plan.container else None,
     )
 

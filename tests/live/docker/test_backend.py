@@ -20,7 +20,7 @@ from pipeline.backends.docker import PORT_TRIES, Docker
 from pipeline.errors import DeployFailed, FailureKind
 from pipeline.files import RunDir
 from pipeline.plan import Plan
-from pipeline.schema import Container
+from pipeline.schema_backends import Container
 
 pytestmark = pytest.mark.live
 ENGINE = ("python3", str(TESTS / "stub_engine.py"), "--port", "{port}")

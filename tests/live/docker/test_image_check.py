@@ -12,7 +12,8 @@ from records import make_config
 from pipeline.backends import images
 from pipeline.backends.docker import Docker
 from pipeline.errors import FailureKind, PreflightFailed
-from pipeline.schema import Config, Container
+from pipeline.schema import Config
+from pipeline.schema_backends import Container
 
 pytestmark = pytest.mark.live
 

@@ -28,7 +28,7 @@ from pipeline.backends import lease
 from pipeline.backends.docker import Docker
 from pipeline.errors import FailureKind, Interrupted, PreflightFailed
 from pipeline.plan import Plan
-from pipeline.schema import Container
+from pipeline.schema_backends import Container
 
 pytestmark = pytest.mark.live
 MIB = 2**20
