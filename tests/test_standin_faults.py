@@ -103,8 +103,8 @@ def test_it_dies_under_load(engine: str, fault: str, words: str, tmp_path: Path)
         assert running.chat().ok
         try:
             assert running.chat().status_code == 500
-        except requests.ConnectionError:
-            assert engine == "sglang"  # it is killed at once
+        except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
+            assert engine == "sglang"  # it is killed at once, in the middle of its answer or before
         assert running.program.wait(10) == {"sglang": -signal.SIGKILL, "vllm": 0}[engine]
         assert words in running.log
 
