@@ -13,7 +13,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from pipeline import config, metrics, model_card, plan
+from pipeline import config, metrics, model_card, ome_model, plan
 from pipeline.errors import ConfigError, ModelError
 from pipeline.schema import Config
 from pipeline.values import value
@@ -102,6 +102,8 @@ def to_config(tree: DictConfig) -> Config:
     parsed = _with_architecture(config.parse(tree))
     metrics.check_names(parsed)
     plan.argv(parsed, plan.Assets(model_path=Path("model"), tokenizer_dir=Path("tokenizer")), Path("run_dir"))
+    if parsed.backend.kubernetes:
+        ome_model.of(parsed)
     return parsed
 
 

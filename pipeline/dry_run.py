@@ -1,4 +1,8 @@
-"""`dry_run=true`: what each trial of a command would be, and what would come of it. Starts and writes nothing."""
+"""`dry_run=true`: what each trial of a command would be, and what would come of it. Starts and writes nothing.
+
+For trials in a cluster the output is YAML, with all that is told as comments: `kubectl apply --dry-run=server -f -`
+takes it as it is.
+"""
 
 import math
 import shlex
@@ -8,11 +12,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from pipeline import assets, expand, plan, preflight
+from pipeline import assets, expand, manifests, ome_model, plan, preflight, rendering
 from pipeline.backends import container
 from pipeline.estimate import Estimate, estimate
 from pipeline.expand import Trial
 from pipeline.findings import Verdict
+from pipeline.plan import Assets, Plan
 from pipeline.schema import Config
 from pipeline.values import value
 
@@ -44,16 +49,23 @@ def show(overrides: Sequence[str], *, is_sweep: bool) -> bool:
     """Print every trial as it is worked out, then the sum; whether any of them would start."""
     words: Counter[str] = Counter()
     seconds: Counter[str] = Counter()
+    printed: set[str] = set()  # objects that trials share
+    mark = ""
     for shown in _foreseen(expand.trials(overrides, is_sweep=is_sweep)):
         words[shown.word] += 1
         if shown.time:
             seconds["unknown"] += shown.time.total_s is None
             seconds["about"] += math.ceil(shown.time.total_s or 0)
             seconds["at most"] += math.ceil(shown.time.at_most_s)
-        sys.stdout.write("\n".join(_lines(shown)) + "\n")
+        is_yaml = shown.trial.config.backend.kubernetes is not None
+        mark = "# " if is_yaml else mark
+        sys.stdout.write("".join(f"{'# ' if is_yaml else ''}{line}\n" for line in _lines(shown)))
+        if is_yaml and shown.time:
+            sys.stdout.write(_manifests(shown.trial.config, shown.trial.number, printed))
     if is_sweep and expand.is_drawn(overrides):
-        sys.stdout.write("\nThe sweeper searches: these are random draws from its space, not what it will ask for.\n")
-    sys.stdout.write(f"\n{_sum(words, seconds)}\n")
+        told = "The sweeper searches: these are random draws from its space, not what it will ask for."
+        sys.stdout.write(f"\n{mark}{told}\n")
+    sys.stdout.write(f"\n{mark}{_sum(words, seconds)}\n")
     return words.total() > words["refused"]
 
 
@@ -82,7 +94,9 @@ def _lines(shown: Shown) -> Iterator[str]:
     yield f"  server   {_server(config, trial.number)}"
     if config.backend.container:
         yield f"  docker   {_docker(config, trial.number)}"
-    if assets.has_to_come(config.model):
+    if config.backend.kubernetes:
+        yield f"  cluster  {_cluster(config, trial.number)}"
+    elif assets.has_to_come(config.model):
         yield f"           {_coming(config)}"
     yield f"  levels   {_levels(config)}"
     if shown.time:
@@ -90,17 +104,52 @@ def _lines(shown: Shown) -> Iterator[str]:
 
 
 def _server(config: Config, number: int) -> str:
-    argv = plan.argv(config, assets.expected(config.model), RUN_DIR / str(number))
+    argv = plan.argv(config, _files(config), RUN_DIR / str(number))
     env = [f"{name}={text}" for name, text in config.runtime.env.items()]
-    return shlex.join([*env, *(part.replace("{port}", PORT) for part in argv)])
+    port = str(config.backend.kubernetes.port) if config.backend.kubernetes else PORT
+    return shlex.join([*env, *(part.replace("{port}", port) for part in argv)])
+
+
+def _files(config: Config) -> Assets:
+    """Where the engine finds the model, as it is shown."""
+    if config.backend.kubernetes:
+        return Assets(model_path=ome_model.inside(config), tokenizer_dir=RUN_DIR)
+    return assets.expected(config.model)
+
+
+def _planned(config: Config, number: int, files: Assets) -> Plan:
+    return plan.make(config, files, sweep_id="SWEEP", number=number, run_dir=RUN_DIR)
 
 
 def _docker(config: Config, number: int) -> str:
-    files = assets.expected(config.model, by_path=True)
-    made = plan.make(config, files, sweep_id="SWEEP", number=number, run_dir=RUN_DIR)
+    made = _planned(config, number, assets.expected(config.model, by_path=True))
     made = plan.with_slots(made, plan.Slots(gpu_ids=config.hardware.gpu_ids[: config.gpus]))
     argv = [part.replace("{port}", PORT) for part in made.argv]
     return container.run_line(made, f"SWEEP-{number}", argv, PORT)
+
+
+def _cluster(config: Config, number: int) -> str:
+    """What is made under which name, and which Secret is not shown."""
+    told = ome_model.of(config)
+    secrets = ", ".join(config.runtime.secret_env)
+    kept = f"; {secrets} in a Secret of its name, where set" if secrets else ""
+    name = manifests.name(_label(number))
+    return f"InferenceService {name} of ClusterBaseModel {told.name} by ClusterServingRuntime {told.runtime}{kept}"
+
+
+def _manifests(config: Config, number: int, printed: set[str]) -> str:
+    """The trial's objects as YAML; those that trials share only the first time. The Job owns the rest once it is."""
+    made = _planned(config, number, _files(config))
+    shared = [rendering.to_yaml([one]) for one in (manifests.base_model(made), manifests.serving_runtime(made))]
+    new = [text for text in shared if text not in printed]
+    printed.update(new)
+    label = _label(number)
+    own = [manifests.owner_job(made, label, "{}"), manifests.inference_service(made, label, owner=None)]
+    return "".join([*new, rendering.to_yaml(own)])
+
+
+def _label(number: int) -> str:
+    return f"sweep-{number}"
 
 
 def _coming(config: Config) -> str:

@@ -35,6 +35,8 @@ class FailureKind(StrEnum):
     REGISTRY_UNREACHABLE = "registry_unreachable"
     DISK_FULL = "disk_full"
     BACKEND_DOWN = "backend_down"
+    UNSCHEDULABLE = "unschedulable"
+    CRASH_LOOP = "crash_loop"
     PORT_TAKEN = "port_taken"
     NO_GPU = "no_gpu"
     GPU_BUSY = "gpu_busy"

@@ -40,6 +40,7 @@ def read(folder: Path) -> Architecture:
     found = {
         **_attention(config, path),
         **_experts(config),
+        "name": next(iter(config.get("architectures") or ()), None),
         "layers": _number(config, "num_hidden_layers", path),
         "hidden_size": _number(config, "hidden_size", path),
         "parameters_b": total / 1e9,

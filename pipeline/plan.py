@@ -7,10 +7,12 @@ from pathlib import Path
 
 from pydantic import Field
 
+from pipeline import ome_model
 from pipeline import scenario as scenarios
 from pipeline.errors import ConfigError
+from pipeline.ome_model import OmeModel
 from pipeline.schema import Config, Health, Knob
-from pipeline.schema_backends import Container, Kubernetes, Storage
+from pipeline.schema_backends import Container, Kubernetes
 from pipeline.values import Scalar, value
 
 INSIDE = "0.0.0.0"  # noqa: S104 - a container's own address; the port is published on backend.host
@@ -68,6 +70,7 @@ class Plan:
     keeper: bool
     container: Container | None = None  # with its image, and with the model among its mounts
     kubernetes: Kubernetes | None = None  # with its image
+    ome_model: OmeModel | None = None
     gpus: int = 0
     slots: Slots = Slots()
     gpu_vendor: str | None = None
@@ -79,7 +82,8 @@ def make(config: Config, assets: Assets, *, sweep_id: str, number: int, run_dir:
     """The plan of one trial, which has no slots yet.
 
     Raises:
-        ConfigError: `runtime.command` asks for a placeholder that does not exist.
+        ConfigError: `runtime.command` asks for a placeholder that does not exist, there is no image, or OME cannot get
+            the model from where it is said to be.
     """
     return Plan(
         trial_id=f"{sweep_id}/{number}",
@@ -101,6 +105,7 @@ def make(config: Config, assets: Assets, *, sweep_id: str, number: int, run_dir:
         keeper=config.backend.keeper,
         container=_container(config, assets),
         kubernetes=_kubernetes(config),
+        ome_model=ome_model.of(config) if config.backend.kubernetes else None,
         gpus=config.gpus,
         gpu_vendor=config.hardware.vendor,
         levels=tuple(levels(config)),
@@ -137,17 +142,6 @@ def _kubernetes(config: Config) -> Kubernetes | None:
     if kubernetes is None:
         return None
     return replace(kubernetes, image=_image(config, kubernetes.image, "backend.kubernetes.image"))
-
-
-def model_in_cluster(config: Config) -> Path:
-    """Where OME mounts the model in the engine's pod. Source: OME, pkg/controller/v1beta1/inferenceservice (facts in
-    its documentation: storage.path, and /opt/ml/model for a PVC).
-    """
-    kubernetes = config.backend.kubernetes
-    storage = kubernetes.storage if kubernetes else Storage()
-    if (storage.uri or "").startswith("pvc://"):
-        return Path("/opt/ml/model")
-    return Path(storage.path or f"/mnt/data/models/{config.model.repo or config.model.name}")
 
 
 def _image(config: Config, own: str | None, key: str) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from pipeline import assets, checks, memory, plan, signals, verdict
+from pipeline import assets, checks, memory, ome_model, signals, verdict
 from pipeline.errors import FailureKind, PipelineError, PreflightFailed
 from pipeline.findings import Verdict
 from pipeline.plan import Assets
@@ -53,7 +53,7 @@ def fetch(config: Config) -> Assets:
     try:
         if config.backend.kubernetes:  # the cluster has the model, or gets it by itself
             tokenizer = assets.prepare_tokenizer(config.model, watch=signals.check)
-            return Assets(model_path=plan.model_in_cluster(config), tokenizer_dir=tokenizer)
+            return Assets(model_path=ome_model.inside(config), tokenizer_dir=tokenizer)
         return assets.prepare(config.model, watch=signals.check)
     except OSError as error:
         raise PreflightFailed(

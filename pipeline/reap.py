@@ -1,16 +1,32 @@
-"""`python -m pipeline.reap`: remove what trials left behind whose owner is gone."""
+"""`python -m pipeline.reap`: remove what trials left behind whose owner is gone.
+
+By the leases of this machine; with `backend=ome` also by the labels in a cluster.
+"""
 
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from hydra import initialize_config_dir
 from pydantic import ValidationError
 
-from pipeline import identity
+from pipeline import backends, identity
 from pipeline.backends import lease, teardown
+from pipeline.command_line import CONF, composed
+from pipeline.errors import ConfigError, PreflightFailed
 from pipeline.record import Teardown
-from pipeline.values import load
+from pipeline.schema_backends import Cluster
+from pipeline.values import load, parse
+
+EXAMPLES = """examples:
+  python -m pipeline.reap
+  python -m pipeline.reap --list backend=ome
+  python -m pipeline.reap backend=ome backend.kubernetes.cluster.context=prod
+
+With backend=ome the trials in the cluster are looked for as well, by their label, in all namespaces that we may see.
+One whose process ran on this machine and is gone is removed; one of another machine is listed, and left alone without
+--all-hosts: the cluster itself removes it when its lifetime is over. Exit code 3: something remains."""
 
 
 def orphans() -> tuple[lease.Lease, ...]:
@@ -35,24 +51,77 @@ def unreadable() -> Iterator[Path]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command. 0: nothing of ours is left; 3: something could not be removed."""
+    """The command. 0: nothing of ours is left; 1: the cluster cannot be asked; 2: bad words; 3: something remains."""
+    options = _options(argv)
+    try:
+        cluster = _cluster(options.overrides) if options.overrides else None
+    except ConfigError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    for path in unreadable():
+        sys.stderr.write(f"cannot be read: {path}; remove it by hand if nothing of it runs\n")
+    code = _list() if options.list else _remove()
+    return max(code, _in_cluster(cluster, options)) if cluster else code
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m pipeline.reap",
         description="Remove servers whose trial was killed. Walks the leases in "
-        f"{lease.state_dir() / 'leases'}, touches only what carries their label. Exit code 3: something remains.",
+        f"{lease.state_dir() / 'leases'}, touches only what carries their label.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--list", action="store_true", help="only list the leases, remove nothing")
-    only_lists = parser.parse_args(argv).list
-    for path in unreadable():
-        sys.stderr.write(f"cannot be read: {path}; remove it by hand if nothing of it runs\n")
-    if only_lists:
-        return _list()
+    parser.add_argument("--list", action="store_true", help="only list the leases and trials, remove nothing")
+    parser.add_argument("--all-hosts", action="store_true", help="in a cluster, also remove trials of other machines")
+    parser.add_argument("overrides", nargs="*", metavar="backend=ome", help="and which cluster, as for a trial")
+    return parser.parse_intermixed_args(argv)
+
+
+def _cluster(overrides: Sequence[str]) -> Cluster:
+    """Which one the command means.
+
+    Raises:
+        ConfigError: none, or one of these words is wrong.
+    """
+    with initialize_config_dir(str(CONF)):
+        settings = composed(overrides).backend.get("kubernetes")
+    if settings is None:
+        raise ConfigError("Only backend=ome has a cluster to look into; leases are walked without any words.")
+    try:
+        return parse(Cluster, dict(settings.cluster))
+    except ValidationError as error:
+        raise ConfigError(f"backend.kubernetes.cluster: {error.errors()[0]['msg']}.") from error
+
+
+def _remove() -> int:
     reaped = reap()
     for owned, outcome in reaped:
         left = "; ".join(outcome.remaining) or outcome.error
         print(f"{owned.label}: {f'NOT REMOVED: {left}' if left else 'removed'} ({owned.run_dir})")
     print(f"{len(reaped)} leases without an owner, {sum(o.is_clean for _, o in reaped)} removed.")
     return 0 if all(outcome.is_clean for _, outcome in reaped) else 3
+
+
+def _in_cluster(cluster: Cluster, options: argparse.Namespace) -> int:
+    """What the cluster has of us, and the end of it."""
+    from pipeline.backends.kube import client, leftovers
+
+    try:
+        found, place = leftovers.find(cluster)
+    except (PreflightFailed, client.ApiError, client.Unreachable) as error:
+        sys.stderr.write(f"error: the cluster cannot be asked: {error}\n")
+        return 1
+    print(f"{len(found)} trials in the cluster ({place}).")
+    wanted = {"orphan", "elsewhere"} if options.all_hosts else {"orphan"}
+    codes = [0]
+    for one in found:
+        is_kept = options.list or one.state not in wanted
+        left = () if is_kept else backends.load(leftovers.BACKEND).teardown(one.lease())
+        end = "" if is_kept else f": NOT REMOVED: {'; '.join(left)}" if left else ": removed"
+        print(f"{one.words}{end}")
+        codes.append(3 if left else 0)
+    return max(codes)
 
 
 def _list() -> int:

@@ -99,6 +99,7 @@ class Runtime:
 class Architecture:
     """What decides a model's memory and speed, in the words of its config.json. Sizes count elements, not bytes."""
 
+    name: str | None = None  # the class, e.g. Qwen3ForCausalLM: OME serves a model by a runtime for its class only
     attention: Literal["mha", "gqa", "mla"]
     layers: int = Field(gt=0)
     hidden_size: int = Field(gt=0)

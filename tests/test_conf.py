@@ -21,7 +21,11 @@ from pipeline.values import parse
 TESTS = Path(__file__).resolve().parent
 GROUPS = ("runtime", "model", "backend", "traffic", "hardware", "slo", "tracker")
 # Values that a file leaves to the user
-NEEDED = {"model/gguf": ["model.path=/m.gguf"], "model/local": ["model.path=/models/mine"]}
+NEEDED = {
+    "model/gguf": ["model.path=/m.gguf"],
+    "model/local": ["model.path=/models/mine"],
+    "backend/ome": ["model=qwen3_8b"],  # the default, a package of Python, is in no cluster
+}
 OPTIONS = [f"{group}/{path.stem}" for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
 EXPERIMENTS = [path.stem for path in sorted((CONF / "experiment").glob("*.yaml"))]
 SWEEPERS = [path.stem for path in sorted((CONF / "hydra" / "sweeper").glob("*.yaml"))]

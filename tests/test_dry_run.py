@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from cli import Result, pipeline
 
 from pipeline import dry_run, expand
@@ -47,6 +48,39 @@ def test_a_bad_value_is_refused_as_ever(tmp_path: Path, tiny_gguf: Path) -> None
     result = dry("parallel=4,0", tmp_path=tmp_path, gguf=tiny_gguf)
     assert (result.code, result.out) == (2, "")
     assert result.err.startswith("error: parallel=0: expected an integer, 1 or more")
+
+
+CLUSTER = ("backend=ome", "runtime=vllm", "model=qwen3_8b", "hardware=h100")
+
+
+def test_a_trial_in_a_cluster_is_yaml_with_all_that_is_told_as_comments(capsys: pytest.CaptureFixture[str]) -> None:
+    assert dry_run.show([*CLUSTER, "max_num_seqs=1,2"], is_sweep=True)
+    told = capsys.readouterr().out
+    documents = list(yaml.safe_load_all(told))
+    own = ["Job", "InferenceService"]
+    assert [one["kind"] for one in documents] == ["ClusterBaseModel", "ClusterServingRuntime", *own, *own]
+    assert [one["metadata"]["name"] for one in documents[2:]] == ["st-sweep-0"] * 2 + ["st-sweep-1"] * 2
+    args = documents[-1]["spec"]["engine"]["runner"]["args"]
+    assert args[args.index("--max-num-seqs") + 1] == "2"
+    assert args[args.index("--port") + 1] == "8080"
+    assert "\n#   server   VLLM_SERVER_DEV_MODE=1 python3 -m vllm" in told
+    assert " serve /mnt/data/models/Qwen/Qwen3-8B " in told
+    assert "by ClusterServingRuntime servetune-vllm-small-qwen3forcausallm; VLLM_API_KEY in a Secret" in told
+    assert told.endswith("Nothing was started or written.\n")
+
+
+def test_only_what_would_be_deployed_can_be_applied(capsys: pytest.CaptureFixture[str]) -> None:
+    assert not dry_run.show([*CLUSTER, "tensor_parallel_size=5"], is_sweep=False)
+    told = capsys.readouterr().out
+    assert "#   verdict  refused" in told
+    assert list(yaml.safe_load_all(told)) == []
+
+
+def test_models_that_differ_are_each_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    dry_run.show([*CLUSTER, "model=qwen3_8b,qwen3_0_6b,qwen3_8b"], is_sweep=True)
+    documents = list(yaml.safe_load_all(capsys.readouterr().out))
+    names = [one["metadata"]["name"] for one in documents if one["kind"] == "ClusterBaseModel"]
+    assert names == ["qwen3-8b", "qwen3-0-6b"]
 
 
 def shown(*overrides: str) -> list[expand.Trial]:

@@ -1,7 +1,6 @@
 """Removes a trial's containers by their label, from a daemon that may be slow, hang, or be down for a while."""
 
 import math
-import signal
 import time
 from contextlib import closing
 from dataclasses import dataclass
@@ -13,11 +12,11 @@ from docker.models.containers import Container
 from pipeline import process
 from pipeline.backends import container, daemon
 from pipeline.backends.lease import Lease
+from pipeline.backends.patience import Patience
 
 PATIENCE_S = 20.0  # with a daemon that does not answer, beyond the engine's own time to stop
 AGAIN_S = 0.5  # between two tries
 LEAST_S = 1  # for an answer, however late it is
-RESERVE_S = 2.0  # of a running deadline: for saying what is left
 SETTLE_S = 2.0  # that a daemon may take for a container that nobody waits for any more
 
 
@@ -27,35 +26,22 @@ def remove(owned: Lease) -> tuple[str, ...]:
     A daemon that does not answer, or refuses, is asked again while the patience and the running deadline last; then
     what may be left is named, with the command that removes it.
     """
-    removal = _Removal.of(owned)
+    removal = _Removal(owned, Patience.of(owned.stop_grace_s, PATIENCE_S))
     while True:
         try:
             return removal.attempt()
         except daemon.TROUBLE as error:
-            if removal.left_s <= AGAIN_S:
+            if removal.patience.left_s <= AGAIN_S:
                 return (container.may_run(owned, error),)
             time.sleep(AGAIN_S)
 
 
 @dataclass
 class _Removal:
-    """One removal: what, how long the engine may take to stop, and until when the daemon is asked."""
+    """One removal: of what, and how long it may take."""
 
     owned: Lease
-    grace_s: float
-    end: float
-
-    @classmethod
-    def of(cls, owned: Lease) -> "_Removal":
-        """Within the deadline that runs, if one does: the alarm of signals.deadline."""
-        alarm_s, _ = signal.getitimer(signal.ITIMER_REAL)
-        most_s = max(0.0, alarm_s - RESERVE_S) if alarm_s else math.inf
-        grace_s = min(owned.stop_grace_s, most_s)
-        return cls(owned, grace_s, time.monotonic() + min(PATIENCE_S, most_s - grace_s))
-
-    @property
-    def left_s(self) -> float:
-        return self.end - time.monotonic()
+    patience: Patience
 
     def attempt(self) -> tuple[str, ...]:
         with closing(daemon.connect(self.owned.endpoint, answer_s=self._answer_s())) as client:
@@ -71,7 +57,7 @@ class _Removal:
         return self.owned.port is not None and self.owned.pid is None
 
     def _answer_s(self) -> int:
-        return max(LEAST_S, min(daemon.ANSWER_S, math.ceil(self.left_s)))
+        return max(LEAST_S, min(daemon.ANSWER_S, math.ceil(self.patience.left_s)))
 
     def _found(self, client: docker.DockerClient) -> list[Container]:
         client.api.timeout = self._answer_s()
@@ -84,8 +70,8 @@ class _Removal:
         start = time.monotonic()
         try:
             client.api.timeout = self._answer_s()
-            one.stop(timeout=math.ceil(self.grace_s))
-            self.end += min(time.monotonic() - start, self.grace_s)  # the engine's time is not the daemon's
+            one.stop(timeout=math.ceil(self.patience.grace_s))
+            self.patience.extend(min(time.monotonic() - start, self.patience.grace_s))
             client.api.timeout = self._answer_s()
             one.remove(force=True, v=True)
         except docker.errors.NotFound:  # somebody was faster: good

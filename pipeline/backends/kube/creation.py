@@ -1,0 +1,95 @@
+"""Creates a trial's objects, the owner first: what goes with it goes when it goes."""
+
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pipeline import manifests
+from pipeline.backends.kube.client import Api, ApiError, Manifest, Unreachable
+from pipeline.backends.lease import Lease
+from pipeline.errors import DeployFailed, FailureKind
+from pipeline.values import plain
+
+if TYPE_CHECKING:  # for the keeper, see backends/__init__.py
+    from pipeline.plan import Plan
+
+PATIENCE_S = 60.0  # with an API server that does not answer
+AGAIN_S = 0.5
+EXISTS, FORBIDDEN, NOT_FOUND = 409, 403, 404
+DOWN = "kubectl cluster-info tells the same; is the cluster up, and the network or VPN to it?"
+_DENIED = re.compile(r'cannot (\S+) resource "([^"]+)" in API group "([^"]*)"')
+
+
+def create(api: Api, plan: "Plan", owned: Lease) -> None:
+    """The Job that is the dead man's switch, the Secret if the engine is given one, the InferenceService.
+
+    Raises:
+        DeployFailed: the API server refuses or does not answer; what there is by then carries the label.
+    """
+    job = _created(api, manifests.owner_job(plan, owned.label, json.dumps(plain(owned.owner))))
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": job["metadata"]["name"], "uid": job["metadata"]["uid"]}
+    secrets = {theirs: os.environ[ours] for theirs, ours in plan.secret_env.items() if os.environ.get(ours)}
+    secret = manifests.secret(plan, owned.label, secrets, owner)
+    if secret:
+        _created(api, secret)
+    _created(api, manifests.inference_service(plan, owned.label, owner=owner))
+
+
+def insist(act: Callable[[], Any], *, patience_s: float = PATIENCE_S) -> Any:
+    """What `act` gives, tried again while the API server does not answer.
+
+    Raises:
+        DeployFailed: it was silent for so long.
+        ApiError: it refuses.
+    """
+    end = time.monotonic() + patience_s
+    while True:
+        try:
+            return act()
+        except Unreachable as error:
+            if time.monotonic() >= end:
+                words = f"The API server does not answer: {error}"
+                raise DeployFailed(words, kind=FailureKind.BACKEND_DOWN, hint=DOWN) from error
+            time.sleep(AGAIN_S)
+
+
+def refused(error: ApiError, what: str) -> DeployFailed:
+    """The failure behind the API server's refusal of `what`, in its own words."""
+    denied = _DENIED.search(str(error))
+    kind, hint = FailureKind.LOAD_FAILED, "Mend what the message names; `dry_run=true` shows the manifests."
+    if error.code == FORBIDDEN and denied:
+        verb, resource, group = denied.groups()
+        kind = FailureKind.PREFLIGHT
+        rule = f'{{apiGroups: ["{group}"], resources: ["{resource}"], verbs: ["{verb}"]}}'
+        hint = f"The account needs the rule {rule} (templates/ome/rbac.yaml)."
+    elif "quota" in str(error):
+        kind, hint = (
+            FailureKind.UNSCHEDULABLE,
+            "kubectl describe resourcequota: free what it counts, or have it raised.",
+        )
+    elif error.code == NOT_FOUND:
+        kind, hint = FailureKind.BACKEND_DOWN, "Is the namespace there (kubectl get ns), and OME installed?"
+    return DeployFailed(f"The API server refuses {what}: {error}", kind=kind, hint=hint)
+
+
+def _created(api: Api, manifest: Manifest) -> Manifest:
+    """The object; that which is there already where an answer was lost on its way."""
+    kind, name = str(manifest["kind"]), str(manifest["metadata"]["name"])
+
+    def once() -> Mapping[str, Any]:
+        try:
+            return api.create(manifest)
+        except ApiError as error:
+            found = api.get(kind, name) if error.code == EXISTS else None
+            if found is None:
+                raise
+            return found
+
+    try:
+        made: Manifest = insist(once)
+    except ApiError as error:
+        raise refused(error, f"the {kind} {name}") from error
+    return made

@@ -1,0 +1,34 @@
+"""The rights of templates/ome/rbac.yaml, as manifests for add_user and as plain triples."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+FILE = Path(__file__).resolve().parent.parent / "templates" / "ome" / "rbac.yaml"
+PLACES = {"default": "namespace", "ome": "ome", None: "cluster"}
+Right = tuple[str, str, str, str]  # group, resource, verb; namespace, ome or cluster
+
+
+def roles() -> list[Any]:
+    """The Role of the trials' namespace without its namespace, and the ClusterRole."""
+    found = [one for one in documents() if one["kind"] in {"Role", "ClusterRole"}]
+    ours = [one for one in found if one["metadata"].get("namespace") != "ome"]
+    return [{**one, "metadata": {"name": one["metadata"]["name"]}} for one in ours]
+
+
+def granted() -> set[Right]:
+    """Each single right."""
+    return {
+        (group, resource, verb, PLACES[one["metadata"].get("namespace")])
+        for one in documents()
+        for rule in one.get("rules", [])
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def documents() -> list[Any]:
+    """The file's."""
+    return list(yaml.safe_load_all(FILE.read_text()))

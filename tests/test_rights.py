@@ -1,0 +1,24 @@
+"""templates/ome/rbac.yaml gives what preflight asks for and what teardown deletes, and nothing else."""
+
+from rights import documents, granted
+
+from pipeline.backends.kube.checks import RULES
+
+DELETED = {("", "pods", "delete", "namespace"), ("apps", "deployments", "delete", "namespace")}
+
+
+def test_the_role_is_what_is_asked_for() -> None:
+    asked = {(rule.group, rule.resource, verb, rule.place) for rule in RULES for verb in rule.verbs}
+    assert granted() == asked | DELETED
+
+
+def test_every_role_is_bound_to_the_account() -> None:
+    found = documents()
+    (account,) = [one["metadata"] for one in found if one["kind"] == "ServiceAccount"]
+    roles = {(one["kind"], one["metadata"].get("namespace")) for one in found if one["kind"].endswith("Role")}
+    bound = {
+        (one["roleRef"]["kind"], one["metadata"].get("namespace"))
+        for one in found
+        if one["kind"].endswith("Binding") and one["subjects"] == [{"kind": "ServiceAccount", **account}]
+    }
+    assert bound == roles
