@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline import manifests
+from pipeline import manifests, process
 from pipeline.backends.kube import client, words
 from pipeline.backends.lease import Lease
 from pipeline.backends.patience import Patience
@@ -22,6 +22,7 @@ ANSWER_S, LEAST_S = 10.0, 1.0  # for an answer; the second, however late it is
 LATE_S = 10.0  # beyond the grace period: then a pod is removed from the API, whatever its node says of it
 LAST_S = 3.0  # before the end: for what that takes
 SETTLE_S = 2.0  # that a cluster may take for an object that nobody waits for any more
+BESIDE_S = 1.0  # for what runs beside the trial to stop by itself
 TROUBLE = (client.ApiError, client.Unreachable, PreflightFailed)  # the last: somebody has moved the kubeconfig
 ISVC_LABEL = "ome.io/inferenceservice"
 POD_OF_JOB = "job-name"  # https://kubernetes.io/docs/reference/labels-annotations-taints/#job-name
@@ -30,19 +31,21 @@ Found = Mapping[str, list[dict[str, Any]]]  # by kind
 
 
 def remove(owned: Lease) -> tuple[str, ...]:
-    """Delete every object with the label, in any case the pods behind it, and look: what is left, in words. Idempotent.
+    """Remove everything with the label, here and in the cluster, and look: what is left, in words. Idempotent.
 
+    Here: what runs beside the trial, the port-forward and genai-bench.
     The engine goes first and the Job that owns it last: until nothing else is left, the Job would remove it without us.
     A cluster that does not answer, or refuses, is asked again while the patience and the running deadline last; then
     what may be left is named, with the command that removes it.
     """
-    if owned.cluster is None or owned.cluster.namespace is None:  # it is resolved before anything is made
-        return ()
+    left = process.stop_labelled(owned.label, grace_s=BESIDE_S)
+    if owned.cluster is None or owned.cluster.namespace is None:  # it is resolved before anything is made there
+        return left
     removal = _Removal(owned, owned.cluster, Patience.of(owned.stop_grace_s, PATIENCE_S))
     while True:
         outcome = removal.attempt()
         if outcome == () or removal.patience.left_s <= AGAIN_S:
-            return outcome
+            return (*left, *outcome)
         time.sleep(AGAIN_S)
 
 

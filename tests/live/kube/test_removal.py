@@ -1,5 +1,6 @@
 """Teardown in a cluster: everything of the trial goes, nothing else, whoever does not answer; what stays is named."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -153,6 +154,15 @@ def test_is_idempotent(kube: Kube, owned: Lease, make: Make) -> None:
 
 def test_a_lease_without_a_cluster_owns_nothing(owned: Lease) -> None:
     assert removal.remove(replace(owned, cluster=Cluster())) == ()
+
+
+def test_ends_what_runs_beside_the_trial_on_this_machine(owned: Lease, tmp_path: Path) -> None:
+    """The port-forward, say; also where the trial was killed before it came to a cluster."""
+    env = {**os.environ, process.LABEL: LABEL}
+    process.spawn(["sleep", "600"], log=tmp_path / "log", env=env)
+    assert process.wait_until(lambda: len(process.labelled(LABEL)) == 1, timeout_s=5)
+    assert removal.remove(replace(owned, cluster=None)) == ()
+    assert process.labelled(LABEL) == ()
 
 
 def test_finds_what_is_made_when_nobody_waits_any_more(kube: Kube, owned: Lease) -> None:
