@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import kube
@@ -15,12 +15,17 @@ import ome_operator
 import pytest
 from kube import Cluster
 from kube_api import OME, Api
-from kubernetes import client, config
 from ome_operator import Operator
 
 from pipeline import process
 
+if TYPE_CHECKING:  # it takes a second to import, in every run of any test
+    from kubernetes.client import ApiClient
+
 READY_S = 30.0
+# One worker runs all tests with a control plane, so that there is one: two leave two cores no time for anything else
+ONE_WORKER = pytest.mark.xdist_group("kube")
+KUBE_MARKS = [pytest.mark.live, pytest.mark.usefixtures("needs_kube"), ONE_WORKER]
 
 
 @dataclass(frozen=True)
@@ -140,15 +145,17 @@ def kube_of_a_test(cluster: Cluster, operator: Operator, monkeypatch: pytest.Mon
 
 
 @pytest.fixture
-def kube_client(kube: Kube) -> Iterator[client.ApiClient]:
+def kube_client(kube: Kube) -> "Iterator[ApiClient]":
     """The administrator's, as the client library makes it."""
     with client_of(kube.cluster.kubeconfig) as made:
         yield made
 
 
 @contextmanager
-def client_of(kubeconfig: Path) -> Iterator[client.ApiClient]:
+def client_of(kubeconfig: Path) -> "Iterator[ApiClient]":
     """The client library's, for whoever the file names."""
+    from kubernetes import config
+
     make: Any = config.new_client_from_config  # it has no types
     with make(config_file=str(kubeconfig)) as made:
         yield made

@@ -17,6 +17,12 @@ def roles() -> list[Any]:
     return [{**one, "metadata": {"name": one["metadata"]["name"]}} for one in ours]
 
 
+def ome_role() -> Any:
+    """The Role of OME's namespace: preflight says more with it."""
+    (found,) = [one for one in documents() if one["kind"] == "Role" and one["metadata"]["namespace"] == "ome"]
+    return found
+
+
 def granted() -> set[Right]:
     """Each single right."""
     return {

@@ -23,7 +23,9 @@ from pipeline import __main__ as command
 from pipeline import files, health, preflight, run, story
 from pipeline.backends import docker, keeper, removal, teardown
 from pipeline.backends.docker import Docker
+from pipeline.backends.kube import removal as kube_removal
 from pipeline.backends.local import Local
+from pipeline.backends.ome import Ome
 from pipeline.bench import cli  # noqa: F401 - imported here, once, not in every fork
 from pipeline.levels import Ladder
 from pipeline.trackers.none import Off
@@ -33,12 +35,12 @@ STEPS: dict[str, tuple[tuple[Any, ...], str, bool]] = {
     "preflight": ((preflight,), "run", BEFORE),
     "model": ((preflight,), "fetch", BEFORE),
     "lease": ((keeper,), "start", BEFORE),
-    "deploy": ((Local, Docker), "deploy", BEFORE),
+    "deploy": ((Local, Docker, Ome), "deploy", BEFORE),
     "create": ((ContainerCollection,), "create", BEFORE),  # the daemon has answered and is not asked for one yet
     "created": ((Container,), "start", BEFORE),  # there is a container, and it does not run yet
-    "deployed": ((Local, Docker), "deploy", AFTER),
+    "deployed": ((Local, Docker, Ome), "deploy", AFTER),
     "health": ((health,), "wait_ready", BEFORE),
-    "listener": ((Local, Docker), "owns_listener", BEFORE),  # it answers, and nobody knows yet whether it is ours
+    "listener": ((Local, Docker, Ome), "owns_listener", BEFORE),  # it answers, and nobody knows yet whether it is ours
     "warmup": ((health,), "warm_up", BEFORE),
     "bench": ((Ladder,), "check", BEFORE),  # asked while genai-bench runs
     "teardown": ((teardown,), "run", BEFORE),
@@ -46,7 +48,7 @@ STEPS: dict[str, tuple[tuple[Any, ...], str, bool]] = {
     "record": ((files,), "save", BEFORE),
     "tracker": ((Off,), "publish", BEFORE),
 }
-CONSTANTS = (run, story, docker, removal)  # the modules that they may be changed in
+CONSTANTS = (run, story, docker, removal, kube_removal)  # the modules that they may be changed in
 
 
 def main() -> None:

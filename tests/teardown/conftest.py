@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 from docker import DockerClient
 from dockerd import Dockerd
-from teardown.homes import Home, InContainer, OnHost
+from kube import Cluster
+from kube_fixtures import ONE_WORKER
+from ome_operator import Operator
+from teardown.homes import Home, InCluster, InContainer, OnHost
 from teardown.world import MATRIX, Launch, Tell, Trial, Zygote, begin
 
 
@@ -28,18 +31,31 @@ def in_container(dockerd: Dockerd, image: str, client: DockerClient) -> Home:
     return InContainer(dockerd.host, image, client)
 
 
-@pytest.fixture(scope="session", params=["local", pytest.param("docker", marks=pytest.mark.live)])
+@pytest.fixture
+def in_cluster(cluster: Cluster, operator: Operator) -> Home:
+    return InCluster(cluster, operator)
+
+
+@pytest.fixture(
+    scope="session",
+    params=[
+        "local",
+        pytest.param("docker", marks=pytest.mark.live),
+        pytest.param("ome", marks=[pytest.mark.live, ONE_WORKER]),
+    ],
+)
 def place(request: pytest.FixtureRequest) -> str:
-    """The name of a backend. Docker's daemon is started here: it must not look like something that a test started."""
-    if request.param == "docker":
-        request.getfixturevalue("image")
+    """The name of a backend. What it needs is started here: it must not look like something that a test started."""
+    needed = {"docker": "image", "ome": "operator"}.get(request.param)
+    if needed:
+        request.getfixturevalue(needed)
     return str(request.param)
 
 
 @pytest.fixture
 def backend(place: str, request: pytest.FixtureRequest) -> Home:
     """Where the engine lives; a test that takes it, or what needs it, runs once with each."""
-    home: Home = request.getfixturevalue({"local": "on_host", "docker": "in_container"}[place])
+    home: Home = request.getfixturevalue({"local": "on_host", "docker": "in_container", "ome": "in_cluster"}[place])
     return home
 
 

@@ -6,8 +6,12 @@ from typing import Protocol
 
 from cli import TESTS
 from docker import DockerClient
+from kube import Cluster
+from kube_objects import add_node
+from ome_objects import install
+from ome_operator import Operator
 
-from pipeline import process
+from pipeline import manifests, process
 from pipeline.backends import container
 from pipeline.backends.lease import Lease
 
@@ -75,3 +79,49 @@ class InContainer:
         """No other trial uses the tests' daemon: whatever has a label of ours is this one's."""
         found = self.client.containers.list(all=True, filters={"label": container.LABEL}, ignore_removed=True)
         return [f"container {one.name}" for one in found]
+
+
+class InCluster:
+    """backend=ome, on the tests' control plane with one GPU; the stand-in engine in the played kubelet's pod."""
+
+    name = "ome"
+    deadline_s = 5.0
+    reaction_s = 15.0  # the engine ends, then its pod, its Deployment and what owns them
+    pace = 4.0
+    NAMESPACE = "default"
+    OURS = (
+        "/apis/ome.io/v1beta1/namespaces/default/inferenceservices",
+        "/apis/batch/v1/namespaces/default/jobs",
+        "/apis/apps/v1/namespaces/default/deployments",
+        "/api/v1/namespaces/default/pods",
+        "/api/v1/namespaces/default/secrets",
+    )
+
+    def __init__(self, cluster: Cluster, operator: Operator) -> None:
+        self.cluster = cluster
+        self.operator = operator
+        self.overrides: tuple[str, ...] = (
+            "backend=ome",
+            f"backend.kubernetes.cluster.kubeconfig={cluster.kubeconfig}",
+            f"backend.kubernetes.cluster.namespace={self.NAMESPACE}",
+            "backend.kubernetes.image=tests/engine:1",
+            "backend.deploy_s=null",  # timeouts.deploy_s holds
+            "+runtime.env.STUB_HOST=0.0.0.0",
+            "runtime.health.timeout_s=20",
+        )
+        if cluster.api.find("/api/v1/nodes/one") is None:  # other tests clean up behind themselves
+            add_node(cluster, "one", gpus=1)
+            install(cluster)
+
+    def kill_engine(self, owned: Lease) -> None:
+        (pod,) = self.cluster.api.list(
+            f"/api/v1/namespaces/{self.NAMESPACE}/pods",
+            labelSelector=f"ome.io/inferenceservice={manifests.name(owned.label)}",
+        )
+        for pid in self.operator.process_ids(pod["metadata"]["uid"]):
+            os.kill(pid, signal.SIGKILL)
+
+    def left(self, owned: Lease | None) -> list[str]:
+        """No other trial is in the namespace: whatever is named as ours are is this one's."""
+        found = [one["metadata"]["name"] for path in self.OURS for one in self.cluster.api.list(path)]
+        return [f"object {name}" for name in found if name.startswith("st-")]

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli import ROOT, command, stub_overrides
@@ -25,9 +26,9 @@ RESISTING = ("ignore_term", "leave_session")
 PAIRS = {"at-once": (INT, INT, 0.0), "a-tenth-apart": (INT, TERM, 0.1), "hang-up-first": (HUP, TERM, 0.02)}
 
 
-def paused_bench(launch: Launch, *overrides: str, also: tuple[str, ...] = ()) -> Trial:
+def paused_bench(launch: Launch, *overrides: str, also: tuple[str, ...] = (), **given: Any) -> Trial:
     faults = dict.fromkeys(("bench", *also), "pause")
-    trial = launch(*overrides, faults=faults, env=HANGING_BENCH)
+    trial = launch(*overrides, faults=faults, env=HANGING_BENCH, **given)
     trial.await_step("bench")
     return trial
 

@@ -7,7 +7,7 @@ from typing import Any
 import kube_trials
 import pytest
 from kube_api import OME
-from kube_fixtures import Kube
+from kube_fixtures import KUBE_MARKS, Kube
 from ome_objects import AGENT, MANAGER
 
 from pipeline import process
@@ -15,7 +15,7 @@ from pipeline.backends.kube import checks
 from pipeline.errors import FailureKind, PreflightFailed
 from pipeline.schema import Config
 
-pytestmark = [pytest.mark.live, pytest.mark.usefixtures("needs_kube")]
+pytestmark = KUBE_MARKS
 TOLD_S = 10.0
 APPS = "/apis/apps/v1/namespaces/ome"
 

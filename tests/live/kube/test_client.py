@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 from kube import Cluster as ControlPlane
-from kube_fixtures import Kube
+from kube_fixtures import KUBE_MARKS, Kube
 
 from pipeline.backends.kube import library
 from pipeline.backends.kube.client import Api, ApiError, Unreachable, connect, resolved
 from pipeline.errors import FailureKind, PreflightFailed
 from pipeline.schema_backends import Cluster
 
-pytestmark = [pytest.mark.live, pytest.mark.usefixtures("needs_kube")]
+pytestmark = KUBE_MARKS
 
 
 @pytest.fixture

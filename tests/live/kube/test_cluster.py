@@ -13,13 +13,13 @@ import pytest
 import requests
 from kube import ROOT, Cluster
 from kube_api import OME
-from kube_fixtures import Kube, client_of
+from kube_fixtures import KUBE_MARKS, Kube, client_of
 from kubernetes import client
 from ome_operator import Operator
 
 from pipeline import process
 
-pytestmark = [pytest.mark.live, pytest.mark.usefixtures("needs_kube")]
+pytestmark = KUBE_MARKS
 
 TESTS = ROOT / "tests"
 OWNER = (

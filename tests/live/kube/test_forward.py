@@ -13,13 +13,13 @@ from contextlib import closing, contextmanager
 
 import pytest
 from cli import TESTS
-from kube_fixtures import Kube
+from kube_fixtures import KUBE_MARKS, Kube
 from ome_objects import runner, service
 
 from pipeline import process
 from pipeline.backends.kube import forward
 
-pytestmark = [pytest.mark.live, pytest.mark.usefixtures("needs_kube")]
+pytestmark = KUBE_MARKS
 NAME = "trial"
 ECHO = """
 import socketserver, sys

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from cli import ROOT, TESTS, command
 from hydra import initialize_config_dir
-from kube_fixtures import Kube
+from kube_fixtures import KUBE_MARKS, Kube
 from ome_crds import KINDS, schema
 
 from pipeline import manifests, ome_model, plan, rendering
@@ -21,7 +21,7 @@ from pipeline.command_line import composed, to_config
 from pipeline.plan import Assets, Plan
 from pipeline.schema_backends import Cluster
 
-pytestmark = [pytest.mark.live, pytest.mark.usefixtures("needs_kube")]
+pytestmark = KUBE_MARKS
 LABEL = "s-0-1a2b3c4d"
 OWNER = {"apiVersion": "batch/v1", "kind": "Job", "name": f"st-{LABEL}", "uid": "1-2"}
 ZONES = "{nodeSelectorTerms: [{matchExpressions: [{key: zone, operator: In, values: [a, b]}]}]}"

@@ -7,14 +7,14 @@ from typing import Any
 import kube_trials
 import pytest
 from kube_api import OME
-from kube_fixtures import Kube
+from kube_fixtures import KUBE_MARKS, Kube
 
 from pipeline import manifests
 from pipeline.backends.kube import models
 from pipeline.errors import FailureKind, Interrupted, PreflightFailed
 from pipeline.plan import Plan
 
-pytestmark = [pytest.mark.live, pytest.mark.usefixtures("needs_kube")]
+pytestmark = KUBE_MARKS
 MODEL = f"{OME}/clusterbasemodels/tiny"
 
 

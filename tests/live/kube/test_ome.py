@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 import requests
-from kube_fixtures import Kube
+from kube_fixtures import KUBE_MARKS, Kube
 from kubernetes import client
 from kubernetes.stream import portforward
 from ome_objects import AGENT, MANAGER, runner, service
 
 from pipeline import process
 
-pytestmark = [pytest.mark.live, pytest.mark.usefixtures("needs_kube")]
+pytestmark = KUBE_MARKS
 
 NAME = "trial"
 STUB = f"{__file__.partition('/live/')[0]}/stub_engine.py"

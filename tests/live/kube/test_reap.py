@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 from cli import ROOT, command
-from kube_fixtures import Kube
+from kube_fixtures import KUBE_MARKS, Kube
 from ome_objects import service
 from rights import roles
 
 from pipeline import identity, manifests
 from pipeline.values import plain
 
-pytestmark = [pytest.mark.live, pytest.mark.usefixtures("needs_kube")]
+pytestmark = KUBE_MARKS
 
 Left = Callable[..., str]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from fakes import make_lease
-from kube_fixtures import Kube
+from kube_fixtures import KUBE_MARKS, Kube
 from ome_objects import runner, service
 from rights import roles
 
@@ -20,7 +20,7 @@ from pipeline.backends.kube import removal
 from pipeline.backends.lease import Lease
 from pipeline.schema_backends import Cluster
 
-pytestmark = [pytest.mark.live, pytest.mark.usefixtures("needs_kube")]
+pytestmark = KUBE_MARKS
 
 STUB = f"{__file__.partition('/live/')[0]}/stub_engine.py"
 LABEL = "sweep-7-abcd"

@@ -12,7 +12,7 @@ import requests
 from cli import TESTS
 from fakes import make_plan
 from kube_api import OME
-from kube_fixtures import Kube
+from kube_fixtures import KUBE_MARKS, Kube
 
 from pipeline import manifests, process, signals
 from pipeline.backends import Deployment, lease
@@ -23,7 +23,7 @@ from pipeline.ome_model import OmeModel
 from pipeline.plan import Plan
 from pipeline.schema_backends import Cluster, Kubernetes
 
-pytestmark = [pytest.mark.live, pytest.mark.usefixtures("needs_kube")]
+pytestmark = KUBE_MARKS
 ENGINE = ("python3", str(TESTS / "stub_engine.py"), "--port", "{port}")
 TOLD_S = 10.0  # within which what cannot heal has to be told
 MODEL = OmeModel(
