@@ -35,6 +35,7 @@ from pipeline import process
 ROOT = Path(__file__).resolve().parent.parent
 CRDS = Path(__file__).resolve().parent / "resources" / "ome-crds" / "v0.1.5"
 BINARIES = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+CLIENTS = BINARIES[2:]
 TOOLS = ("ip", "nsenter", "openssl", "setsid", "unshare")
 LABEL = "KUBE_TESTS_CLUSTER"  # in the environment of what runs in a pod: its command line is its own
 INTERFACES = Path("/sys/class/net")
@@ -93,16 +94,16 @@ class Cluster:
         """All four, OME's definitions before the garbage collector: it learns of new ones only every 30 s."""
         self._launch("etcd", self._etcd_flags())
         subprocess.run(["openssl", "genrsa", "-out", self.root / "sa.key", "2048"], check=True, capture_output=True)
-        self.start_api_server()
-        self._write_kubeconfig()
+        self._start_server()
+        self.kubeconfig.write_text(self.kubeconfig_for(str(self.settings["token"])))
         _install(self.api, sorted(CRDS.glob("*.yaml.xz")))
-        for name, more in (("kube-controller-manager", self._manager_flags()), ("kube-scheduler", [])):
-            self._launch(name, [*self._client_flags(name), *more])
+        self._start_clients()
 
     def start_api_server(self) -> None:
-        """Again, where a test stopped it; its clients find all as it was."""
-        self._launch("kube-apiserver", self._apiserver_flags())
-        assert process.wait_until(lambda: self.is_up, timeout_s=START_S), self.log("kube-apiserver")[-4000:]
+        """Again, where a test stopped it; with its clients, which look for it every 30 s only (client-go)."""
+        self._start_server()
+        self._kill(lambda one: one.name() in CLIENTS)
+        self._start_clients()
 
     def stop_api_server(self) -> None:
         """At once: connections break, and new ones are refused."""
@@ -147,6 +148,15 @@ class Cluster:
             given = env or {"PATH": os.environ["PATH"]}
             line = ["setsid", "--fork", *argv]
             subprocess.run(line, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=given, cwd=self.root, check=True)
+
+    def _start_server(self) -> None:
+        self._launch("kube-apiserver", self._apiserver_flags())
+        assert process.wait_until(lambda: self.is_up, timeout_s=START_S), self.log("kube-apiserver")[-4000:]
+
+    def _start_clients(self) -> None:
+        manager = [f"--controllers={CONTROLLERS}", "--concurrent-gc-syncs=5", GATES]
+        for name, more in (("kube-controller-manager", manager), ("kube-scheduler", [])):
+            self._launch(name, [*self._client_flags(name), *more])
 
     def _launch(self, name: str, flags: Sequence[str]) -> None:
         self.launch([Path(os.environ["KUBEBUILDER_ASSETS"]) / name, *flags], name)
@@ -201,12 +211,6 @@ class Cluster:
     def _client_flags(self, name: str) -> list[str]:
         place = ["--bind-address=127.0.0.1", f"--secure-port={self.settings[name]}", "--port=0"]
         return [f"--kubeconfig={self.kubeconfig}", *place, "--leader-elect=false", f"--cert-dir={self.root}/{name}"]
-
-    def _manager_flags(self) -> list[str]:
-        return [f"--controllers={CONTROLLERS}", "--concurrent-gc-syncs=5", GATES]
-
-    def _write_kubeconfig(self) -> None:
-        self.kubeconfig.write_text(self.kubeconfig_for(str(self.settings["token"])))
 
     def kubeconfig_for(self, token: str, namespace: str = "default") -> str:
         """The text of a kubeconfig that identifies itself by `token`."""

@@ -136,6 +136,8 @@ def kube_of_a_test(cluster: Cluster, operator: Operator, monkeypatch: pytest.Mon
     """A namespace, KUBECONFIG naming the cluster. Whatever the test leaves is removed; the API server is started."""
     monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    if cluster.api.list("/api/v1/nodes"):  # of tests/teardown, whose trials share one
+        kube_objects.clean(cluster)
     namespace = f"test-{uuid4().hex[:8]}"
     kube_objects.add_namespace(cluster, namespace)
     yield Kube(cluster, operator, namespace)

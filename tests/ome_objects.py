@@ -13,10 +13,13 @@ from typing import Any
 from kube import Cluster
 from kube_api import OME
 
+from pipeline import process
+
 NAMESPACE = "ome"
 MANAGER = "ome-controller-manager"
 AGENT = "ome-model-agent-daemonset"
 MAIN = "ome-container"
+UP_S = 30.0
 
 
 def install(cluster: Cluster, *, managers: int = 1) -> None:
@@ -29,6 +32,18 @@ def install(cluster: Cluster, *, managers: int = 1) -> None:
     labels = {"control-plane": MANAGER, "controller-tools.k8s.io": "1.0"}
     api.create(f"{apps}/deployments", _workload(MANAGER, labels, "manager", replicas=managers))
     api.create(f"{apps}/daemonsets", _workload(AGENT, {"app.kubernetes.io/component": AGENT}, "model-agent"))
+
+
+def wait_until_up(cluster: Cluster) -> None:
+    """As preflight wants it: the controller and an agent are ready."""
+    apps = f"/apis/apps/v1/namespaces/{NAMESPACE}"
+
+    def is_up() -> bool:
+        manager = cluster.api.get(f"{apps}/deployments/{MANAGER}").get("status", {})
+        agent = cluster.api.get(f"{apps}/daemonsets/{AGENT}").get("status", {})
+        return bool(manager.get("availableReplicas") and agent.get("numberReady"))
+
+    assert process.wait_until(is_up, timeout_s=UP_S, interval_s=0.1), "OME does not start"
 
 
 def add_model(cluster: Cluster, name: str, path: str = "/mnt/data/models/tiny", **spec: Any) -> Any:

@@ -8,7 +8,7 @@ from cli import TESTS
 from docker import DockerClient
 from kube import Cluster
 from kube_objects import add_node
-from ome_objects import install
+from ome_objects import install, wait_until_up
 from ome_operator import Operator
 
 from pipeline import manifests, process
@@ -112,6 +112,7 @@ class InCluster:
         if cluster.api.find("/api/v1/nodes/one") is None:  # other tests clean up behind themselves
             add_node(cluster, "one", gpus=1)
             install(cluster)
+        wait_until_up(cluster)
 
     def kill_engine(self, owned: Lease) -> None:
         (pod,) = self.cluster.api.list(

@@ -39,7 +39,7 @@ def create(api: Api, plan: "Plan", owned: Lease) -> None:
 
 
 def insist(act: Callable[[], Any], *, patience_s: float = PATIENCE_S) -> Any:
-    """What `act` gives, tried again while the API server does not answer.
+    """What `act` gives, tried again while the API server does not answer, or is only just starting.
 
     Raises:
         DeployFailed: it was silent for so long.
@@ -49,7 +49,9 @@ def insist(act: Callable[[], Any], *, patience_s: float = PATIENCE_S) -> Any:
     while True:
         try:
             return act()
-        except Unreachable as error:
+        except (Unreachable, ApiError) as error:
+            if isinstance(error, ApiError) and not error.is_passing:
+                raise
             if time.monotonic() >= end:
                 words = f"The API server does not answer: {error}"
                 raise DeployFailed(words, kind=FailureKind.BACKEND_DOWN, hint=DOWN) from error

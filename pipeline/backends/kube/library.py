@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 IN_POD = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 ANSWER_S = 20.0  # for one question
+PASSING = (429, 502, 503, 504)
 FORWARDING = "v4.channel.k8s.io"
 
 
@@ -27,6 +28,11 @@ class ApiError(Exception):
         super().__init__(message)
         self.code = code
         self.reason = reason
+
+    @property
+    def is_passing(self) -> bool:
+        """Whether a server that starts, is busy, or is not behind its load balancer yet says so: it is asked again."""
+        return self.code in PASSING
 
 
 class Unreachable(Exception):

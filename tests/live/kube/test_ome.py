@@ -10,7 +10,7 @@ import requests
 from kube_fixtures import KUBE_MARKS, Kube
 from kubernetes import client
 from kubernetes.stream import portforward
-from ome_objects import AGENT, MANAGER, runner, service
+from ome_objects import AGENT, runner, service, wait_until_up
 
 from pipeline import process
 
@@ -319,14 +319,7 @@ def test_engine_goes_on_while_the_api_server_is_gone(kube: Kube) -> None:
 def test_installed_ome_can_be_looked_at(kube: Kube) -> None:
     kube.add_node("one", gpus=1)
     kube.install_ome()
-    apps = "/apis/apps/v1/namespaces/ome"
-
-    def is_there() -> bool:
-        manager = kube.api.get(f"{apps}/deployments/{MANAGER}").get("status", {})
-        agent = kube.api.get(f"{apps}/daemonsets/{AGENT}").get("status", {})
-        return bool(manager.get("availableReplicas") == 1 and agent.get("numberReady") == 1)
-
-    assert wait(is_there)
+    wait_until_up(kube.cluster)
 
 
 def test_fault_model_agent_crashes(kube: Kube) -> None:

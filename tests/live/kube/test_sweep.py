@@ -11,7 +11,7 @@ import pytest
 from cli import ROOT, TESTS, Result, command, stub_overrides
 from kube_api import OME
 from kube_fixtures import KUBE_MARKS, Kube
-from ome_objects import service
+from ome_objects import service, wait_until_up
 from rights import ome_role, roles
 from tiny_hf import write_tiny_hf
 
@@ -28,6 +28,7 @@ def argv(kube: Kube, tmp_path: Path) -> Command:
     """The command of a trial or a sweep in the test's namespace, on a node with two GPUs and an installed OME."""
     kube.add_node("one", gpus=2)
     kube.install_ome()
+    wait_until_up(kube.cluster)
 
     def make(*overrides: str, sweep: bool = False, module: str = "pipeline") -> Sequence[str]:
         return [
@@ -126,7 +127,7 @@ def test_a_cluster_without_gpus_is_told_before_anything_is_made(run: Run, kube: 
     result = run()
     failure = result.record.failure
     assert failure is not None
-    assert (failure.step, failure.kind) == ("preflight", FailureKind.UNSCHEDULABLE)
+    assert (failure.step, failure.kind) == ("preflight", FailureKind.NO_GPU)
     assert not (result.folder / "0" / "lease.json").exists()
     assert objects(kube) == []
 
