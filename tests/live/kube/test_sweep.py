@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import ingress
 import pytest
 from cli import ROOT, TESTS, Result, command, stub_overrides
 from kube_api import OME
@@ -118,6 +119,17 @@ def test_an_engine_that_dies_in_its_pod_is_diagnosed(run: Run, kube: Kube) -> No
     failure = run("+runtime.env.STANDIN_FAULT=oom_at_load").record.failure
     assert failure is not None
     assert failure.kind == FailureKind.OOM_GPU
+    assert objects(kube) == []
+
+
+def test_an_engine_is_reached_by_a_gateway(run: Run, kube: Kube) -> None:
+    """Health check, warm-up and what the engine made of its flags; nothing is forwarded."""
+    with ingress.serving(kube.api) as url:
+        record = run(f"backend.kubernetes.url='{url}/{{namespace}}/{{name}}'").record
+    assert record.status == "ok", record.failure
+    assert record.deployment["access"] == "url"
+    assert record.settings is not None
+    assert record.settings["model_path"].endswith("/tiny")
     assert objects(kube) == []
 
 
