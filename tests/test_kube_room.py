@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import test_rollout
+from fakes import FakeBackend, make_plan
+from records import make_config
 from test_kube_checks import WANT, node, pod, trial
 
+from pipeline import run
+from pipeline.backends import Tell
 from pipeline.backends.kube import arrival, room
 from pipeline.backends.kube.capacity import Lack
 from pipeline.backends.kube.client import Api, ApiError, Unreachable
 from pipeline.backends.kube.rollout import Broken, Seen, Verdict, Waiting
 from pipeline.backends.kube.watching import View
 from pipeline.errors import DeployFailed, FailureKind
+from pipeline.files import RunDir
+from pipeline.plan import Plan
+from pipeline.progress import Lines
 from pipeline.schema_backends import Kubernetes
+from pipeline.story import Place, Story
 
 LACKING = Broken(FailureKind.UNSCHEDULABLE, "No node has the GPUs.", "Free them.", is_sure=False, lacks_gpus=True)
 UNSCHEDULED = test_rollout.unscheduled(test_rollout.GPUS)
@@ -180,3 +189,18 @@ def test_a_refusal_is_a_failure_with_the_right_that_is_missing() -> None:
     with pytest.raises(DeployFailed) as caught:
         room.wait_for_trials(ask, never)
     assert 'resources: ["nodes"]' in caught.value.hint
+
+
+class Shared(FakeBackend):
+    """A platform whose room another trial has."""
+
+    def await_room(self, plan: Plan, tell: Tell) -> None:
+        tell("waits for st-other")
+
+
+def test_a_trial_tells_for_whom_it_waits_in_its_step_slots(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = Place(sweep_id="sweep", number=7, overrides=(), run_dir=RunDir(tmp_path))
+    story = Story(place, make_config(), Lines(None))
+    with run._slots(story, make_plan(tmp_path, backend=f"{__name__}.Shared")):
+        assert [step.step for step in story.timings.done] == ["slots"]
+    assert "slots waits for st-other" in capsys.readouterr().out
