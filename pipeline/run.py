@@ -107,6 +107,7 @@ def _slots(story: Story, planned: Plan) -> Iterator[tuple[int, ...]]:
     """The trial has its GPUs and cores in this scope, and the plan says which; the open files that are their locks."""
     with ExitStack() as stack:
         with story.step("slots", timeout_s=story.config.timeouts.slots_s):
+            backends.load(planned.backend).await_room(planned, story.tell)  # first: here nothing is held meanwhile
             held = stack.enter_context(slots.taken(story.config, planned.run_dir, story.tell))
             story.plan = plan.with_slots(planned, held.slots)
             files.save(story.place.run_dir.plan, story.plan)

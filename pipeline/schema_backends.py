@@ -67,7 +67,8 @@ class Kubernetes:
     tolerations: tuple[Mapping[str, Any], ...] = ()
     affinity: Mapping[str, Any] | None = None
     image_pull_secrets: tuple[str, ...] = ()
-    schedule_s: float = Field(default=120, gt=0)  # until a node is found
+    schedule_s: float = Field(default=120, gt=0)  # until a node is found; time behind other trials does not count
+    wait_for_gpus_s: float = Field(default=0, ge=0)  # until others than trials give GPUs back; trials are waited for
     image_s: float = Field(default=3600, gt=0)  # until the image is pulled
     model_s: float = Field(default=14400, gt=0)  # until the base model is on a node
     lifetime_s: int = Field(default=14400, gt=0)  # after which the cluster removes the trial by itself

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pipeline import manifests
 from pipeline.backends.kube import capacity, installed, standing, supplies
 from pipeline.backends.kube.capacity import Want
 from pipeline.errors import FailureKind, PreflightFailed
@@ -28,6 +29,14 @@ def pod(gpus: int, on: str = "one", phase: str = "Running", name: str = "holder"
     container = {"resources": {"limits": {GPU: str(gpus)}}}
     spec = {"nodeName": on, "containers": [container]}
     return {"metadata": {"name": name, "namespace": "ns"}, "spec": spec, "status": {"phase": phase}}
+
+
+def trial(gpus: int, number: int, on: str = "one", **meta: Any) -> dict[str, Any]:
+    """A pod that OME made for a trial; without a node where `on` is empty."""
+    label = f"sweep-{number}"
+    labels = {manifests.LABEL: label, "ome.io/inferenceservice": manifests.name(label)}
+    made = pod(gpus, on, name=f"st-{label}-engine-x")
+    return {**made, "metadata": {**made["metadata"], "labels": labels, **meta}}
 
 
 def model(state: str, **lists: Any) -> dict[str, Any]:
@@ -77,6 +86,64 @@ def test_counts_what_is_free() -> None:
 
 def test_says_that_what_is_free_is_not_known() -> None:
     assert "is not known" in capacity.survey([node()], None, WANT)
+
+
+@pytest.mark.parametrize(
+    ("pods", "by", "words"),
+    [
+        pytest.param([], None, "", id="all-free"),
+        pytest.param([trial(4, 0)], None, "", id="enough-free"),
+        pytest.param([trial(6, 0)], "trials", "waits for 4 nvidia.com/gpu: st-sweep-0 on one has 6", id="trial"),
+        pytest.param(
+            [trial(2, 0), pod(4)], "trials", "waits for 4 nvidia.com/gpu: st-sweep-0 on one has 2", id="trial-beside"
+        ),
+        pytest.param(
+            [trial(2, 0), pod(5)],
+            "others",
+            "4 nvidia.com/gpu are in use by ns/st-sweep-0-engine-x (2 on one), ns/holder (5 on one)",
+            id="others",
+        ),
+        pytest.param([trial(8, 0, "two"), pod(8)], "others", "ns/holder (8 on one)", id="trial-elsewhere"),
+        pytest.param([trial(8, 0, "")], "trials", "st-sweep-0 is about to take 8", id="made-before"),
+        pytest.param([trial(4, 0), trial(8, 1, "")], None, "", id="made-before-for-more-than-is-free"),
+        pytest.param([trial(8, 0, "", deletionTimestamp="now")], None, "", id="made-before-and-removed"),
+        pytest.param([trial(8, 0, deletionTimestamp="now")], "trials", "on one has 8", id="being-removed"),
+        pytest.param([pod(8, "")], None, "", id="others-without-a-node"),
+    ],
+)
+def test_tells_whose_the_gpus_are(pods: list[Any], by: str | None, words: str) -> None:
+    found = capacity.lack([node()], pods, WANT)
+    assert (found.by if found else None) == by
+    assert words in (found.words if found else "")
+
+
+def test_who_stands_in_the_schedulers_queue_is_not_behind_others_in_it() -> None:
+    assert capacity.lack([node()], [trial(8, 0, ""), trial(4, 1, "")], WANT, own="st-sweep-1") is None
+    found = capacity.lack([node()], [trial(8, 0), trial(4, 1, "")], WANT, own="st-sweep-1")
+    assert found == capacity.Lack("trials", "waits for 4 nvidia.com/gpu: st-sweep-0 on one has 8")
+
+
+def test_a_node_that_others_leave_is_enough() -> None:
+    found = capacity.lack([node(), node("two")], [pod(8), trial(8, 0, "two")], WANT)
+    assert found == capacity.Lack("trials", "waits for 4 nvidia.com/gpu: st-sweep-0 on two has 8")
+
+
+def test_gpus_that_no_node_has_are_nobodys() -> None:
+    found = capacity.lack([node(gpus=2)], [trial(2, 0)], WANT)
+    assert found == capacity.Lack("nobody", "The trial takes 4 nvidia.com/gpu on one node; the largest node has 2.")
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        pytest.param({}, id="none"),
+        pytest.param({manifests.LABEL: "a"}, id="no-service"),
+        pytest.param({manifests.LABEL: "a", "ome.io/inferenceservice": "mine"}, id="another-name"),
+        pytest.param({"ome.io/inferenceservice": "st-a"}, id="no-label"),
+    ],
+)
+def test_only_what_carries_a_trials_label_and_name_is_a_trials(labels: dict[str, str]) -> None:
+    assert capacity.trial_of({"metadata": {"name": "p", "labels": labels}}) == ""
 
 
 @pytest.mark.parametrize(

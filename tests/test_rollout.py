@@ -203,6 +203,11 @@ def test_what_may_be_out_of_date_is_doubted() -> None:
     assert broken(verdict(Seen(pods=(pod(waiting("ErrImagePull", "manifest unknown")),)))).is_sure
 
 
+def test_only_the_lack_of_gpus_has_the_cluster_asked_whose_they_are() -> None:
+    assert broken(verdict(Seen(pods=(unscheduled(GPUS),)))).lacks_gpus
+    assert not broken(verdict(Seen(pods=(unscheduled(LABELS),)))).lacks_gpus
+
+
 def test_the_newest_pod_counts() -> None:
     older, newer = pod(ended(1), uid="1"), pod({"running": {}}, uid="2")
     assert engine_pod(Seen(pods=(newer, older))) == newer

@@ -38,6 +38,9 @@ class Backend(Protocol):
     def prepare(self, plan: "Plan", tell: "Tell") -> None:
         """Fetch what deploying needs, e.g. an image, telling how far it is at least every second."""
 
+    def await_room(self, plan: "Plan", tell: "Tell") -> None:
+        """Wait until other trials have given back what the trial needs beyond this machine, telling for which."""
+
     def deploy(self, plan: "Plan", lease: Lease) -> Deployment:
         """Start the server under the lease's label. Raises DeployFailed; what it began carries the label."""
 

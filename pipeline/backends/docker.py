@@ -49,6 +49,9 @@ class Docker:
         """
         images.provide(container.of(plan), log=RunDir(plan.run_dir).pipeline_log, tell=tell)
 
+    def await_room(self, plan: "Plan", tell: Tell) -> None:
+        """Nothing: this machine's GPUs are pipeline.slots' to give."""
+
     def deploy(self, plan: "Plan", owned: lease.Lease) -> Deployment:
         """Create and start the container; the engine is not ready yet. Its log is followed into server.log.
 

@@ -32,6 +32,9 @@ class Local:
     def prepare(self, plan: "Plan", tell: Tell) -> None:
         """Nothing to fetch."""
 
+    def await_room(self, plan: "Plan", tell: Tell) -> None:
+        """Nothing: this machine's GPUs are pipeline.slots' to give."""
+
     def deploy(self, plan: "Plan", owned: lease.Lease) -> Deployment:
         """Start the engine; it is not ready yet.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pipeline import diagnose, manifests
 from pipeline.backends import Deployment, Tell, lease
-from pipeline.backends.kube import access, arrival, client, creation, removal, rollout
+from pipeline.backends.kube import access, arrival, client, creation, removal, rollout, room
 from pipeline.backends.kube.logs import Follower
 from pipeline.backends.kube.watching import View
 from pipeline.errors import ConfigError, DeployFailed, FailureKind
@@ -61,6 +61,14 @@ class Ome:
         from pipeline.backends.kube import models
 
         models.provide(plan, tell)
+
+    def await_room(self, plan: "Plan", tell: Tell) -> None:
+        """Wait until the trial's GPUs are not other trials' any more, saying whose they are.
+
+        Raises:
+            DeployFailed: the cluster refuses to say, or does not answer.
+        """
+        room.wait(plan, tell)
 
     def deploy(self, plan: "Plan", owned: lease.Lease) -> Deployment:
         """Create the trial's objects and wait until the engine's process has been started; it is not ready yet.
@@ -140,7 +148,7 @@ def _started(trial: _Trial, plan: "Plan", kubernetes: "Kubernetes") -> rollout.O
         DeployFailed: with the end of its log where it has ended already.
     """
     try:
-        return arrival.wait_started(trial.view, kubernetes)
+        return arrival.wait_started(trial.view, kubernetes, room.queue(trial.view, kubernetes, plan.gpus))
     except arrival.Crashed as crash:
         raise _crashed(trial.view, crash.broken, RunDir(plan.run_dir).server_log) from crash
 

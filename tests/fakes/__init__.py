@@ -113,6 +113,9 @@ class FakeBackend:
     def prepare(self, plan: Plan, tell: Tell) -> None:
         """Nothing to fetch."""
 
+    def await_room(self, plan: Plan, tell: Tell) -> None:
+        """No other trial has anything."""
+
     def deploy(self, plan: Plan, lease: Lease) -> Deployment:
         """A server that serves nothing."""
         return make_deployment(plan.run_dir)

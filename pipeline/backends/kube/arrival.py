@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pipeline.backends.kube import creation
 from pipeline.backends.kube.client import ApiError
 from pipeline.backends.kube.rollout import Broken, Object, Phase, Running, Verdict, Waiting, verdict
+from pipeline.backends.kube.room import Queue
 from pipeline.backends.kube.watching import View
 from pipeline.errors import DeployFailed, FailureKind
 
@@ -45,6 +46,9 @@ class _Patience:
         elif isinstance(judged, Waiting):
             self.doubt_end = None
             self._tell(judged.words)
+            if judged.is_untimed:
+                self.ends.pop(judged.phase, None)
+                return
             limit_s = self._limit_s(judged.phase)
             if now >= self.ends.setdefault(judged.phase, now + limit_s):
                 raise _late(judged, limit_s)
@@ -58,11 +62,11 @@ class _Patience:
             log.info(words)
 
 
-def wait_started(view: View, settings: "Kubernetes") -> Object:
-    """The pod in which the engine runs.
+def wait_started(view: View, settings: "Kubernetes", queue: Queue) -> Object:
+    """The pod in which the engine runs. `queue` says whose the GPUs are that it lacks: it waits for other trials.
 
     Raises:
-        DeployFailed: it never will, or did not within `schedule_s` and `image_s`.
+        DeployFailed: it never will, or did not within `schedule_s`, `wait_for_gpus_s` and `image_s`.
         Crashed: it was started and has ended.
     """
     patience = _Patience(settings)
@@ -74,7 +78,7 @@ def wait_started(view: View, settings: "Kubernetes") -> Object:
         judged = verdict(view.seen(), gpu_resource=settings.gpu_resource)
         if isinstance(judged, Running):
             return judged.pod
-        patience.check(judged)
+        patience.check(queue.judge(judged) if isinstance(judged, Broken) and judged.lacks_gpus else judged)
         view.pause()
 
 

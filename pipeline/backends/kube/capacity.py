@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from pipeline import manifests
 from pipeline.errors import FailureKind, PreflightFailed
 
 if TYPE_CHECKING:  # for the keeper, see backends/__init__.py
@@ -12,6 +13,8 @@ if TYPE_CHECKING:  # for the keeper, see backends/__init__.py
 Object = Mapping[str, Any]
 PRODUCT = "nvidia.com/gpu.product"  # a label by NVIDIA's GPU feature discovery
 FINISHED = ("Succeeded", "Failed")
+UNFINISHED = ",".join(f"status.phase!={phase}" for phase in FINISHED)  # as a field selector
+SERVICE = "ome.io/inferenceservice"  # OME's label of pods: the InferenceService's name
 MOST = 5  # names in a message
 # As the API reference of Kubernetes defines a Quantity
 UNITS = {"m": 1e-3, "": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18} | {
@@ -41,9 +44,18 @@ class Want:
 class Taken:
     """What a pod that has not finished holds on its node."""
 
-    node: str
+    node: str  # empty: none yet
     pod: str
     gpus: float
+    trial: str = ""  # the InferenceService's name; empty: no trial's
+
+
+@dataclass(frozen=True)
+class Lack:
+    """Why no node has room for the trial at the moment."""
+
+    by: Literal["trials", "others", "nobody"]  # trials: it has when they have ended; nobody: no node ever has
+    words: str
 
 
 def want_of(settings: "Kubernetes", gpus: int) -> Want:
@@ -74,9 +86,30 @@ def usable(nodes: Sequence[Object], want: Want) -> list[Object]:
 
 def holders(pods: Sequence[Object], resource: str) -> list[Taken]:
     """Which pods hold how many of the resource, and where."""
-    there = [pod for pod in pods if pod.get("status", {}).get("phase") not in FINISHED]
-    taken = [Taken(str(pod["spec"].get("nodeName") or ""), _full_name(pod), requested(pod, resource)) for pod in there]
-    return [one for one in taken if one.gpus and one.node]
+    return [one for one in _takers(pods, resource) if one.node]
+
+
+def trial_of(pod: Object) -> str:
+    """The InferenceService's name where the pod is a trial's, of whatever sweep; else empty."""
+    labels = pod["metadata"].get("labels") or {}
+    label, service = labels.get(manifests.LABEL), labels.get(SERVICE)
+    return str(service) if label and service == manifests.name(label) else ""
+
+
+def lack(nodes: Sequence[Object], pods: Sequence[Object], want: Want, *, own: str = "") -> Lack | None:
+    """Whose the GPUs are that the trial lacks; None: a node has room.
+
+    `own` is the trial's name once it has a pod. Before, what other trials were made for is theirs although they have
+    no node yet; afterwards they stand in the scheduler's queue as it does.
+    """
+    fit = usable(nodes, want)
+    if not fit:
+        return Lack("nobody", str(_never(nodes, want)))
+    takers = [one for one in _takers(pods, want.resource) if not own or one.trial != own]
+    taken = [one for one in takers if one.node]
+    free = {_name(node): _has(node, want.resource) - _held(taken, node) for node in fit}
+    claims = [] if own else _claims(takers, free)
+    return None if max(free.values()) >= want.gpus else _lack(fit, [*taken, *claims], want)
 
 
 def requested(pod: Object, resource: str) -> float:
@@ -105,6 +138,44 @@ def survey(nodes: Sequence[Object], pods: Sequence[Object] | None, want: Want) -
     if max(free.values()) >= want.gpus:
         return f"{told}; free: {', '.join(f'{count:g} on {name}' for name, count in free.items())}"
     return f"{told}, but in use at the moment: the trial would wait for {_culprits(taken, fit)}"
+
+
+def _lack(fit: Sequence[Object], taken: Sequence[Taken], want: Want) -> Lack:
+    others = [one for one in taken if not one.trial]
+    emptied = [node for node in fit if _has(node, want.resource) - _held(others, node) >= want.gpus]
+    if not emptied:
+        return Lack("others", f"{want.gpus} {want.resource} are in use by {_culprits(taken, fit)}")
+    return Lack("trials", f"waits for {want.gpus} {want.resource}: {_trials(taken, emptied)}")
+
+
+def _takers(pods: Sequence[Object], resource: str) -> list[Taken]:
+    """Whoever has some of the resource, or wants it and has no node yet."""
+    there = [pod for pod in pods if pod.get("status", {}).get("phase") not in FINISHED]
+    taken = [
+        Taken(str(pod["spec"].get("nodeName") or ""), _full_name(pod), requested(pod, resource), trial_of(pod))
+        for pod in there
+        if pod["spec"].get("nodeName") or "deletionTimestamp" not in pod["metadata"]
+    ]
+    return [one for one in taken if one.gpus]
+
+
+def _claims(takers: Sequence[Taken], free: dict[str, float]) -> list[Taken]:
+    """The trials that will be given a node at any moment, and take from `free`: where most is, as nobody knows."""
+    claims = []
+    for one in takers:
+        node = max(free, key=lambda name: free[name])
+        if one.trial and not one.node and free[node] >= one.gpus:
+            free[node] -= one.gpus
+            claims.append(one)
+    return claims
+
+
+def _trials(taken: Sequence[Taken], nodes: Sequence[Object]) -> str:
+    names = {_name(node) for node in nodes}
+    trials = [one for one in taken if one.trial]
+    held = [f"{one.trial} on {one.node} has {one.gpus:g}" for one in trials if one.node in names]
+    coming = [f"{one.trial} is about to take {one.gpus:g}" for one in trials if not one.node]
+    return _some([*held, *coming])
 
 
 def _obstacles(node: Object, want: Want) -> Iterator[str]:
@@ -203,12 +274,15 @@ def _held(taken: Sequence[Taken], node: Object) -> float:
 def _culprits(taken: Sequence[Taken], fit: Sequence[Object]) -> str:
     names = {_name(node) for node in fit}
     held = [f"{one.pod} ({one.gpus:g} on {one.node})" for one in taken if one.node in names]
-    return ", ".join(held[:MOST]) + (f" and {len(held) - MOST} more" if len(held) > MOST else "")
+    return _some(held)
+
+
+def _some(words: Sequence[str]) -> str:
+    return ", ".join(words[:MOST]) + (f" and {len(words) - MOST} more" if len(words) > MOST else "")
 
 
 def _names(nodes: Sequence[Object]) -> str:
-    rest = f" and {len(nodes) - MOST} more" if len(nodes) > MOST else ""
-    return ", ".join(_name(node) for node in nodes[:MOST]) + rest
+    return _some([_name(node) for node in nodes])
 
 
 def _products(nodes: Sequence[Object]) -> str:

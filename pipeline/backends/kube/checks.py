@@ -28,7 +28,6 @@ FORBIDDEN = 403
 GRANT = "kubectl apply -f templates/ome/rbac.yaml"
 __all__ = ["RULES", "Rule", "of"]
 T = TypeVar("T")
-UNFINISHED = "status.phase!=Succeeded,status.phase!=Failed"
 
 
 def of(config: "Config") -> "Iterator[tuple[str, Check]]":
@@ -190,7 +189,11 @@ class _Preflight:
         return f"{told}; {installed.under(path, installed.root(self.agents))}" if is_kept else told
 
     def room(self) -> str:
-        pods = _allowed(lambda: self.api.list("Pod", fields=UNFINISHED, everywhere=True)) if self.want.gpus else []
+        pods = (
+            _allowed(lambda: self.api.list("Pod", fields=capacity.UNFINISHED, everywhere=True))
+            if self.want.gpus
+            else []
+        )
         return capacity.survey(self.nodes, pods, self.want)
 
     def claim(self) -> str:

@@ -40,6 +40,7 @@ class Waiting:
     words: str
     phase: Phase
     is_ignored: bool = False  # OME has not even looked at it
+    is_untimed: bool = False  # it has a limit of its own, or stands behind other trials: the phase's time stands still
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Broken:
     message: str
     hint: str
     is_sure: bool = True
+    lacks_gpus: bool = False  # whoever has them may give them back
 
 
 Verdict = Waiting | Running | Broken
@@ -202,7 +204,7 @@ def _failed(pod: Object) -> Broken | None:
 
 
 def _of_scheduling(seen: Seen, pod: Object, gpu_resource: str) -> Broken | None:
-    """Only what no waiting mends: GPUs that are not there, or no node that the pod may be on, and none to come."""
+    """Only what no waiting mends: GPUs that are not there (but see room.py), or no node to be on, and none to come."""
     told = _condition(pod, "PodScheduled")
     if told.get("reason") != "Unschedulable" or any(one.get("reason") in SCALING for one in _about(seen, pod)):
         return None
@@ -211,7 +213,8 @@ def _of_scheduling(seen: Seen, pod: Object, gpu_resource: str) -> Broken | None:
         hint = (
             f"kubectl describe nodes: see {gpu_resource} under Allocatable and Allocated; fewer GPUs, or wait for them."
         )
-        return Broken(Kind.UNSCHEDULABLE, f"No node has the GPUs: {words}", hint, is_sure=False)
+        said = f"No node has the GPUs: {words}"
+        return Broken(Kind.UNSCHEDULABLE, said, hint, is_sure=False, lacks_gpus=True)
     reasons = re.split(r"(?<=[a-z}]), (?=\d)", words.partition("available: ")[2].rstrip("."))
     if all(_NO_MATCH.search(reason) for reason in reasons) and "didn't" in words:
         hint = f"Node labels it asks for: {_wanted(pod)}. See kubectl get nodes --show-labels."
