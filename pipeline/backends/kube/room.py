@@ -118,18 +118,8 @@ def _held(broken: Broken, found: Lack) -> Broken:
 
 
 def _answer(ask: Ask) -> Lack | None:
-    """Asked again while the API server is away or has too much to do."""
-
-    def once() -> Lack | None:
-        try:
-            return ask()
-        except ApiError as error:
-            if error.code >= 500 or error.code == 429:
-                raise Unreachable(str(error)) from error
-            raise
-
     try:
-        found: Lack | None = creation.insist(once, patience_s=AWAY_S)
+        found: Lack | None = creation.insist(ask, patience_s=AWAY_S)
     except ApiError as error:
         raise creation.refused(error, "to say whose the GPUs are") from error
     return found
