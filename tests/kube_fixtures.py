@@ -23,9 +23,7 @@ if TYPE_CHECKING:  # it takes a second to import, in every run of any test
     from kubernetes.client import ApiClient
 
 READY_S = 30.0
-# One worker runs all tests with a control plane, so that there is one: two leave two cores no time for anything else
-ONE_WORKER = pytest.mark.xdist_group("kube")
-KUBE_MARKS = [pytest.mark.live, pytest.mark.usefixtures("needs_kube"), ONE_WORKER]
+KUBE_MARKS = [pytest.mark.live, pytest.mark.usefixtures("needs_kube")]
 
 
 @dataclass(frozen=True)

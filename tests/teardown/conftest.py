@@ -8,7 +8,6 @@ import pytest
 from docker import DockerClient
 from dockerd import Dockerd
 from kube import Cluster
-from kube_fixtures import ONE_WORKER
 from ome_operator import Operator
 from teardown.homes import Home, InCluster, InContainer, OnHost
 from teardown.world import MATRIX, Launch, Tell, Trial, Zygote, begin
@@ -41,7 +40,7 @@ def in_cluster(cluster: Cluster, operator: Operator) -> Home:
     params=[
         "local",
         pytest.param("docker", marks=pytest.mark.live),
-        pytest.param("ome", marks=[pytest.mark.live, ONE_WORKER]),
+        pytest.param("ome", marks=pytest.mark.live),
     ],
 )
 def place(request: pytest.FixtureRequest) -> str:
