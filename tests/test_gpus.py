@@ -15,11 +15,12 @@ from pipeline import gpus
 from pipeline.gpus import Gpu
 
 
-def load(place: Path) -> ModuleType:
+def load(place: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     spec = PathFinder.find_spec("pynvml", [str(place)])
     assert spec is not None
     assert spec.loader is not None
     module = module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "pynvml", module)  # it looks itself up there
     spec.loader.exec_module(module)
     return module
 
@@ -34,8 +35,9 @@ def indexes(chosen: tuple[Gpu, ...]) -> list[int]:
     return [gpu.index for gpu in chosen]
 
 
-def test_the_stand_in_spells_as_the_real_bindings_do() -> None:
-    real, fake = load(Path(sys.prefix) / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"), load(FAKE)
+def test_the_stand_in_spells_as_the_real_bindings_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    packages = Path(sys.prefix) / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
+    real, fake = load(packages, monkeypatch), load(FAKE, monkeypatch)
     names = [name for name in vars(fake) if name.lower().startswith("nvml")]
     assert len(names) > 12
     for name in names:

@@ -105,7 +105,7 @@ def test_is_empty_after_each_test(client: DockerClient) -> None:
 
 def test_answers_nothing_while_paused(dockerd: Dockerd) -> None:
     dockerd.pause()
-    assert not dockerd.is_up
+    assert process.wait_until(lambda: not dockerd.is_up, timeout_s=5), "its threads stop one after the other"
     dockerd.resume()
     assert dockerd.is_up
 
