@@ -11,7 +11,7 @@ from xdist.scheduler import LoadScopeScheduling
 KUBE = re.compile(r"tests/live/kube/|tests/teardown/.*[\[-]ome[\]-]")
 
 
-class Scheduling(LoadScopeScheduling):
+class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
     """Every test by itself, as `load` does, but those."""
 
     def _split_scope(self, nodeid: str) -> str:
