@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import median
 from typing import Any, NamedTuple
 
 import pytest
@@ -83,9 +82,10 @@ def test_a_runner_measures_what_was_asked_for(pair: Pair, runner: str) -> None:
 
 def test_both_runners_see_the_same_latencies(pair: Pair) -> None:
     """Requests, not throughput: the plain command looks once a second whether it is done, and the tiny model answers
-    a whole level in a fraction of that, so its run_duration is mostly waiting or further requests."""
+    a whole level in a fraction of that, so its run_duration is mostly waiting or further requests. The quickest of
+    each: the others measure what else the machine does."""
     seen = {
-        name: median(request["e2e_latency"] for request in data["individual_request_metrics"])
+        name: min(request["e2e_latency"] for request in data["individual_request_metrics"])
         for name, data in pair.data.items()
     }
     assert 0.2 < seen["resident"] / seen["cli"] < 5
