@@ -159,10 +159,13 @@ class Dockerd:
 
     def _is_ours(self, pid: int) -> bool:
         """Whether the number is not another process's by now; a dead one that nobody has reaped is still ours."""
-        with suppress(psutil.NoSuchProcess):
-            one = psutil.Process(pid)
-            return one.status() == psutil.STATUS_ZOMBIE or self.name in " ".join(one.cmdline())
-        return False
+        try:
+            words = " ".join(psutil.Process(pid).cmdline())
+        except psutil.ZombieProcess:
+            return True
+        except psutil.NoSuchProcess:
+            return False
+        return not words or self.name in words  # without words: it is just dying
 
     def _signal(self, number: signal.Signals) -> None:
         for pid in self._pids()[:1]:  # its containerd dies with it
