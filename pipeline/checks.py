@@ -68,6 +68,8 @@ def _state_dir(_config: Config) -> str:
 
 
 def _genai_bench(config: Config) -> str:
+    if config.bench.location == "cluster":
+        return f"in the cluster, by {config.bench.cluster.image}"
     program = config.bench.program or installed_program()
     if not os.access(program, os.X_OK):
         raise PreflightFailed(f"{program} is not a program.", hint="Run `make setup`, or set bench.program.")
@@ -170,7 +172,7 @@ def model(config: Config) -> str:
     """Where the model is, or how much has to be downloaded; whether that can be done."""
     wanted = config.model
     if config.backend.kubernetes:
-        return "in the cluster; only its tokenizer is needed here"
+        return "in the cluster" + ("; only its tokenizer is needed here" if config.bench.location == "here" else "")
     found = assets.locate(wanted)
     if config.runtime.needs_gguf and (found is None or found.is_dir()):
         raise ModelError(

@@ -49,7 +49,20 @@ def parse(tree: "DictConfig") -> Config:
     for name, setting in settings.items():
         check_setting(name, config.runtime, setting)
     _refuse_secrets(config.runtime.env)
+    _check_location(config)
     return config
+
+
+def _check_location(config: Config) -> None:
+    """Accept a place where genai-bench can run."""
+    if config.bench.location == "here":
+        return
+    if config.backend.kubernetes is None:
+        raise ConfigError(
+            f"bench.location=cluster: backend={config.backend.name} has no cluster; expected backend=ome."
+        )
+    if config.bench.cluster.image is None:
+        raise ConfigError("bench.location=cluster: set bench.cluster.image to an image that has genai-bench 0.0.5.")
 
 
 def _words(given: object) -> object:

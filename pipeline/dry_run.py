@@ -99,6 +99,8 @@ def _lines(shown: Shown) -> Iterator[str]:
     elif assets.has_to_come(config.model):
         yield f"           {_coming(config)}"
     yield f"  levels   {_levels(config)}"
+    if config.bench.location == "cluster":
+        yield f"  bench    beside the engine, in a Job of {config.bench.cluster.image} for each level"
     if shown.time:
         yield f"  time     {_time(shown.time)}"
 

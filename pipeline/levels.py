@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from pipeline import diagnose, health, metrics, record, signals
 from pipeline.backends import Backend, Deployment
-from pipeline.bench import Outcome, Runner, command, results
+from pipeline.bench import Job, Outcome, Runner, beside, command, results
 from pipeline.errors import BenchFailed, FailureKind, Interrupted, PipelineError
 from pipeline.files import RunDir
 from pipeline.plan import LevelPlan, Plan
@@ -69,10 +69,16 @@ class Ladder:
             ServerDied, Interrupted: from the watch kept on the server.
         """
         reset = health.wait_idle(self.deployment, self.plan, timeout_s=IDLE_TIMEOUT_S, alive=self.check)
-        job = command.job(self.config, self.plan, level, url=self.deployment.url, label=self.deployment.lease.label)
-        outcome = self.runner.run(job, self.check)
+        outcome = self.runner.run(self.job(level), self.check)
         self.check()
         return replace(self.read(level, outcome), elapsed_s=round(outcome.elapsed_s, 3), cache_reset=reset)
+
+    def job(self, level: LevelPlan) -> Job:
+        """The call of genai-bench, here or beside the engine."""
+        made = command.job(self.config, self.plan, level, url=self.deployment.url, label=self.deployment.lease.label)
+        if self.config.bench.location == "here":
+            return made
+        return beside.placed(made, self.config, self.plan, level, self.deployment)
 
     def read(self, level: LevelPlan, outcome: Outcome) -> Level:
         """The level as genai-bench's files tell it; files that cannot be used make a failed level."""

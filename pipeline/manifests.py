@@ -7,7 +7,7 @@ import hashlib
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline import rendering
@@ -23,7 +23,9 @@ __all__ = [
     "LABEL",
     "MANAGED_BY",
     "OWNER",
+    "BenchCall",
     "base_model",
+    "bench_job",
     "differences",
     "inference_service",
     "name",
@@ -41,6 +43,21 @@ NAME_LENGTH = 52  # OME's objects are called <name>-engine and longer; the limit
 RUNNER = "ome-container"  # the name that OME demands
 STARTUP_PERIOD_S = 5
 STARTUP_SLACK = 6  # more probes than we wait for, so that a slow start is ended and told by us, not by the kubelet
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchCall:
+    """A call of genai-bench in a cluster."""
+
+    number: int  # of the level
+    node: str
+    image: str
+    script: str  # of sh, which runs argv
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    requests: Mapping[str, str]  # cpu, memory
+    deadline_s: float
+    needs_model: bool  # for its tokenizer
 
 
 def name(label: str) -> str:
@@ -102,6 +119,47 @@ def inference_service(plan: "Plan", label: str, *, owner: Mapping[str, str] | No
     rendering.must_hold(made, *_promised(label, values))
     rendering.refuse_braces(made["spec"]["engine"]["runner"])
     return made
+
+
+def bench_job(plan: "Plan", label: str, call: BenchCall) -> Manifest:
+    """genai-bench beside the engine.
+
+    Raises:
+        ConfigError: a value that a manifest cannot hold.
+    """
+    box = _settings(plan)
+    volume, mount = _model_volume(plan) if call.needs_model else (None, None)
+    scratch = {"name": "scratch", "emptyDir": {}}
+    values = {
+        "deadline_s": math.ceil(call.deadline_s),
+        "node": call.node,
+        "tolerations": [dict(one) for one in box.tolerations],
+        "pull_secrets": [{"name": secret} for secret in box.image_pull_secrets],
+        "image": call.image,
+        "command": ["sh", "-c", call.script, "sh"],
+        "args": [rendering.unexpanded(word) for word in call.argv],
+        "env": [{"name": name, "value": rendering.unexpanded(text)} for name, text in call.env.items()],
+        "resources": {"requests": dict(call.requests)},
+        "mounts": [{"name": "scratch", "mountPath": "/tmp"}, *filter(None, [mount])],  # noqa: S108 - in the container
+        "volumes": [scratch, *filter(None, [volume])],
+    }
+    common = {**_common(plan, label), "name": f"{name(label)}-b{call.number}"}
+    made = rendering.fill("bench.yaml.j2", **common, **values)
+    (container,) = made["spec"]["template"]["spec"]["containers"]
+    rendering.must_hold({"kind": "Job", **container}, *((word, values[word]) for word in ("image", "args", "env")))
+    return made
+
+
+def _model_volume(plan: "Plan") -> tuple[dict[str, Any], dict[str, Any]]:
+    """The model's folder as the engine has it, for its tokenizer."""
+    from pipeline.ome_model import PVC  # not for the keeper, which starts with every trial
+
+    mount: dict[str, Any] = {"name": "model", "mountPath": str(plan.model_path), "readOnly": True}
+    claim = PVC.match(_model(plan).uri)
+    if claim:
+        source = {"persistentVolumeClaim": {"claimName": claim["claim"], "readOnly": True}}
+        return {"name": "model", **source}, {**mount, "subPath": claim["path"]}
+    return {"name": "model", "hostPath": {"path": str(plan.model_path), "type": "Directory"}}, mount
 
 
 def base_model(plan: "Plan") -> Manifest:

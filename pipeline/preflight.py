@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 from pipeline import assets, checks, memory, ome_model, signals, verdict
 from pipeline.errors import FailureKind, PipelineError, PreflightFailed
@@ -51,6 +52,9 @@ def fetch(config: Config) -> Assets:
         PreflightFailed: they cannot be had; a signal or the step's deadline ends a download.
     """
     try:
+        if config.bench.location == "cluster":
+            inside = ome_model.inside(config)
+            return Assets(model_path=inside, tokenizer_dir=Path(config.bench.cluster.tokenizer or inside))
         if config.backend.kubernetes:  # the cluster has the model, or gets it by itself
             tokenizer = assets.prepare_tokenizer(config.model, watch=signals.check)
             return Assets(model_path=ome_model.inside(config), tokenizer_dir=tokenizer)

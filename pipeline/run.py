@@ -69,7 +69,7 @@ def _deploy_and_measure(story: Story) -> None:
         if story.share(twin.by_rules(sweep, config, story.verdict)):
             return
         preflight.refuse(story.verdict)
-        if engine.API_KEY_ENV in config.runtime.secret_env.values() and config.bench.runner == "resident":
+        if engine.API_KEY_ENV in config.runtime.secret_env.values() and config.bench.hides_key:
             engine.protect()
         runner = bench.runner(config.bench, sweep.bench_log)
         runner.start()

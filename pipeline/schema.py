@@ -219,13 +219,31 @@ class Tracker:
 
 
 @value
+class ClusterBench:
+    """What measures beside the engine, in its cluster."""
+
+    image: str | None = None  # with genai-bench 0.0.5, sh, tar and base64
+    command: tuple[str, ...] = Field(default=("genai-bench",), min_length=1)
+    tokenizer: str | None = None  # a folder in the image, or a repository; None: the model's own, mounted read-only
+    cpu: str | None = None  # that the pod requests, e.g. "4"
+    memory: str | None = None  # e.g. "8Gi"
+
+
+@value
 class Bench:
     """How genai-bench is called."""
 
+    location: Literal["here", "cluster"] = "here"
     runner: Literal["resident", "cli"]
     program: Path | None = None  # for runner=cli: another genai-bench than this environment's
+    cluster: ClusterBench = ClusterBench()
     start_timeout_s: float = Field(gt=0)
     level_grace_s: float = Field(gt=0)  # beyond traffic.max_time_per_level_s, for start and results
+
+    @property
+    def hides_key(self) -> bool:
+        """Whether the server's key stays off command lines and disks."""
+        return self.location == "here" and self.runner == "resident"
 
 
 @value

@@ -182,6 +182,7 @@ def _facts(name: str, pod: rollout.Object) -> dict[str, str]:
         "inference_service": name,
         "pod": pod["metadata"]["name"],
         "node": pod["spec"]["nodeName"],
+        "pod_ip": str(pod["status"].get("podIP", "")),
         "image": str(status.get("image", "")),
         "image_id": str(status.get("imageID", "")),
     }

@@ -1,17 +1,30 @@
-"""Measuring with genai-bench, one run per level. Two ways to call it, one meaning of the numbers.
+"""Measuring with genai-bench, one run per level. Ways to call it, one meaning of the numbers.
 
-`resident` imports genai-bench once and forks per level; `cli` calls the command itself and is the reference.
+`resident` imports genai-bench once and forks per level; `cli` calls the command itself and is the reference, and
+`in_cluster` does so in a Kubernetes Job.
 """
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from pipeline.companion import Watch
 from pipeline.schema import Bench
+from pipeline.schema_backends import Cluster
 from pipeline.values import value
 
-__all__ = ["Job", "Outcome", "Runner", "Watch", "close", "installed_program", "runner"]
+__all__ = ["Beside", "Job", "Outcome", "Runner", "Watch", "close", "installed_program", "runner"]
+
+
+@value
+class Beside:
+    """Where a call runs that runs in a cluster."""
+
+    cluster: Cluster
+    manifest: Mapping[str, Any]  # of the Kubernetes Job, without an owner
+    owner: str  # the Job that owns it, the trial's dead man's switch
+    start_timeout_s: float  # for the image to be pulled, and the pod to start
 
 
 @value
@@ -24,6 +37,7 @@ class Job:
     seed: int
     max_time_s: float
     timeout_s: float
+    beside: Beside | None = None  # None: it runs on this machine
 
 
 @value
@@ -56,16 +70,24 @@ _running: dict[str, Runner] = {}
 
 def runner(config: Bench, log: Path) -> Runner:
     """The runner of this process, made on first use and kept for its later trials."""
-    if config.runner not in _running:
-        if config.runner == "cli":
-            from pipeline.bench.cli import Cli
+    name = "cluster" if config.location == "cluster" else config.runner
+    if name not in _running:
+        _running[name] = _make(name, config, log)
+    return _running[name]
 
-            _running[config.runner] = Cli(config.program or installed_program())
-        else:
-            from pipeline.bench.resident import Resident
 
-            _running[config.runner] = Resident(log)
-    return _running[config.runner]
+def _make(name: str, config: Bench, log: Path) -> Runner:
+    if name == "cluster":
+        from pipeline.bench.in_cluster import InCluster
+
+        return InCluster()
+    if name == "cli":
+        from pipeline.bench.cli import Cli
+
+        return Cli(config.program or installed_program())
+    from pipeline.bench.resident import Resident
+
+    return Resident(log)
 
 
 def installed_program() -> Path:

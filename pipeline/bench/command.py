@@ -26,7 +26,7 @@ def job(config: Config, plan: Plan, level: LevelPlan, *, url: str, label: str) -
     """The call that measures `level` on the server at `url`; results go to the level's own folder."""
     folder = RunDir(plan.run_dir).level(level.scenario, level.concurrency)
     return Job(
-        argv=argv(config, plan, level, url, folder),
+        argv=argv(config, plan, level, url, folder.resolve()),
         label=label,
         folder=folder,
         seed=level.seed,
@@ -55,9 +55,9 @@ def argv(config: Config, plan: Plan, level: LevelPlan, url: str, folder: Path) -
         "server-engine": config.runtime.server_engine,
         "server-gpu-count": str(config.gpus),
         **({"server-gpu-type": hardware.gpu_type} if hardware.gpu_type else {}),
-        "experiment-base-dir": str(folder.parent.resolve()),
+        "experiment-base-dir": str(folder.parent),
         "experiment-folder-name": folder.name,
-        "log-dir": str(folder.resolve()),
+        "log-dir": str(folder),
     }
     return ("benchmark", *(word for name, item in options.items() for word in (f"--{name}", item)))
 

@@ -29,13 +29,13 @@ def create(api: Api, plan: "Plan", owned: Lease) -> None:
     Raises:
         DeployFailed: the API server refuses or does not answer; what there is by then carries the label.
     """
-    job = _created(api, manifests.owner_job(plan, owned.label, json.dumps(plain(owned.owner))))
+    job = created(api, manifests.owner_job(plan, owned.label, json.dumps(plain(owned.owner))))
     owner = {"apiVersion": "batch/v1", "kind": "Job", "name": job["metadata"]["name"], "uid": job["metadata"]["uid"]}
     secrets = {theirs: os.environ[ours] for theirs, ours in plan.secret_env.items() if os.environ.get(ours)}
     secret = manifests.secret(plan, owned.label, secrets, owner)
     if secret:
-        _created(api, secret)
-    _created(api, manifests.inference_service(plan, owned.label, owner=owner))
+        created(api, secret)
+    created(api, manifests.inference_service(plan, owned.label, owner=owner))
 
 
 def insist(act: Callable[[], Any], *, patience_s: float = PATIENCE_S) -> Any:
@@ -77,8 +77,8 @@ def refused(error: ApiError, what: str) -> DeployFailed:
     return DeployFailed(f"The API server refuses {what}: {error}", kind=kind, hint=hint)
 
 
-def _created(api: Api, manifest: Manifest) -> Manifest:
-    """The object; that which is there already where an answer was lost on its way."""
+def created(api: Api, manifest: Manifest) -> Manifest:
+    """The object; that which is there already where an answer was lost on its way. Raises as `create`."""
     kind, name = str(manifest["kind"]), str(manifest["metadata"]["name"])
 
     def once() -> Mapping[str, Any]:

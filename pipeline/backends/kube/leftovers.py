@@ -76,7 +76,8 @@ def find(cluster: Cluster) -> tuple[tuple[Leftover, ...], str]:
         jobs, place = _jobs(api)
     finally:
         api.close()
-    return tuple(_leftover(job, where) for job in jobs), place
+    switches = [job for job in jobs if not job["metadata"].get("ownerReferences")]  # the others are theirs
+    return tuple(_leftover(job, where) for job in switches), place
 
 
 def _jobs(api: client.Api) -> tuple[list[dict[str, Any]], str]:
