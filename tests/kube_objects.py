@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +47,27 @@ def add_user(cluster: Cluster, namespace: str, name: str, *roles: Any) -> Path:
     api.create(account, {"metadata": {"name": name}})
     for role in roles:
         _grant(api, namespace, name, role)
+    return kubeconfig_of(cluster, namespace, name)
+
+
+def kubeconfig_of(cluster: Cluster, namespace: str, name: str) -> Path:
+    """Of a ServiceAccount that is there."""
+    api, account = cluster.api, f"/api/v1/namespaces/{namespace}/serviceaccounts"
     request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
     token = api.create(f"{account}/{name}/token", request)["status"]["token"]
     path = cluster.root / f"kubeconfig.{namespace}.{name}"
     path.write_text(cluster.kubeconfig_for(token, namespace))
     return path
+
+
+def apply(cluster: Cluster, documents: Sequence[Any]) -> None:
+    """Have objects of RBAC as `kubectl apply` would; what is there under the name is taken for the same."""
+    for one in documents:
+        space = f"/namespaces/{one['metadata']['namespace']}" if "namespace" in one["metadata"] else ""
+        group = "/api/v1" if one["apiVersion"] == "v1" else f"/apis/{one['apiVersion']}"
+        path = f"{group}{space}/{one['kind'].lower()}s"
+        if cluster.api.find(f"{path}/{one['metadata']['name']}") is None:
+            cluster.api.create(path, one)
 
 
 def _grant(api: Api, namespace: str, name: str, role: Any) -> None:
@@ -100,7 +116,7 @@ def _delete_ome_objects(api: Api) -> None:
 def _delete_rights(api: Api) -> None:
     """Those beyond a namespace, given by add_user to an account of a test's namespace."""
     for one in api.list(f"{RBAC}/clusterrolebindings"):
-        if one["metadata"]["name"].startswith("test-"):
+        if one["metadata"]["name"].startswith(("test-", "servetune-test-")):
             api.delete(f"{RBAC}/clusterrolebindings/{one['metadata']['name']}")
             api.delete(f"{RBAC}/clusterroles/{one['roleRef']['name']}")
 

@@ -20,3 +20,15 @@ def test_every_role_is_bound_to_the_account() -> None:
         if one["kind"].endswith("Binding") and one["subjects"] == [{"kind": "ServiceAccount", **account}]
     }
     assert bound == roles
+
+
+def test_the_rights_of_two_namespaces_are_beside_each_other() -> None:
+    """Only the roles, which are the same, have the same names."""
+
+    def known(namespace: str) -> dict[tuple[str, str, str | None], object]:
+        found = documents(namespace)
+        return {(one["kind"], one["metadata"]["name"], one["metadata"].get("namespace")): one for one in found}
+
+    first, second = known("default"), known("trials")
+    assert {key: first[key] for key in first.keys() & second} == {key: second[key] for key in first.keys() & second}
+    assert first.keys() & second == {("ClusterRole", "servetune", None), ("Role", "servetune", "ome")}

@@ -4,11 +4,13 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import kube_objects
 import kube_trials
 import pytest
 from kube_api import OME
 from kube_fixtures import KUBE_MARKS, Kube
-from ome_objects import AGENT, MANAGER
+from ome_objects import AGENT, MANAGER, wait_until_up
+from rights import documents
 
 from pipeline import process
 from pipeline.backends.kube import checks
@@ -24,13 +26,7 @@ def healthy(kube: Kube, *, gpus: int = 1) -> None:
     """A node with GPUs, and OME that works."""
     kube.add_node("one", gpus=gpus)
     kube.install_ome()
-    assert process.wait_until(lambda: is_installed(kube), timeout_s=20)
-
-
-def is_installed(kube: Kube) -> bool:
-    manager = kube.api.get(f"{APPS}/deployments/{MANAGER}").get("status", {})
-    agent = kube.api.get(f"{APPS}/daemonsets/{AGENT}").get("status", {})
-    return bool(manager.get("availableReplicas") and agent.get("numberReady"))
+    wait_until_up(kube.cluster)
 
 
 def passed(config: Config) -> Mapping[str, str]:
@@ -77,6 +73,19 @@ def test_rules_are_enough(kube: Kube) -> None:
     told = passed(kube_trials.of(kube, cluster={"kubeconfig": str(user), "namespace": kube.namespace}))
     assert told["rights in the cluster"].endswith("rules hold")
     assert not [name for name, words in told.items() if "not checked" in words and "cannot be read" not in words]
+
+
+def test_two_namespaces_have_their_rights_beside_each_other(kube: Kube) -> None:
+    """templates/ome/rbac.yaml as it is, applied twice."""
+    healthy(kube)
+    other = f"{kube.namespace}-too"
+    kube_objects.add_namespace(kube.cluster, other)
+    for namespace in (kube.namespace, other):
+        kube_objects.apply(kube.cluster, documents(namespace))
+    for namespace in (kube.namespace, other):
+        user = kube_objects.kubeconfig_of(kube.cluster, namespace, "servetune")
+        told = passed(kube_trials.of(kube, cluster={"kubeconfig": str(user), "namespace": namespace}))
+        assert told["rights in the cluster"].endswith("rules hold")
 
 
 def no_namespace(kube: Kube) -> Config:

@@ -115,6 +115,17 @@ def test_a_sweep_leaves_results_and_nothing_else(run: Run, kube: Kube, bystander
     assert kube.api.list(f"{OME}/clusterbasemodels"), "the model is kept for the next sweep"
 
 
+def test_trials_in_parallel_share_the_gpus_of_the_cluster(run: Run, kube: Kube) -> None:
+    """Three workers, two GPUs: the third worker's trial waits for one, and fails for want of none."""
+    knobs = ("attention_backend=flashinfer,fa3", "page_size=32,64")
+    long = ("+runtime.env.STANDIN_FAULT=slow_start:8", "runtime.health.timeout_s=60")  # longer than a worker's start
+    result = run(*knobs, *long, "hydra/launcher=parallel", "hydra.launcher.n_jobs=3", sweep=True)
+    assert result.code == 0, result.err + result.out
+    assert [record.status for record in result.records] == ["ok"] * 4
+    assert "waits for 1 nvidia.com/gpu: st-" in result.out
+    assert objects(kube) == []
+
+
 def test_an_engine_that_dies_in_its_pod_is_diagnosed(run: Run, kube: Kube) -> None:
     failure = run("+runtime.env.STANDIN_FAULT=oom_at_load").record.failure
     assert failure is not None
