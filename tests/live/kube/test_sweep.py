@@ -144,6 +144,23 @@ def test_an_engine_is_reached_by_a_gateway(run: Run, kube: Kube) -> None:
     assert objects(kube) == []
 
 
+def test_an_engine_is_reached_by_its_service(argv: Command, kube: Kube, tmp_path: Path) -> None:
+    """As from a pod of the same cluster, whose DNS knows the Service as soon as there is an address behind it."""
+    hosts = tmp_path / "hosts"
+    hosts.touch()
+    env = {**os.environ, "PYTHONPATH": str(TESTS / "fakes" / "dns"), "STANDIN_HOSTS": str(hosts)}
+    with subprocess.Popen(argv("backend.kubernetes.access=in_cluster"), cwd=ROOT, env=env) as us:
+        assert process.wait_until(lambda: is_running(kube), timeout_s=60)
+        pod = next(iter(kube.api.list(f"{kube.core}/pods")))
+        name = pod["metadata"]["labels"]["ome.io/inferenceservice"]
+        hosts.write_text(f"{name}-engine.{kube.namespace}.svc {pod['status']['podIP']}\n")
+        assert us.wait(timeout=120) == 0
+    record = Result(code=0, out="", err="", folder=tmp_path / "out").record
+    assert (record.status, record.deployment["access"]) == ("ok", "in_cluster")
+    assert [level.status for level in record.levels] == ["ok", "ok"]
+    assert objects(kube) == []
+
+
 def test_a_cluster_without_gpus_is_told_before_anything_is_made(run: Run, kube: Kube) -> None:
     kube.api.delete("/api/v1/nodes/one")
     kube.add_node("bare")
