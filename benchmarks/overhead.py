@@ -24,7 +24,7 @@ from hydra import initialize_config_dir
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from llama import ROOT, serving
-from measuring import Planned, is_there, planned, result, run
+from measuring import Planned, planned, result, run
 from tiny_gguf import write_tiny_gguf
 
 from pipeline import assets, bench, command_line, process
@@ -246,7 +246,7 @@ def until_gone(setup: Bench, number: signal.Signals) -> float:
         start = time.monotonic()
         os.killpg(program.pid, number)
         process.wait_until(
-            lambda: program.poll() is not None and not any(map(is_there, family.values())),
+            lambda: program.poll() is not None and not any(map(process.is_running, family.values())),
             timeout_s=60,
             interval_s=0.02,
         )

@@ -78,6 +78,15 @@ def ask(argv: Sequence[str], *, env: Mapping[str, str], timeout_s: float = 60) -
     return subprocess.run(argv, capture_output=True, text=True, timeout=timeout_s, check=False, env=env)
 
 
+def show(argv: Sequence[str], *, env: Mapping[str, str]) -> int:
+    """Run a program to its end in front of the user, who sees what it says; its exit code.
+
+    Raises:
+        OSError: the program cannot be started.
+    """
+    return subprocess.run(argv, stdin=subprocess.DEVNULL, check=False, env=env).returncode
+
+
 def exit_code(pid: int) -> int | None:
     """How a child started by `spawn` ended (negative: by that signal), None while it runs or if it is not ours."""
     child = _children.get(pid)
@@ -94,14 +103,15 @@ def labelled(label: str) -> tuple[psutil.Process, ...]:
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied, OSError):
-            if process.environ().get(LABEL) == label and _is_running(process) and process.pid != os.getpid():
+            if process.environ().get(LABEL) == label and is_running(process) and process.pid != os.getpid():
                 found.append(process)
     return tuple(found)
 
 
-def _is_running(process: psutil.Process) -> bool:
+def is_running(process: psutil.Process) -> bool:
+    """Whether it still holds anything: a zombie whose threads are ending has its ports and memory until the last."""
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        return process.is_running() and (process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1)
     except psutil.NoSuchProcess:
         return False
 
@@ -112,7 +122,7 @@ def _with_descendants(known: Iterable[psutil.Process]) -> set[psutil.Process]:
     for process in known:
         with suppress(psutil.NoSuchProcess):
             found.update(process.children(recursive=True))
-    return set(filter(_is_running, found))
+    return set(filter(is_running, found))
 
 
 def stop_labelled(label: str, *, grace_s: float, settle_s: float = 0.1) -> tuple[str, ...]:

@@ -268,7 +268,7 @@ def _ip(*words: str) -> None:
 
 def _is_alive(pid: int) -> bool:
     with suppress(psutil.NoSuchProcess):
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        return process.is_running(psutil.Process(pid))
     return False
 
 

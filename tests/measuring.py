@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import psutil
 from hydra import initialize_config_dir
 
-from pipeline import assets, bench, command_line, plan
+from pipeline import assets, bench, command_line, plan, process
 from pipeline.backends import Deployment, lease
 from pipeline.backends.local import Local
 from pipeline.bench import Job, Outcome, command, results
@@ -79,12 +79,4 @@ def driver_of(runner: Resident) -> psutil.Process:
 
 def children(parent: psutil.Process) -> list[psutil.Process]:
     """Those that live."""
-    return [child for child in parent.children() if is_there(child)]
-
-
-def is_there(one: psutil.Process) -> bool:
-    """Whether it still runs; a zombie does not."""
-    try:
-        return one.is_running() and one.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+    return [child for child in parent.children() if process.is_running(child)]

@@ -1,6 +1,7 @@
 """Subprocesses by label, with real processes."""
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -13,11 +14,18 @@ import psutil
 import pytest
 
 from pipeline import identity, process
+from pipeline.backends import ports
 
 LABEL = f"test-label-{os.getpid()}"  # of this worker
 OTHER = f"other-{LABEL}"
 SLEEP = "import time; time.sleep(60)"
 IGNORE_TERM = "import signal, time; signal.signal(15, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
+EXIT = {"x86_64": 60, "aarch64": 93}[platform.machine()]  # the system call that ends one thread only
+THREAD_OUTLIVES_LEADER = (
+    "import ctypes, signal, socket, threading, time; door = socket.create_server(('127.0.0.1', 0)); "
+    f"signal.signal(15, lambda *_: ctypes.CDLL(None).syscall({EXIT}, 0)); "
+    "threading.Thread(target=time.sleep, args=(60,)).start(); print(door.getsockname()[1], flush=True); time.sleep(60)"
+)
 CHILD_OF_ITS_OWN_SESSION = (  # its parent ends at once
     f"import subprocess, sys; child = subprocess.Popen([sys.executable, '-c', {SLEEP!r}], start_new_session=True); "
     "print(child.pid, flush=True)"
@@ -63,6 +71,16 @@ def test_a_zombie_does_not_count(log: Path) -> None:
     assert process.wait_until(lambda: psutil.Process(pid).status() == psutil.STATUS_ZOMBIE, timeout_s=5)
     assert process.labelled(LABEL) == ()
     assert process.stop_labelled(LABEL, grace_s=0) == ()
+
+
+def test_a_zombie_whose_threads_go_on_counts(log: Path) -> None:
+    """A killed engine is one until its last thread is gone, and only then is its port free."""
+    pid = start(THREAD_OUTLIVES_LEADER, log)
+    assert process.wait_until(lambda: log.read_text().endswith("\n"), timeout_s=5)
+    port = int(log.read_text())
+    assert process.stop_labelled(LABEL, grace_s=0.5) == ()
+    assert ports.is_free("127.0.0.1", port)
+    assert process.exit_code(pid) == -signal.SIGKILL
 
 
 def test_what_ignores_term_is_killed_after_its_grace(log: Path) -> None:

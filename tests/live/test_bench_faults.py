@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 from cli import ROOT
-from measuring import Make, children, driver_of, is_there, measure, message, result, run
+from measuring import Make, children, driver_of, measure, message, result, run
 from stub_chat import Chat, Mood, chatting
 
 from pipeline import process
@@ -185,4 +185,4 @@ def test_a_killed_owner_leaves_neither_driver_nor_child(make: Make, tmp_path: Pa
             assert process.wait_until(lambda: bool(chat.prompts), timeout_s=60)
             (child,) = children(driver)
             owner.kill()
-        assert process.wait_until(lambda: not (is_there(driver) or is_there(child)), timeout_s=10)
+        assert process.wait_until(lambda: not (process.is_running(driver) or process.is_running(child)), timeout_s=10)
