@@ -8,6 +8,7 @@ import argparse
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
@@ -112,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     print(f"listening on {server.listening_address}", flush=True)
     while True:
-        signal.pause()
+        time.sleep(1)  # pause() would sleep through a signal that came just before it
 
 
 def _leave(_signum: int, _frame: FrameType | None) -> None:

@@ -218,7 +218,7 @@ def _wait_for_death(ranks: Ranks) -> NoReturn:
     log.sglang("Load weight begin. avail mem=78.44 GB", "TP0")
     ranks.tell_one_to_die()
     while True:
-        signal.pause()
+        time.sleep(0.1)  # pause() would sleep through a signal that came just before it
 
 
 def _serve(fault: Fault, ranks: Ranks, host: str, port: int) -> NoReturn:
@@ -226,7 +226,7 @@ def _serve(fault: Fault, ranks: Ranks, host: str, port: int) -> NoReturn:
     if fault.name == "oom_at_load":
         _wait_for_death(ranks)
     while fault.name == "hang_at_start":
-        signal.pause()
+        time.sleep(0.1)
     server = Server(host, port, SglangDoor)
     server.bind_or_exit(log.say)
     server.server_activate()

@@ -207,7 +207,7 @@ def _serve(fault: Fault, ranks: Ranks, server: Server) -> NoReturn:
         _fail_to_start(ranks)
     _stop_when_told(fault, ranks)
     while fault.name == "hang_at_start":
-        signal.pause()
+        time.sleep(0.1)
     time.sleep(fault.number("slow_start") or 0)
     server.server_activate()
     log.vllm_plain("INFO:     Application startup complete.")
