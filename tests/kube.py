@@ -28,7 +28,7 @@ from typing import Any, cast
 import psutil
 import requests
 from kube_api import OME, Api
-from llama import free_port
+from llama import lasting_ports
 
 from pipeline import process
 
@@ -170,12 +170,14 @@ class Cluster:
         return False
 
     def _kill(self, matches: Callable[[psutil.Process], bool]) -> None:
+        killed: set[psutil.Process] = set()  # their command lines are gone before their ports are free
+
         def none_left() -> bool:
-            rest = [one for one in self.processes() if matches(one)]
-            for one in rest:
+            for one in filter(matches, self.processes()):
                 with suppress(psutil.NoSuchProcess):
                     one.send_signal(signal.SIGKILL)
-            return not rest
+                    killed.add(one)
+            return not any(map(process.is_running, killed))
 
         assert process.wait_until(none_left, timeout_s=GONE_S), self.remains()
 
@@ -271,7 +273,8 @@ def _prepared() -> Cluster:
     made = Cluster(Path(tempfile.mkdtemp(prefix="stk-", dir="/tmp")))
     names = ("etcd", "peer", "apiserver", "kube-controller-manager", "kube-scheduler", "kubelet")
     token = made.name + os.urandom(8).hex()
-    (made.root / "settings.json").write_text(json.dumps({"token": token, **{name: free_port() for name in names}}))
+    ports = dict(zip(names, lasting_ports(len(names)), strict=True))
+    (made.root / "settings.json").write_text(json.dumps({"token": token, **ports}))
     (made.root / "tokens.csv").write_text(f'{token},admin,admin,"system:masters"\n')
     return made
 

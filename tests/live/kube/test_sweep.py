@@ -149,12 +149,15 @@ def test_an_engine_is_reached_by_its_service(argv: Command, kube: Kube, tmp_path
     hosts = tmp_path / "hosts"
     hosts.touch()
     env = {**os.environ, "PYTHONPATH": str(TESTS / "fakes" / "dns"), "STANDIN_HOSTS": str(hosts)}
-    with subprocess.Popen(argv("backend.kubernetes.access=in_cluster"), cwd=ROOT, env=env) as us:
-        assert process.wait_until(lambda: is_running(kube), timeout_s=60)
-        pod = next(iter(kube.api.list(f"{kube.core}/pods")))
-        name = pod["metadata"]["labels"]["ome.io/inferenceservice"]
-        hosts.write_text(f"{name}-engine.{kube.namespace}.svc {pod['status']['podIP']}\n")
-        assert us.wait(timeout=120) == 0
+    words = argv("backend.kubernetes.access=in_cluster")
+    with subprocess.Popen(words, cwd=ROOT, env=env, start_new_session=True) as us:
+        try:
+            assert process.wait_until(lambda: bool(engines(kube)), timeout_s=60)
+            [(name, pod_ip)] = engines(kube).items()
+            hosts.write_text(f"{name}-engine.{kube.namespace}.svc {pod_ip}\n")
+            assert us.wait(timeout=120) == 0
+        finally:
+            us.terminate()
     record = Result(code=0, out="", err="", folder=tmp_path / "out").record
     assert (record.status, record.deployment["access"]) == ("ok", "in_cluster")
     assert [level.status for level in record.levels] == ["ok", "ok"]
@@ -181,12 +184,15 @@ def test_nothing_outlives_a_trial_that_is_stopped(argv: Command, kube: Kube, end
         words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     ) as us:
         try:
-            assert process.wait_until(lambda: is_running(kube), timeout_s=60)
+            assert process.wait_until(lambda: bool(engines(kube)), timeout_s=60)
         finally:
             os.killpg(us.pid, end)
             us.communicate(timeout=60)
     assert process.wait_until(lambda: objects(kube) == [], timeout_s=60), objects(kube)
 
 
-def is_running(kube: Kube) -> bool:
-    return any(pod["status"]["phase"] == "Running" for pod in kube.api.list(f"{kube.core}/pods"))
+def engines(kube: Kube) -> dict[str, str]:
+    """The address of the running pod by the name of its InferenceService; the owner Job's pod is not one of them."""
+    pods = kube.api.list(f"{kube.core}/pods")
+    named = [(pod["metadata"]["labels"].get("ome.io/inferenceservice"), pod["status"]) for pod in pods]
+    return {name: status["podIP"] for name, status in named if name and status["phase"] == "Running"}
