@@ -12,6 +12,7 @@ PipelineError
 │   ├── BenchFailed
 │   ├── StepTimedOut
 │   └── WorkerDied      the process that ran the trial, in a sweep of several
+│       └── JobEnded     the batch job that ran it, for a reason that the scheduler tells
 ├── TeardownFailed     something of ours may still be there; named in the record
 └── TrackerFailed      logged in the record; never costs a trial
 Interrupted            (BaseException) a signal asked us to stop
@@ -53,6 +54,11 @@ class FailureKind(StrEnum):
     OVERLOADED = "overloaded"
     STEP_TIMED_OUT = "step_timed_out"
     WORKER_DIED = "worker_died"
+    NEVER_STARTED = "never_started"
+    TIME_LIMIT = "time_limit"
+    CANCELLED = "cancelled"
+    PREEMPTED = "preempted"
+    NODE_FAILED = "node_failed"
     TEARDOWN_FAILED = "teardown_failed"
     TRACKER_FAILED = "tracker_failed"
     NOT_RUN = "not_run"
@@ -146,6 +152,10 @@ class WorkerDied(StepError):
     hint = "A SIGKILL is mostly the kernel short of memory (dmesg): run fewer trials at once (hydra.launcher.n_jobs)."
 
 
+class JobEnded(WorkerDied):
+    """The batch job of a trial ended; the scheduler knows why, where the trial itself may only have seen a signal."""
+
+
 class TeardownFailed(PipelineError):
     """Teardown ended, but something of the trial is still there (or could not be looked at)."""
 
@@ -157,7 +167,7 @@ class TrackerFailed(PipelineError):
     """The tracker did not take the record. The record on disk is complete."""
 
     kind = FailureKind.TRACKER_FAILED
-    hint = "The record on disk is complete; offline W&B runs can be uploaded later with `wandb sync`."
+    hint = "The record on disk is complete; offline W&B runs can be uploaded later with `make sync`."
 
 
 class Interrupted(BaseException):

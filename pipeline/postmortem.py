@@ -1,14 +1,16 @@
 """The record of a trial whose process ended before it could write one, from what lies in its folder."""
 
 from collections.abc import Iterator
-from datetime import datetime
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 from pydantic import ValidationError
 
-from pipeline import metrics, record
+from pipeline import files, identity, metrics, record
 from pipeline.backends import lease, teardown
 from pipeline.bench import results
-from pipeline.errors import FailureKind, Interrupted, PipelineError, WorkerDied
+from pipeline.errors import FailureKind, Interrupted, JobEnded, PipelineError, WorkerDied
 from pipeline.files import RunDir
 from pipeline.levels import skipped
 from pipeline.plan import Plan
@@ -18,6 +20,8 @@ from pipeline.schema import Config
 from pipeline.story import Place, Story, to_record
 from pipeline.values import load
 
+SKEW = timedelta(minutes=5)  # between the clock of a cluster's node and ours
+
 
 def write(
     place: Place, config: Config, error: WorkerDied | Interrupted, *, at: str = "run", started_at: datetime
@@ -26,10 +30,11 @@ def write(
 
     The keeper may be at the same teardown: both go by the label, and what is gone is gone.
     """
-    seen = _removed(place.run_dir)
+    seen = tear_down(place.run_dir)
     found = _load(place.run_dir)
-    if found and found.started_at >= started_at:
-        return found
+    skew = SKEW if isinstance(error, JobEnded) else timedelta()
+    if found and found.started_at >= started_at - skew:
+        return _corrected(found, error, place.run_dir)
     place.run_dir.path.mkdir(parents=True, exist_ok=True)
     story = Story(place, config, Silent(), started_at=started_at)
     story.has_folder = found is None  # an older trial's record stays
@@ -39,6 +44,19 @@ def write(
     story.plan = _plan(place.run_dir)
     story.levels = list(_levels(story.plan, config)) if story.plan else []
     return to_record(story)
+
+
+def _corrected(found: Record, error: WorkerDied | Interrupted, run_dir: RunDir) -> Record:
+    """The trial's own record; but the scheduler knows why it ended where the trial may have seen its engine die."""
+    if not isinstance(error, JobEnded):
+        return found
+    vague = {"interrupted"} if error.kind == FailureKind.WORKER_DIED else {"interrupted", "failed"}
+    if found.status not in vague:
+        return found
+    at = found.failure.step if found.failure else "run"
+    done = replace(found, status="failed", failure=record.failure(at, error))
+    files.save(run_dir.record, done)
+    return done
 
 
 def _load(run_dir: RunDir) -> Record | None:
@@ -55,15 +73,26 @@ def _plan(run_dir: RunDir) -> Plan | None:
         return None
 
 
-def _removed(run_dir: RunDir) -> Teardown | None:
-    """How teardown ended; None if the trial never came to own anything."""
+def tear_down(run_dir: RunDir) -> Teardown | None:
+    """Remove what a trial has left; how that ended, None if the trial never came to own anything."""
     try:
         owned = lease.current(load(lease.Lease, run_dir.lease))
     except (OSError, ValidationError):
         return None
     if owned.released and owned.released.is_clean:
         return owned.released
+    if "docker" in owned.backend and owned.owner.host != identity.of().host:
+        return _elsewhere(owned)
     return teardown.run(owned, by="reaper")
+
+
+def _elsewhere(owned: lease.Lease) -> Teardown:
+    """A node's Docker cannot be looked at from here; processes end with their batch job, objects are in the cluster."""
+    words = f"it ran on {owned.owner.host}: run python -m pipeline.reap there"
+    outcome = Teardown(by="reaper", seconds=0.0, remaining=(), error=words)
+    with suppress(OSError):
+        lease.release(owned, outcome)
+    return outcome
 
 
 def _levels(planned: Plan, config: Config) -> Iterator[Level]:

@@ -15,7 +15,7 @@ from types import FrameType
 
 from pipeline.errors import Interrupted, StepTimedOut
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)  # USR2: Slurm, before a job's time limit
 ALARM_AGAIN_S, ALARM_SOON_S = 2.0, 0.01
 
 
@@ -66,7 +66,7 @@ def _hearing(is_heard: bool) -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """INT, TERM and HUP raise Interrupted in here, whatever handlers a launcher installed before.
+    """INT, TERM, HUP and USR2 raise Interrupted in here, whatever handlers a launcher installed before.
 
     Entered again inside a trial, because submitit replaces the handlers in its workers. Does nothing outside
     the main thread, where Python allows no handlers.

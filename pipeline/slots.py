@@ -171,12 +171,15 @@ def _needs(config: Config) -> tuple[_Need, ...]:
 def _gpu_places(config: Config) -> Iterator[_Place]:
     hardware = config.hardware
     seen = gpus.look() if hardware.vendor == "nvidia" and gpu_count(config) else None
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    ids = hardware.gpu_ids or (tuple(visible.split(",")) if visible else ())
+    visible = tuple(filter(None, os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")))
+    ids = hardware.gpu_ids or visible
+    is_lent = bool(visible) and "SLURM_JOB_ID" in os.environ  # the others are another job's
     if seen is None:  # nobody to ask: the configuration is believed
-        yield from (_Place(id=one, kind="GPU") for one in ids or map(str, range(hardware.gpu_count)))
+        named = (one for one in ids if one in visible or not is_lent)
+        yield from (_Place(id=one, kind="GPU") for one in (named if ids else map(str, range(hardware.gpu_count))))
     else:
-        found = gpus.named(seen, ids) if ids else seen
+        lent = gpus.named(seen, visible) if is_lent else seen
+        found = [gpu for gpu in gpus.named(seen, ids) if gpu in lent] if ids else seen
         yield from (_Place(id=str(gpu.index), kind="GPU", gpu=gpu) for gpu in found)
 
 

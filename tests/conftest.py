@@ -14,7 +14,7 @@ from tiny_gguf import write_tiny_gguf
 
 from pipeline import process
 
-pytest_plugins = ["docker_fixtures", "kube_fixtures", "one_worker", "teardown.matrix"]
+pytest_plugins = ["docker_fixtures", "kube_fixtures", "one_worker", "slurm_fixtures", "teardown.matrix"]
 TESTS = Path(__file__).resolve().parent
 
 

@@ -1,4 +1,4 @@
-"""All tests with a Kubernetes control plane on one xdist worker: two of them leave two cores no time for anything else.
+"""All tests with a Kubernetes control plane on one xdist worker, all with a Slurm on one: two of either are too much.
 
 A plugin of tests/conftest.py. xdist has --dist=loadgroup for this, which does not see its marks with pytest 9.2.
 """
@@ -10,11 +10,15 @@ from xdist.scheduler import LoadScopeScheduling
 
 KUBE = re.compile(r"tests/live/kube/|tests/teardown/.*[\[-]ome[\]-]")
 
+SLURM = "tests/live/slurm/"
+
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
     """Every test by itself, as `load` does, but those."""
 
     def _split_scope(self, nodeid: str) -> str:
+        if nodeid.startswith(SLURM):
+            return "slurm"
         return "kube" if KUBE.search(nodeid) else nodeid
 
 

@@ -88,6 +88,18 @@ def test_a_job_s_own_gpus_are_kept_to(machine: Machine, monkeypatch: pytest.Monk
         assert (first.gpu_ids, second.gpu_ids) == (("6",), ("7",))
 
 
+def test_named_gpus_that_slurm_gave_another_job_are_not_taken(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.has(8)
+    monkeypatch.setenv("SLURM_JOB_ID", "5000")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "6,7")
+    with taken(on(1, gpu_ids=["0", "7"])) as own:
+        assert own.gpu_ids == ("7",)
+    with pytest.raises(PreflightFailed, match="may choose from 1"), taken(on(2, gpu_ids=["0", "7"])):
+        pass
+
+
 def test_trials_never_share_a_gpu() -> None:
     with ExitStack() as stack:
         given = [stack.enter_context(taken(on(2, gpu_ids=list("0123")))).gpu_ids for _ in range(2)]

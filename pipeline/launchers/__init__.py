@@ -1,4 +1,7 @@
-"""Where the trials of a sweep run: `parallel`, workers of our own on this machine; `submitit_local`, submitit's."""
+"""Where the trials of a sweep run: `parallel`, workers of our own on this machine; `submitit_local`, submitit's.
+
+`submitit_slurm`, the nodes of a Slurm cluster.
+"""
 
 
 def register() -> None:
@@ -7,6 +10,7 @@ def register() -> None:
 
     from pipeline.launchers.parallel import Parallel
     from pipeline.launchers.submitit_local import SubmititLocal
+    from pipeline.launchers.submitit_slurm import SubmititSlurm
 
-    for launcher in (Parallel, SubmititLocal):
+    for launcher in (Parallel, SubmititLocal, SubmititSlurm):
         Plugins.instance().register(launcher)

@@ -1,6 +1,6 @@
 """Hydra's launcher `parallel`: the trials of a sweep in a pool of workers on this machine."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from hydra.core.utils import JobReturn, setup_globals
@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from pipeline import sweep
 from pipeline.files import SweepDir
 from pipeline.launchers.pool import Lost, Pool, Task
+from pipeline.launchers.streaming import Job, Told
 from pipeline.record import Record
 
 WITHOUT_GPUS = 2  # trials at once, where no number of GPUs says how many
@@ -32,17 +33,28 @@ class Parallel(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         """Run a batch; the workers stay for the next one, until the end of the sweep."""
+        return self._pool().run(self._tasks(enumerate(job_overrides, start=initial_job_idx)))
+
+    @property
+    def slots(self) -> int:
+        """Trials at once."""
+        return int(self.n_jobs or self.config.hardware.gpu_count or WITHOUT_GPUS)
+
+    def stream(self, jobs: Iterator[Job], told: Told) -> None:
+        """Run each job as soon as a worker is free for it."""
+        self._pool().run(self._tasks(jobs), told)
+
+    def _pool(self) -> Pool[JobReturn]:
         setup_globals()
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.pool is None:
-            size = self.n_jobs or self.config.hardware.gpu_count or WITHOUT_GPUS
-            self.pool = Pool(size, SweepDir(self.folder), sweep.display(), self._bury)
+            self.pool = Pool(self.slots, SweepDir(self.folder), sweep.display(), self._bury)
             sweep.at_end(self.pool.close)
-        return self.pool.run(self._tasks(job_overrides, initial_job_idx))
+        return self.pool
 
-    def _tasks(self, job_overrides: Sequence[Sequence[str]], first: int) -> Iterator[Task]:
+    def _tasks(self, jobs: Iterable[Job]) -> Iterator[Task]:
         """Composed one at a time, as workers become free."""
-        for number, overrides in enumerate(job_overrides, start=first):
+        for number, overrides in jobs:
             tree = sweep.tree_of(self.context, self.config, overrides, number)
             yield Task(number, sweep.telling(tree.hydra.overrides.task), (self.context, tree))
 

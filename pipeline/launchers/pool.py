@@ -108,8 +108,8 @@ class Pool(Generic[R]):
         self.started = 0
         self.signum: int | None = None  # what the workers were told to stop by
 
-    def run(self, tasks: Iterable[Task]) -> list[R]:
-        """The result of each task, in the order of their numbers.
+    def run(self, tasks: Iterable[Task], told: Callable[[int, R], None] = lambda _number, _result: None) -> list[R]:
+        """The result of each task, in the order of their numbers; `told` hears of each as soon as there is one.
 
         Raises:
             Interrupted: a signal came. Every trial that ran has been torn down by its worker.
@@ -122,7 +122,10 @@ class Pool(Generic[R]):
                 self._hand_out(waiting)
                 while any(worker.task for worker in self.workers):
                     for worker in self._heard_from():
-                        results |= self._listen(worker)
+                        new = self._listen(worker)
+                        results |= new
+                        for number, result in new.items():
+                            told(number, result)
                     self._hand_out(waiting)
         except Interrupted as stop:
             signals.acknowledge()  # by what follows; a second signal waits for it
