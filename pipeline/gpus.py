@@ -1,5 +1,6 @@
 """The NVIDIA GPUs of this machine as NVML tells them: memory, who computes on them, how they are connected."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import combinations
@@ -55,6 +56,16 @@ def look() -> tuple[Gpu, ...] | None:
             return None
         handles = list(_handles(nvml))
         return tuple(_gpu(nvml, index, handles) for index in range(len(handles)))
+
+
+def describe() -> dict[str, str]:
+    """For a record: which GPUs and which driver; empty where there is no NVML."""
+    with _nvml() as nvml:
+        if nvml is None:
+            return {}
+        names = Counter(str(nvml.nvmlDeviceGetName(handle)) for handle in _handles(nvml))
+        told = ", ".join(f"{count} x {name}" for name, count in names.items())
+        return {"gpu": told, "gpu_driver": str(nvml.nvmlSystemGetDriverVersion())}
 
 
 def named(gpus: Sequence[Gpu], ids: Sequence[str]) -> tuple[Gpu, ...]:

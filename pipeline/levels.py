@@ -52,13 +52,14 @@ class Ladder:
         health.check_alive(self.backend, self.deployment, RunDir(self.plan.run_dir).server_log)
 
     def reason_to_skip(self, level: LevelPlan, done: list[Level]) -> str | None:
-        """An earlier level of the same scenario that was overloaded by a wide margin."""
+        """A level of the same scenario with fewer users, measured before, that was overloaded by a wide margin."""
         if self.config.traffic.all_levels:
             return None
         for earlier in done:
             over = earlier.metrics is not None and metrics.is_overloaded(earlier.metrics)
             refused = earlier.failure is not None and earlier.failure.kind == FailureKind.OVERLOADED
-            if (over or refused) and earlier.scenario == level.scenario:
+            is_less = earlier.scenario == level.scenario and earlier.concurrency < level.concurrency
+            if (over or refused) and is_less:
                 return f"{earlier.name} was overloaded; traffic.all_levels=true measures it all the same"
         return None
 

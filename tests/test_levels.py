@@ -141,12 +141,14 @@ TWO = {"scenarios": ["D(64,16)", "D(8,4)"]}
         (TOO_SLOW, {}, {"slo": SLO}, ["ok", "ok", "skipped"]),
         (TOO_SLOW, {}, {}, ["ok", "ok", "ok"]),
         (TOO_MUCH, {"all_levels": True}, {}, ["ok", "ok", "ok"]),
+        ({"D64_16/4": Call(answered=2, failed=8)}, {"order": "busiest_first"}, {}, ["ok", "ok", "ok"]),
         (TOO_MUCH, TWO, {}, ["ok", "ok", "skipped", "ok", "ok", "ok"]),
         ({"D64_16/2": Call(answered=5, failed=5)}, {}, {}, ["ok", "ok", "ok"]),
         ({"D64_16/2": Call(writes="", error="crash")}, {}, {}, ["ok", "failed", "ok"]),
     ],
     ids=[
-        "errors", "slo-missed-by-far", "slow-without-slo", "all-levels-asked-for", "only-its-own-scenario",
+        "errors", "slo-missed-by-far", "slow-without-slo", "all-levels-asked-for", "less-load-may-be-carried",
+        "only-its-own-scenario",
         "half-answered", "failed-is-not-overloaded",
     ],
 )  # fmt: skip
@@ -156,6 +158,11 @@ def test_an_overloaded_level_ends_its_ladder(
     climb = Climb(tmp_path, table, traffic, sections)
     climb.run()
     assert climb.statuses == statuses
+
+
+def test_the_busiest_level_is_first_where_that_is_asked(tmp_path: Path) -> None:
+    climb = Climb(tmp_path, {}, {"order": "busiest_first"})
+    assert [level.concurrency for level in climb.run()] == [4, 2, 1]
 
 
 def test_a_skipped_level_says_why_and_how_to_measure_it(tmp_path: Path) -> None:

@@ -51,6 +51,15 @@ def nvmlDeviceGetHandleByIndex(index: int) -> int:
     return index
 
 
+def nvmlDeviceGetName(handle: int) -> str:
+    name: str = _machine()[handle].get("name", "NVIDIA Stand-in")
+    return name
+
+
+def nvmlSystemGetDriverVersion() -> str:
+    return "570.86"
+
+
 def nvmlDeviceGetUUID(handle: int) -> str:
     uuid: str = _machine()[handle]["uuid"]
     return uuid
