@@ -13,9 +13,11 @@ from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from pipeline import command_line, dry_run, launchers, owner, reap, signals, sweep
+from pipeline import command_line, dry_run, launchers, owner, reap, resume, signals, sweep, tuner
+from pipeline.command_line import Outline
 from pipeline.errors import ConfigError, Interrupted, PipelineError
-from pipeline.report import summary
+from pipeline.files import SweepDir
+from pipeline.report import publication, summary
 
 OK, NO_RESULT, BAD_CONFIG, REMAINS = 0, 1, 2, 3
 
@@ -39,7 +41,7 @@ def main() -> int:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come to `_run`, which words them
     with signals.interruptible(), signals.held():
         code = _run(_overrides(arguments), is_sweep=arguments.multirun)
-        code = _finish(sweep.end(), code)
+        code = _finish(sweep.end(), code, is_sweep=arguments.multirun)
         signals.acknowledge()  # a signal during the table finds nothing left to stop
     return code
 
@@ -61,6 +63,8 @@ def _run(overrides: list[str], *, is_sweep: bool) -> int | None:  # noqa: PLR091
             sweep.begin(outline)
             owner.announce()
             launchers.register()
+            tuner.register()
+            _go_on(overrides, outline)
             _reap()
             job()
     except sweep.TrialFailed:
@@ -79,6 +83,16 @@ def _run(overrides: list[str], *, is_sweep: bool) -> int | None:  # noqa: PLR091
     except Exception as error:  # noqa: BLE001 - the last line of defence; the table is still printed
         return _unexpected(error)
     return None
+
+
+def _go_on(overrides: list[str], outline: Outline) -> None:
+    """Send a search that was broken off to its folder."""
+    if outline.folder is None:
+        return
+    is_placed = any(word.lstrip("+").startswith("hydra.sweep.dir=") for word in overrides)
+    if folder := resume.begin(overrides, outline.folder.parent, is_placed=is_placed):
+        print(f"Goes on in {folder}, where this command was broken off.")
+        sys.argv.append(f"hydra.sweep.dir='{folder}'")
 
 
 def _unexpected(error: Exception) -> int | None:
@@ -109,9 +123,12 @@ def _reap() -> None:
         sys.stderr.write(f"A trial that was killed had left its server: {state} ({owned.run_dir}).\n")
 
 
-def _finish(folders: list[Path], code: int | None) -> int:
-    """Print and save the ranking of each sweep folder; the exit code of it all."""
+def _finish(folders: list[Path], code: int | None, *, is_sweep: bool) -> int:
+    """Print, save and publish the ranking of each sweep folder; the exit code of it all."""
     sums = [summary.finish(folder) for folder in folders]
+    for folder, found in zip(folders, sums, strict=True):
+        if is_sweep:
+            publication.publish(SweepDir(folder), found.records)
     if any(found.remains for found in sums):
         return REMAINS
     if code is not None:

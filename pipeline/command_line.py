@@ -1,9 +1,8 @@
 """What a command line asks for, checked as a whole before anything starts: one trial or every value of a sweep."""
 
 import difflib
-import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +10,9 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.errors import HydraException, OverrideParseException
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
-from pipeline import config, metrics, model_card, ome_model, plan
+from pipeline import config, metrics, model_card, ome_model, plan, sweepers
 from pipeline.errors import ConfigError, ModelError
 from pipeline.schema import Config
 from pipeline.values import value
@@ -21,7 +20,7 @@ from pipeline.values import value
 CONF = Path(__file__).resolve().parent.parent / "conf"
 OPEN = ("slo.limits", "runtime.env", "runtime.secret_env")  # sections that take any key, with a +
 MISSING = {  # an option that many a key of the section comes with
-    "hydra.sweeper": " Add hydra/sweeper=optuna to search with Optuna.",
+    "hydra.sweeper": " It is one of hydra/sweeper=tuner, the default.",
     "hydra.launcher": " Add hydra/launcher=parallel to run several trials at once.",
 }
 PROBED = 50  # values of one sweep that are composed one by one; the rest of a long range is like its ends
@@ -35,6 +34,8 @@ class Outline:
     is_dry: bool = False  # show, run nothing
     swept: tuple[str, ...] = ()  # the keys that differ from trial to trial
     uses_optuna: bool = False
+    reuses: bool = False  # trials that differ in the load alone may share a server
+    folder: Path | None = None  # of a search by `tuner`, which can be gone on with
 
 
 def check(overrides: Sequence[str], *, is_sweep: bool) -> Outline:
@@ -52,18 +53,20 @@ def check(overrides: Sequence[str], *, is_sweep: bool) -> Outline:
             to_config(tree)
             return Outline(total=1, is_dry=tree.dry_run)
         tree, swept = space(overrides)
-        base = to_config(composed([line_of(override, None) for override in swept.values()]))
+        base = to_config(composed([sweepers.line_of(override, None) for override in swept.values()]))
         for name, override in swept.items():
             if override.is_sweep_override():
                 _check_interval(override, base, tree.hydra.sweeper)
                 _check_values(name, override, swept, base)
-        _check_directions(base, tree.hydra.sweeper)
-        _check_launcher(tree.hydra.launcher, tree.hydra.sweeper)
+        _check_sweeper(tree, base, swept)
+        names = tuple(name for name, override in swept.items() if override.is_sweep_override())
         return Outline(
-            total=count(swept.values(), tree.hydra.sweeper),
+            total=sweepers.total(swept, tree),
             is_dry=tree.dry_run,
-            swept=tuple(name for name, override in swept.items() if override.is_sweep_override()),
-            uses_optuna=is_optuna(tree.hydra.sweeper),
+            swept=names,
+            reuses=sweepers.reuses(names, tree.hydra.launcher),
+            uses_optuna=sweepers.is_optuna(tree.hydra.sweeper),
+            folder=sweepers.folder(tree) if sweepers.is_tuner(tree.hydra.sweeper) else None,
         )
 
 
@@ -75,7 +78,7 @@ def space(overrides: Sequence[str]) -> tuple[DictConfig, dict[str, Override]]:
     """
     parser = OverridesParser.create()
     given = _parsed(parser, overrides)
-    tree = composed([line_of(override, None) for override in given], hydra=True)
+    tree = composed([sweepers.line_of(override, None) for override in given], hydra=True)
     params = OmegaConf.select(tree, "hydra.sweeper.params") or {}
     found = {o.get_key_element(): o for o in _parsed(parser, [f"{k}={v}" for k, v in params.items()])}
     return tree, found | {override.get_key_element(): override for override in given}
@@ -131,24 +134,16 @@ def _refuse_sweeps(given: Sequence[Override]) -> None:
         raise ConfigError(f"{swept[0]} has several values: add -m (--multirun) to sweep over them.")
 
 
-def values_of(override: Override) -> Iterator[str]:
-    """The values of a sweep as text; an interval's ends."""
-    interval = override.value()
-    if isinstance(interval, IntervalSweep):
-        yield from (f"{interval.start:.15g}", f"{interval.end:.15g}")
-    else:
-        yield from override.sweep_string_iterator()
-
-
-def line_of(override: Override, pick: str | None) -> str:
-    """The override as one fixed choice: `pick`, or its first value."""
-    if not override.is_sweep_override():
-        return override.input_line or ""
-    try:
-        pick = pick if pick is not None else next(values_of(override))
-    except (StopIteration, ValueError) as error:  # an empty range, a step of 0
-        raise ConfigError(f"{override.input_line} gives no value.") from error
-    return f"{override.get_key_element()}={pick}"
+def _check_sweeper(tree: DictConfig, base: Config, swept: Mapping[str, Override]) -> None:
+    sweeper = tree.hydra.sweeper
+    sweepers.check_directions(base, sweeper)
+    sweepers.check_launcher(tree.hydra.launcher, sweeper)
+    if sweepers.is_tuner(sweeper):
+        sweepers.check_tuner(tree, base, swept.values())
+        if sweeper.held_out:
+            to_config(
+                composed([*(sweepers.line_of(each, None) for each in swept.values()), f"traffic={sweeper.held_out}"])
+            )
 
 
 def _check_interval(override: Override, base: Config, sweeper: DictConfig) -> None:
@@ -157,26 +152,21 @@ def _check_interval(override: Override, base: Config, sweeper: DictConfig) -> No
     if not isinstance(interval, IntervalSweep):
         return
     line, name = override.input_line, override.get_key_element()
-    if not is_optuna(sweeper):
-        raise ConfigError(f"{line} has no list of values: add hydra/sweeper=optuna to search in it.")
+    if not sweepers.is_optuna(sweeper):
+        raise ConfigError(f"{line} has no list of values: hydra/sweeper=tuner, the default, can search in it.")
     if name in base.knobs and base.runtime.knobs[name].kind == "int" and not isinstance(interval.start, int):
         ends = f"{interval.start:.15g},{interval.end:.15g}"
         raise ConfigError(f"{line} gives fractions, {name} takes integers: use '{name}=int(interval({ends}))'.")
 
 
-def is_optuna(sweeper: DictConfig) -> bool:
-    """Whether Optuna picks the trials."""
-    return "optuna" in str(sweeper.get("_target_"))
-
-
 def _check_values(name: str, override: Override, swept: Mapping[str, Override], base: Config) -> None:
-    picks = list(values_of(override))
+    picks = list(sweepers.values_of(override))
     if name in base.knobs:
         for fixed in OverridesParser.create().parse_overrides([f"{name}={pick}" for pick in picks]):
             config.check_setting(name, base.runtime, fixed.value())
         return
     for pick in picks if len(picks) <= PROBED else [*picks[: PROBED // 2], *picks[-PROBED // 2 :]]:
-        lines = [line_of(other, pick if key == name else None) for key, other in swept.items()]
+        lines = [sweepers.line_of(other, pick if key == name else None) for key, other in swept.items()]
         _check_objective(f"{name}={pick}", to_config(composed(lines)), base)
 
 
@@ -187,46 +177,6 @@ def _check_objective(line: str, made: Config, base: Config) -> None:
             f"{line} would be judged by {', '.join(seen)}, other trials of the sweep by {', '.join(wanted)}: "
             f"set one objective for all, e.g. objective={wanted[0]}."
         )
-
-
-def _check_directions(base: Config, sweeper: DictConfig) -> None:
-    direction = sweeper.get("direction")
-    if direction is None:
-        return
-    names = metrics.objective_names(base)
-    wanted = ["maximize" if metrics.is_maximised(name) else "minimize" for name in names]
-    seen = list(direction) if isinstance(direction, ListConfig) else [direction]
-    given = [str(getattr(item, "name", item)) for item in seen]
-    if given != wanted:
-        raise ConfigError(
-            f"hydra.sweeper.direction={given} does not fit objective={list(names)}: "
-            f"set 'hydra.sweeper.direction=[{','.join(wanted)}]'."
-        )
-
-
-def _check_launcher(launcher: DictConfig, sweeper: DictConfig) -> None:
-    if "parallel" not in str(launcher.get("_target_")):
-        return
-    count = launcher.n_jobs
-    if count is not None and (type(count) is not int or count < 1):
-        raise ConfigError(
-            f"hydra.launcher.n_jobs={count}: expected an integer, 1 or more (trials at once), or null (one per GPU)."
-        )
-    if count != 1 and sweeper.get("n_jobs") == 1:
-        raise ConfigError(
-            "The sweeper asks for one trial at a time, so that nothing would run in parallel: "
-            f"add hydra.sweeper.n_jobs={count or 2}, as many as are to run at once."
-        )
-
-
-def count(swept: Iterable[Override], sweeper: DictConfig) -> int:
-    """How many trials the sweeper will run."""
-    counts = [len(list(values_of(o))) for o in swept if o.is_sweep_override() and o.is_discrete_sweep()]
-    wanted = sweeper.get("n_trials")
-    if wanted is None:
-        return math.prod(counts)
-    is_grid = "Grid" in str(OmegaConf.select(sweeper, "sampler._target_"))
-    return min(wanted, math.prod(counts)) if is_grid else int(wanted)
 
 
 def _explain(error: Exception, overrides: Sequence[str]) -> str:

@@ -14,6 +14,15 @@ from pipeline.values import parse as parse_value
 if TYPE_CHECKING:  # the keeper needs no trees, and starts with every trial
     from omegaconf import DictConfig
 
+PHASES = ("search", "confirm", "held_out")
+BESIDE = (
+    "dry_run",
+    "repeat_of",
+    "phase",
+    "cache",
+    "cache_dir",
+)  # keys of the root that say nothing of how a trial is configured
+
 
 def parse(tree: "DictConfig") -> Config:
     """The frozen Config of a composed tree.
@@ -30,7 +39,10 @@ def parse(tree: "DictConfig") -> Config:
         raise ConfigError(f"{error.full_key} has no value here: add {error.full_key}=... to the command.") from error
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key} does not resolve: {str(error).splitlines()[0]}.") from error
-    for other in ("hydra", "dry_run"):
+    _check_origin(data.get("repeat_of"), data.get("phase", PHASES[0]))
+    if data.get("cache") not in (None, "read"):
+        raise ConfigError(f"cache={data['cache']}: expected read, or null for none.")
+    for other in ("hydra", *BESIDE):
         data.pop(other, None)
     runtime = data.get("runtime")
     names = {}
@@ -51,6 +63,14 @@ def parse(tree: "DictConfig") -> Config:
     _refuse_secrets(config.runtime.env)
     _check_location(config)
     return config
+
+
+def _check_origin(repeat_of: object, phase: object) -> None:
+    """Accept what the sweeper `tuner` says of a trial beside its configuration."""
+    if phase not in PHASES:
+        raise ConfigError(f"phase={phase}: expected one of {', '.join(PHASES)}.")
+    if repeat_of is not None and (type(repeat_of) is not int or repeat_of < 0):
+        raise ConfigError(f"repeat_of={repeat_of}: expected the number of a trial, or null.")
 
 
 def _check_location(config: Config) -> None:

@@ -74,6 +74,15 @@ class SweepDir:
 
     path: Path
 
+    def trial(self, number: int) -> RunDir:
+        """The folder of a trial."""
+        return RunDir(self.path / str(number))
+
+    @property
+    def mark(self) -> Path:
+        """Which command's search this is, and whether it has come to its end."""
+        return self.path / "search.json"
+
     @property
     def records(self) -> tuple[Path, ...]:
         """The record of every trial that has left one."""
@@ -88,6 +97,56 @@ class SweepDir:
     def best(self) -> Path:
         """The best trial's overrides, command and metrics."""
         return self.path / "best.json"
+
+    @property
+    def best_dir(self) -> Path:
+        """Everything to run the best trial elsewhere."""
+        return self.path / "best"
+
+    @property
+    def study(self) -> Path:
+        """The search's Optuna study, in SQLite."""
+        return self.path / "study.db"
+
+    @property
+    def attempts(self) -> Path:
+        """The folders of trials that were interrupted and have been run again."""
+        return self.path / "attempts"
+
+    @property
+    def report(self) -> Path:
+        """The report, one self-contained page."""
+        return self.path / "report.html"
+
+    @property
+    def summary_csv(self) -> Path:
+        """A line per level of each trial, with every knob and metric."""
+        return self.path / "summary.csv"
+
+    @property
+    def summary_parquet(self) -> Path:
+        """The same with types."""
+        return self.path / "summary.parquet"
+
+    @property
+    def tracker(self) -> Path:
+        """The tracker's own folder: W&B's offline runs and what they refer to."""
+        return self.path / "wandb"
+
+    @property
+    def tracker_key(self) -> Path:
+        """The id of the sweep in the tracker."""
+        return self.tracker / "sweep-id"
+
+    @property
+    def tracker_report(self) -> Path:
+        """The id of the sweep's report in the tracker, once it has one."""
+        return self.tracker / "report-id"
+
+    @property
+    def tracker_script(self) -> Path:
+        """A program that makes the sweep's report in the tracker, where that could not be done at once."""
+        return self.path / "wandb_report.py"
 
     @property
     def tracker_log(self) -> Path:

@@ -28,6 +28,7 @@ MAXIMISED = (
     "goodput_output_tokens_per_s",
     "slo_attainment",
 )
+COST = "usd_per_million_output_tokens"
 PER_GPU = tuple(name for name in MAXIMISED if name.endswith("_per_s"))
 
 
@@ -170,7 +171,7 @@ def is_maximised(name: str) -> bool:
 def known_metrics() -> tuple[str, ...]:
     """Every name that `objective` takes."""
     latencies = tuple(f"{quantity}_{stat}_s" for quantity in LATENCIES for stat in STATS)
-    return ("auto", *MAXIMISED, *(f"{name}_per_gpu" for name in PER_GPU), *latencies)
+    return ("auto", *MAXIMISED, *(f"{name}_per_gpu" for name in PER_GPU), COST, *latencies)
 
 
 def check_names(config: Config) -> None:
@@ -185,6 +186,8 @@ def check_names(config: Config) -> None:
             raise ConfigError(f"objective={name}: expected one of {', '.join(known)}.")
         if name.startswith(("goodput", "slo")) and not config.slo.is_set:
             raise ConfigError(f"objective={name} needs an SLO: add slo=interactive or slo.ttft_s=...")
+        if name == COST and config.hardware.usd_per_gpu_hour is None:
+            raise ConfigError(f"objective={name} needs a price: add hardware.usd_per_gpu_hour=...")
     latencies = [name for name in known if name.endswith("_s") and not name.endswith("_per_s")]
     for name in config.slo.limits:
         if name not in latencies:
@@ -238,9 +241,16 @@ def best_level(levels: Iterable[Level], config: Config) -> Level | None:
 
 def score(name: str, level: Level, config: Config) -> float | None:
     """One metric of a level, None if it was not measured; per GPU means per host where there is no GPU."""
+    if name == COST:
+        return _cost(score("output_tokens_per_s_per_gpu", level, config), config.hardware.usd_per_gpu_hour)
     seen = flatten(level.metrics).get(name.removesuffix("_per_gpu")) if level.metrics else None
     gpus = max(1, config.gpus) if name.endswith("_per_gpu") else 1
     return None if seen is None else seen / gpus
+
+
+def _cost(tokens_per_s: float | None, usd_per_hour: float | None) -> float | None:
+    """Of a million tokens, in US dollars."""
+    return usd_per_hour / 3600 / tokens_per_s * 1e6 if tokens_per_s and usd_per_hour else None
 
 
 def _best(name: str, levels: Sequence[Level], config: Config) -> float | None:

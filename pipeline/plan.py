@@ -191,10 +191,11 @@ def _words(knob: Knob, setting: Scalar | None, version: str | None) -> tuple[str
 
 
 def levels(config: Config) -> Iterator[LevelPlan]:
-    """Scenario by scenario, concurrencies rising; every level has prompts of its own, the same in every trial."""
+    """Scenario by scenario, in `traffic.order`; every level has prompts of its own, the same in every trial."""
     traffic = config.traffic
+    is_falling = traffic.order == "busiest_first"
     for row, scenario in enumerate(traffic.scenarios):
-        for concurrency in sorted(set(traffic.concurrencies)):
+        for concurrency in sorted(set(traffic.concurrencies), reverse=is_falling):
             yield LevelPlan(
                 scenario=scenario,
                 concurrency=concurrency,

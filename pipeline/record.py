@@ -12,6 +12,8 @@ from pipeline.resolved import Rewrite
 from pipeline.schema import Config
 from pipeline.values import value
 
+Phase = Literal["search", "confirm", "held_out"]  # confirm: winner and baseline again; held_out: under other traffic
+
 
 @value
 class Failure:
@@ -133,7 +135,10 @@ class Record:
     deployment: Mapping[str, str] = Field(default_factory=dict)  # its GPUs and cores; image, container, docker run
     settings: Mapping[str, Any] | None
     rewrites: tuple[Rewrite, ...] = ()  # what the engine made of the knobs, where that is not what was asked
+    repeat_of: int | None = None  # the number of the trial whose configuration was measured again
+    phase: Phase = "search"
     same_as: int | None = None  # the number of the trial whose levels these are: both resolved alike
+    cached_from: str | None = None  # the trial of another sweep whose levels these are: cache=read
     levels: tuple[Level, ...]
     objective: Mapping[str, float] | None
     best_level: str | None

@@ -11,9 +11,11 @@ from typing import Any
 from pipeline import (
     backends,
     bench,
+    cached,
     engine,
     files,
     health,
+    kept,
     metrics,
     plan,
     preflight,
@@ -27,6 +29,7 @@ from pipeline import (
 from pipeline.backends import Backend, Deployment, keeper, lease, teardown
 from pipeline.errors import PipelineError, TeardownFailed, TrackerFailed, WarmupFailed
 from pipeline.files import RunDir, SweepDir
+from pipeline.kept import Tenant
 from pipeline.levels import Ladder
 from pipeline.plan import Assets, Plan
 from pipeline.progress import Progress
@@ -69,6 +72,8 @@ def _deploy_and_measure(story: Story) -> None:
         if story.share(twin.by_rules(sweep, config, story.verdict)):
             return
         preflight.refuse(story.verdict)
+        if story.place.cache and story.recall(cached.find(story)):
+            return
         if engine.API_KEY_ENV in config.runtime.secret_env.values() and config.bench.hides_key:
             engine.protect()
         runner = bench.runner(config.bench, sweep.bench_log)
@@ -82,7 +87,8 @@ def _deploy_and_measure(story: Story) -> None:
         runner.start(assets.tokenizer_dir)
         story.plan = _plan(story, assets)
         backends.load(story.plan.backend).prepare(story.plan, story.tell)
-    with _slots(story, story.plan) as locks, _deployed(story, story.plan, locks) as deployment:
+    with ExitStack() as stack:
+        tenant, deployment = _server(story, story.plan, stack)
         backend = backends.load(story.plan.backend)
         with story.step("health", timeout_s=story.plan.health.timeout_s + HEALTH_GRACE_S):
             health.wait_ready(backend, deployment, story.plan)
@@ -100,6 +106,17 @@ def _deploy_and_measure(story: Story) -> None:
             ladder.climb(story.levels)
             story.neighbours = max(story.neighbours, lease.neighbours(deployment.lease))
             story.objective = metrics.objective(story.levels, config)
+        if story.place.reuses and kept.is_fit(story):
+            kept.keep(tenant, deployment, stack.pop_all())
+
+
+def _server(story: Story, planned: Plan, stack: ExitStack) -> tuple[Tenant, Deployment]:
+    """The server of the trial before where that is the very one that we need, else a new one."""
+    if found := kept.take(story, planned, stack):
+        return found
+    locks = stack.enter_context(_slots(story, planned))
+    tenant = Tenant(story)
+    return tenant, stack.enter_context(_deployed(tenant, story.plan or planned, locks))
 
 
 @contextmanager
@@ -142,9 +159,9 @@ def _settings(deployment: Deployment, planned: Plan) -> Mapping[str, Any] | None
 
 
 @contextmanager
-def _deployed(story: Story, planned: Plan, locks: tuple[int, ...]) -> Iterator[Deployment]:
+def _deployed(tenant: Tenant, planned: Plan, locks: tuple[int, ...]) -> Iterator[Deployment]:
     """The server exists in this scope; it is gone, and looked for, when the scope is left in whatever way."""
-    owned = lease.make(planned)
+    owned, story = lease.make(planned), tenant.story
     guard = None
     try:
         with story.step("lease", timeout_s=FILES_TIMEOUT_S, is_held=True):
@@ -154,10 +171,10 @@ def _deployed(story: Story, planned: Plan, locks: tuple[int, ...]) -> Iterator[D
             story.deployment = backends.load(planned.backend).deploy(planned, owned)
         yield story.deployment
     finally:
-        seen = _tear_down(story, owned)
+        seen = _tear_down(tenant.story, owned)
         if guard:
             keeper.dismiss(guard, owned, is_clean=seen.is_clean)
-        story.teardown = seen if seen.is_clean else lease.current(owned).released or seen
+        tenant.story.teardown = seen if seen.is_clean else lease.current(owned).released or seen
 
 
 def _tear_down(story: Story, owned: lease.Lease) -> Teardown:

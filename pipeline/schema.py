@@ -167,6 +167,7 @@ class Traffic:
     max_time_per_level_s: float = Field(gt=0)
     warmup_requests: int = Field(ge=0)
     seed: int = Field(ge=0)
+    order: Literal["rising", "busiest_first"] = "rising"  # of the concurrencies; busiest first fails fast
     all_levels: bool = False  # False: a level that is overloaded by a wide margin ends its ladder
 
 
@@ -179,6 +180,7 @@ class Hardware:
     gpu_type: str | None = None
     gpu_ids: tuple[GpuId, ...] = ()  # which GPUs trials may take, as nvidia-smi numbers or names them; empty: any
     take_busy_gpus: bool = False  # also those that other programs use
+    usd_per_gpu_hour: float | None = Field(default=None, gt=0)  # of the host where it has no GPU
     cores_per_trial: int | None = Field(default=None, gt=0)  # CPU cores for the server alone; None: all, shared
     gpu_memory_gib: float | None = Field(default=None, gt=0)  # of one GPU
     vendor: Literal["nvidia", "amd"] | None = None

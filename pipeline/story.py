@@ -5,9 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Literal
 
-from pipeline import files, metrics, record, resolved, signals
+from pipeline import files, gpus, metrics, record, resolved, signals
 from pipeline.backends import Deployment
 from pipeline.environment import describe
 from pipeline.errors import PipelineError
@@ -15,7 +16,7 @@ from pipeline.files import RunDir
 from pipeline.findings import Verdict
 from pipeline.plan import Plan
 from pipeline.progress import Progress
-from pipeline.record import Failure, Level, Record, Teardown, Timings
+from pipeline.record import Failure, Level, Phase, Record, Teardown, Timings
 from pipeline.resolved import Rewrite
 from pipeline.schema import Config
 from pipeline.values import value
@@ -31,6 +32,10 @@ class Place:
     number: int
     overrides: tuple[str, ...]
     run_dir: RunDir
+    repeat_of: int | None = None  # the number of the trial that this one measures again
+    phase: Phase = "search"
+    reuses: bool = False  # the server may be taken over from the trial before, and left to the next one
+    cache: Path | None = None  # below which records of other sweeps may answer
 
 
 @dataclass
@@ -49,6 +54,9 @@ class Story:
     verdict: Verdict | None = None
     settings: Mapping[str, Any] | None = None
     same_as: int | None = None
+    cached_from: str | None = None
+    shares: int | None = None  # the number of the trial that deployed the server
+    uncached: str | None = None  # why the cache was not asked
     levels: list[Level] = field(default_factory=list)
     objective: Mapping[str, float] | None = None
     neighbours: int = 0  # other trials on this machine meanwhile
@@ -57,10 +65,17 @@ class Story:
     stopped_by: BaseException | None = None
 
     def share(self, twin: Record | None) -> bool:
-        """Take over what a twin measured; whether there is one."""
-        if twin is None:
+        """Take over what a twin measured; whether there is one. A repeat measures anew: that is what it is for."""
+        if twin is None or self.place.repeat_of is not None:
             return False
         self.same_as, self.levels, self.objective = twin.number, list(twin.levels), twin.objective
+        return True
+
+    def recall(self, found: Record | None) -> bool:
+        """Take over what another sweep measured; whether it did."""
+        if found is None:
+            return False
+        self.cached_from, self.levels, self.objective = found.trial_id, list(found.levels), found.objective
         return True
 
     def tell(self, said: str) -> None:
@@ -107,17 +122,20 @@ def to_record(story: Story) -> Record:
             failure=story.failure,
             config=story.config,
             argv=_argv(planned, deployment),
-            deployment={**_own(planned), **(deployment.facts if deployment else {})},
+            deployment={**_own(planned), **(deployment.facts if deployment else {}), **_shared(story)},
             settings=story.settings,
             rewrites=rewrites,
+            repeat_of=place.repeat_of,
+            phase=place.phase,
             same_as=story.same_as,
+            cached_from=story.cached_from,
             levels=tuple(story.levels),
             objective=story.objective,
             best_level=best.name if best else None,
             notes=_notes(story, rewrites),
             steps=tuple(story.timings.done),
             teardown=story.teardown,
-            environment=describe(),
+            environment={**describe(), **gpus.describe()},
             started_at=story.started_at,
             ended_at=record.now(),
         )
@@ -151,6 +169,8 @@ def _notes(story: Story, rewrites: Sequence[Rewrite]) -> tuple[str, ...]:
         *(f"{finding.verdict}: {finding.reason}" for finding in foreseen if finding.verdict != "refused"),
         *(f"{item.knob}: asked {item.asked}, the engine made it {item.got}" for item in rewrites),
         *([] if story.same_as is None else [f"resolves as trial {story.same_as}, whose levels these are"]),
+        *([] if story.cached_from is None else [f"cached: measured as trial {story.cached_from}, not by this sweep"]),
+        *([] if story.uncached is None else [f"cache=read was not asked: {story.uncached}"]),
         *([_crowd(story)] if story.neighbours else []),
         *(f"{level.name}: {note}" for level in story.levels for note in level.warnings),
     )
@@ -171,6 +191,10 @@ def _own(planned: Plan | None) -> dict[str, str]:
     own = planned.slots if planned else None
     told = {"gpus": ",".join(own.gpu_ids), "cores": ",".join(map(str, own.cores))} if own else {}
     return {name: ids for name, ids in told.items() if ids}
+
+
+def _shared(story: Story) -> dict[str, str]:
+    return {} if story.shares is None else {"server_of": f"trial {story.shares}"}
 
 
 def _status(story: Story) -> Literal["ok", "failed", "refused", "interrupted"]:

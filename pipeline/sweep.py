@@ -11,7 +11,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from pipeline import bench, metrics, owner, postmortem, progress, run, signals, trackers
+from pipeline import bench, kept, metrics, owner, postmortem, progress, run, signals, trackers
 from pipeline.command_line import Outline, to_config
 from pipeline.errors import Interrupted, PipelineError, WorkerDied
 from pipeline.files import RunDir
@@ -86,7 +86,7 @@ def trial(tree: DictConfig) -> Value:
     """
     config = to_config(tree)
     hydra = HydraConfig.get()
-    place = place_of(hydra, Path(hydra.runtime.output_dir))
+    place = place_of(tree, hydra, Path(hydra.runtime.output_dir))
     expect(place.run_dir.path.parent)
     shown = _session.progress or display()
     shown.begin(place.number, telling(place.overrides))
@@ -113,6 +113,18 @@ def tree_of(context: HydraContext, config: DictConfig, overrides: Sequence[str],
     return tree
 
 
+def config_of(tree: DictConfig) -> Config:
+    """The configuration in the composed tree of a trial.
+
+    Raises:
+        ConfigError: the tree cannot be used.
+    """
+    task = tree.copy()
+    with open_dict(task):
+        del task["hydra"]
+    return to_config(task)
+
+
 def folder_of(tree: DictConfig) -> Path:
     """Where a trial of a sweep writes."""
     return Path(tree.hydra.sweep.dir).absolute() / str(tree.hydra.sweep.subdir)
@@ -126,11 +138,8 @@ def bury(
     Raises:
         ConfigError: the tree cannot be used.
     """
-    task = tree.copy()
-    with open_dict(task):
-        del task["hydra"]
-    config = to_config(task)
-    place = place_of(tree.hydra, folder_of(tree))
+    config = config_of(tree)
+    place = place_of(tree, tree.hydra, folder_of(tree))
     done = postmortem.write(place, config, error, at=at, started_at=started_at)
     told = JobReturn(overrides=list(tree.hydra.overrides.task), status=JobStatus.COMPLETED)
     try:
@@ -141,7 +150,9 @@ def bury(
 
 
 def _is_searching(hydra: HydraConf) -> bool:
-    return hydra.mode == RunMode.MULTIRUN and "BasicSweeper" not in str(hydra.sweeper.get("_target_"))
+    """Whether a sweeper wants a value from each trial; `tuner` reads records."""
+    target = str(hydra.sweeper.get("_target_"))
+    return hydra.mode == RunMode.MULTIRUN and not any(name in target for name in ("BasicSweeper", "pipeline.tuner"))
 
 
 def telling(overrides: Sequence[str]) -> tuple[str, ...]:
@@ -150,21 +161,31 @@ def telling(overrides: Sequence[str]) -> tuple[str, ...]:
     return tuple(word for word in overrides if not swept or word.split("=", 1)[0] in swept)
 
 
-def place_of(hydra: HydraConf, folder: Path) -> Place:
-    """Where the trial of Hydra's part of a composed tree writes."""
+def place_of(tree: DictConfig, hydra: HydraConf, folder: Path) -> Place:
+    """Where the trial of a composed tree and Hydra's part of it writes."""
     number = None if OmegaConf.is_missing(hydra.job, "num") else hydra.job.num
     return Place(
         sweep_id=folder.parent.name,
         number=number or 0,  # a single run has no number
         overrides=tuple(hydra.overrides.task),
         run_dir=RunDir(folder),
+        repeat_of=tree.repeat_of,
+        phase=tree.phase,
+        reuses=bool(_session.outline and _session.outline.reuses),
+        cache=cache_of(tree, folder.parent),
     )
+
+
+def cache_of(tree: DictConfig, folder: Path) -> Path | None:
+    """Where records that may answer are looked for, if they are: by default beside the sweep's folder."""
+    return Path(tree.cache_dir or folder.parent).absolute() if tree.cache else None
 
 
 def end() -> list[Path]:
     """Close launchers, display, runners and trackers; the folders of the sweeps that this process has worked on."""
     while _session.closing:
         _session.closing.pop()()
+    kept.close()
     if _session.progress:
         _session.progress.close()
     bench.close()

@@ -46,6 +46,7 @@ def stub_overrides(folder: Path, gguf: Path) -> list[str]:
     """Overrides that put the stand-ins in place and the outputs into `folder`."""
     return [
         f"hydra.searchpath=[file://{TESTS}/conf]",
+        "hydra/sweeper=basic",  # no trials but those that a test asks for
         "runtime=stub",
         "model=gguf",
         f"model.path={gguf}",
@@ -55,6 +56,21 @@ def stub_overrides(folder: Path, gguf: Path) -> list[str]:
         f"bench.program={TESTS}/bin/genai-bench",
         f"hydra.run.dir={folder}/0",
         f"hydra.sweep.dir={folder}",
+    ]
+
+
+def real_overrides(folder: Path, gguf: Path) -> list[str]:
+    """Overrides for a sweep of twelve trials with llama.cpp's server and genai-bench, as small as can be."""
+    return [
+        "model=gguf",
+        f"model.path={gguf}",
+        "tracker=none",
+        'traffic.scenarios=["D(16,8)"]',
+        "traffic.concurrencies=[1,2]",
+        "traffic.min_requests=4",
+        f"hydra.sweep.dir={folder}",
+        "n_parallel=null,1,2",
+        "n_batch=null,64,128,256",
     ]
 
 

@@ -70,7 +70,11 @@ SWEEP_MISTAKES = {
     "end-of-a-long-range": (["prio=range(0,200)"], "prio=4: expected an integer, 0 or more, at most 3"),
     "empty-range": (["n_threads=range(3,1)"], "n_threads=range(3,1) gives no value."),
     "range-without-a-step": (["n_threads=range(1,3,0)"], "n_threads=range(1,3,0) gives no value."),
-    "interval-without-a-search": (["n_threads=int(interval(1,8))"], "has no list of values: add hydra/sweeper=optuna"),
+    "interval-without-a-search": (
+        ["hydra/sweeper=basic", "n_threads=int(interval(1,8))"],
+        "has no list of values: hydra/sweeper=tuner, the default, can",
+    ),
+    "search-without-an-end": (["n_threads=int(interval(1,8))"], "has no end: set hydra.sweeper.n_trials"),
     "interval-end-out-of-range": ([OPTUNA, "prio=int(interval(0,300))"], "prio=300: expected an integer, 0 or more"),
     "interval-of-fractions": (
         [OPTUNA, "n_threads=interval(1,8)"],
@@ -81,8 +85,8 @@ SWEEP_MISTAKES = {
         "does not fit objective=['ttft_p95_s']: set 'hydra.sweeper.direction=[minimize]'.",
     ),
     "search-option-without-a-search": (
-        ["hydra.sweeper.n_trials=5", "n_threads=1,2"],
-        "hydra.sweeper.n_trials is not a key. Add hydra/sweeper=optuna to search with Optuna.",
+        ["hydra/sweeper=basic", "hydra.sweeper.n_trials=5", "n_threads=1,2"],
+        "hydra.sweeper.n_trials is not a key. It is one of hydra/sweeper=tuner, the default.",
     ),
     "trials-judged-by-different-metrics": (
         ["slo=none,interactive"],
@@ -112,7 +116,7 @@ def test_a_mistake_in_any_value_of_a_sweep_is_told_before_the_first_trial(overri
         ([], 1, ()),
         (["n_threads=2"], 1, ()),
         (["n_threads=null,1,2", "n_parallel=null,4"], 6, ("n_threads", "n_parallel")),
-        (["n_threads=range(1,5)", "traffic=smoke,chat"], 8, ("n_threads", "traffic")),
+        (["n_threads=range(1,5)", "traffic=smoke,chat"], 9, ("n_threads", "traffic")),
         (["experiment=smoke"], 4, ("n_threads", "n_parallel")),
         (["experiment=smoke", "n_threads=2"], 2, ("n_parallel",)),
         ([OPTUNA, "n_threads=1,2", "n_batch=tag(log,int(interval(32,1048576)))"], 12, ("n_threads", "n_batch")),

@@ -84,8 +84,9 @@ def test_an_experiment_is_a_sweep_of_which_every_trial_would_start(name: str) ->
     assert {preflight.foresee(trial.config).word for trial in trials} <= {"ok", "warned"}
 
 
-def test_the_glm_study_is_its_ten_trials() -> None:
-    trials = list(expand.trials(["experiment=glm46_h20"], is_sweep=True))
+def test_the_glm_study_is_its_ten_trials_after_the_baseline() -> None:
+    baseline, *trials = expand.trials(["experiment=glm46_h20"], is_sweep=True)
+    assert baseline.overrides == ("attention_backend=null", "page_size=null")
     assert {(t.config.knobs["attention_backend"], t.config.knobs["page_size"]) for t in trials} == {
         (backend, size) for backend in ("flashinfer", "fa3") for size in (32, 64, 128, 256, 512)
     }
@@ -98,7 +99,7 @@ def test_a_sweeper_takes_a_search(name: str) -> None:
     found = command_line.check(search, is_sweep=True)
     assert found.uses_optuna
     assert found.swept == ("n_threads",)
-    assert found.total == (3 if name == "grid" else 12)
+    assert found.total == ({"grid": 3, "tuner": 4}.get(name, 12))
 
 
 @pytest.mark.parametrize("path", RUNTIMES, ids=lambda path: path.stem)

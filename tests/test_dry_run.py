@@ -54,7 +54,7 @@ CLUSTER = ("backend=ome", "runtime=vllm", "model=qwen3_8b", "hardware=h100")
 
 
 def test_a_trial_in_a_cluster_is_yaml_with_all_that_is_told_as_comments(capsys: pytest.CaptureFixture[str]) -> None:
-    assert dry_run.show([*CLUSTER, "max_num_seqs=1,2"], is_sweep=True)
+    assert dry_run.show([*CLUSTER, "max_num_seqs=null,2"], is_sweep=True)
     told = capsys.readouterr().out
     documents = list(yaml.safe_load_all(told))
     own = ["Job", "InferenceService"]
@@ -100,6 +100,7 @@ def test_a_sweep_is_every_combination_in_hydras_order() -> None:
 
 def test_an_experiments_own_sweep_is_gone_through() -> None:
     assert [trial.overrides for trial in shown("experiment=smoke", "n_threads=1,2")] == [
+        ("n_threads=null", "n_parallel=null"),  # the baseline, which the space does not hold
         ("n_threads=1", "n_parallel=null"), ("n_threads=1", "n_parallel=4"),
         ("n_threads=2", "n_parallel=null"), ("n_threads=2", "n_parallel=4"),
     ]  # fmt: skip

@@ -202,4 +202,5 @@ def test_every_number_has_one_name() -> None:
     assert flat["output_tokens_per_s"] == 100.0
     assert {name.removesuffix("_per_gpu") for name in metrics.known_metrics()} - flat.keys() == {
         "auto", "slo_attainment", "goodput_requests_per_s", "goodput_output_tokens_per_s",
+        "usd_per_million_output_tokens",
     }  # fmt: skip

@@ -15,15 +15,23 @@ def level(users: int = 1, **changes: Any) -> Level:
     return Level(scenario="D(64,16)", concurrency=users, status="ok", metrics=make_metrics(**changes))
 
 
-def config(objective: str | list[str] = "auto", *, gpus: int = 0, has_slo: bool = False, **limits: float) -> Config:
+def config(
+    objective: str | list[str] = "auto",
+    *,
+    gpus: int = 0,
+    usd: float | None = None,
+    has_slo: bool = False,
+    **limits: float,
+) -> Config:
     limits = {"ttft_s": 1.0} if has_slo else limits
     return make_config(
         objective=[objective] if isinstance(objective, str) else objective,
-        hardware={"name": "x", "gpu_count": gpus},
+        hardware={"name": "x", "gpu_count": gpus, "usd_per_gpu_hour": usd},
         slo={"name": "x", "attainment": 0.9, "max_error_rate": 0.1, **limits},
     )
 
 
+COST = "usd_per_million_output_tokens"
 SLOW, FAST = level(1, output_tokens_per_s=80.0), level(4, output_tokens_per_s=160.0)
 UNUSABLE = level(8, output_tokens_per_s=999.0, is_usable=False, meets_slo=False)
 OUTSIDE = level(8, output_tokens_per_s=999.0, meets_slo=False, goodput_requests_per_s=99.0, slo_attainment=0.5)
@@ -43,10 +51,14 @@ BROKEN = Level(scenario="D(64,16)", concurrency=16, status="failed", failure=mak
         ([OUTSIDE], config(has_slo=True), {"goodput_requests_per_s_per_gpu": 0.0}),
         ([SLOW, level(2, ttft=Stats(mean=1, p50=1, p90=1, p95=0.1, p99=1))], config("ttft_p95_s"), {"ttft_p95_s": 0.1}),
         ([FAST], config(["requests_per_s", "e2e_p50_s"]), {"requests_per_s": 10.0, "e2e_p50_s": 0.2}),
+        ([SLOW, FAST], config(COST, gpus=4, usd=3.6), {COST: 25.0}),
+        ([FAST], config(COST, usd=3.6), {COST: 6.25}),
+        ([INSIDE, OUTSIDE], config(COST, usd=3.6, has_slo=True), {COST: 10.0}),
     ],
     ids=[
         "throughput-without-slo", "unusable-levels-do-not-count", "per-gpu", "not-per-gpu", "goodput-with-slo",
         "throughput-inside-the-slo", "zero-when-none-meets-it", "least-latency", "several",
+        "cost-of-all-gpus", "cost-of-a-host", "cost-inside-the-slo",
     ],
 )  # fmt: skip
 def test_the_objective_is_the_best_level_that_counts(
@@ -105,11 +117,21 @@ def test_more_is_better_of_throughput_and_less_of_latency(name: str, *, expected
         (config(["ttft_p95_s", "ttft_p96_s"]), "objective=ttft_p96_s: expected one of"),
         (config("slo_attainment_per_gpu"), "objective=slo_attainment_per_gpu: expected one of"),
         (config("goodput_requests_per_s"), "objective=goodput_requests_per_s needs an SLO: add slo=interactive"),
+        (config(COST, gpus=4), f"objective={COST} needs a price: add hardware.usd_per_gpu_hour=..."),
         (config("slo_attainment"), "objective=slo_attainment needs an SLO"),
         (config(limits={"ttft": 1.0}), "slo.limits.ttft: expected one of ttft_mean_s, "),  # type: ignore[arg-type]
         (config(limits={"requests_per_s": 1.0}), "slo.limits.requests_per_s: expected one of"),  # type: ignore[arg-type]
     ],
-    ids=["unknown", "second-unknown", "no-such-per-gpu", "goodput", "attainment", "limit-unknown", "limit-no-latency"],
+    ids=[
+        "unknown",
+        "second-unknown",
+        "no-such-per-gpu",
+        "goodput",
+        "price",
+        "attainment",
+        "limit-unknown",
+        "limit-no-latency",
+    ],
 )
 def test_a_name_of_no_metric_is_refused(made: Config, words: str) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -119,7 +141,7 @@ def test_a_name_of_no_metric_is_refused(made: Config, words: str) -> None:
 
 @pytest.mark.parametrize("name", metrics.known_metrics())
 def test_every_known_metric_is_accepted(name: str) -> None:
-    made = config(name, has_slo=True)
+    made = config(name, usd=1.0, has_slo=True)
     metrics.check_names(made)
     inside = level(goodput_requests_per_s=1.0, goodput_output_tokens_per_s=1.0, slo_attainment=1.0)
     assert all(metrics.objective([inside], made).values())

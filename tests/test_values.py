@@ -56,7 +56,7 @@ VALUES = {
     "failed-record": make_failed_record(tracker=make_failure(), teardown=None),
     "row": rank([RECORD])[0],
     "best": BEST,
-    "finding": Finding(best=BEST, remains=("s/7",)),
+    "finding": Finding(best=BEST, remains=("s/7",), records=(RECORD,)),
     "outline": Outline(total=None),
     "place": Place(sweep_id="s", number=1, overrides=("a=1",), run_dir=RunDir(Path("/runs/s/1"))),
 }

@@ -55,7 +55,8 @@ def test_the_first_command_people_type_is_measured(needs: Callable[..., None], r
     needs("genai_bench")
     result = run("sglang", "attention_backend=flashinfer,fa3", "page_size=32,64")
     assert result.code == 0, result.err
-    assert [record.status for record in result.records] == ["ok"] * 4
+    assert [record.status for record in result.records] == ["ok"] * 5  # the baseline, and what was asked for
+    assert [record.is_baseline for record in result.records] == [True, False, False, False, False]
     for record in result.records:
         assert [level.status for level in record.levels] == ["ok", "ok"]
         for level in record.levels:
