@@ -43,8 +43,9 @@ def test_the_ranking_is_saved_as_csv(tmp_path: Path) -> None:
     finish(sweep(tmp_path, trial(0, 100.0, is_baseline=True), trial(1, 125.0), make_failed_record(number=2)))
     rows = list(csv.DictReader(SweepDir(tmp_path).ranking.read_text().splitlines()))
     assert list(rows[0]) == [
-        "rank", "number", "overrides", "rewrites", "same_as", "is_baseline", "status", "against_baseline",
-        "best_level", "ttft_p95_s", "tpot_p95_s", "error_rate", "slo_attainment", "why", "output_tokens_per_s",
+        "rank", "number", "overrides", "rewrites", "same_as", "is_baseline", "status", "half_width", "measured", "runs",
+        "is_optimal", "against_baseline", "best_level", "cached_from", "ttft_p95_s", "tpot_p95_s", "error_rate",
+        "slo_attainment", "why", "output_tokens_per_s",
     ]  # fmt: skip
     assert [row["output_tokens_per_s"] for row in rows] == ["125.0", "100.0", ""]
     assert [row["rank"] for row in rows] == ["1", "2", ""]

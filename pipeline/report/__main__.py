@@ -1,4 +1,7 @@
-"""`python -m pipeline.report outputs/<sweep>`: the ranked table of a sweep, at any time."""
+"""`python -m pipeline.report outputs/<sweep>`: the ranked table of a sweep, at any time, and all that is made from it.
+
+Writes report.html, summary.csv, summary.parquet, ranking.csv, best.json and best/ into the folder.
+"""
 
 import argparse
 import sys
@@ -15,11 +18,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "sweep", type=Path, help="a folder with one sub-folder per trial, e.g. outputs/2026-01-31_12-00-00"
     )
-    folder = parser.parse_args(argv).sweep
+    parser.add_argument("--no-html", action="store_true", help="leave out report.html and the summaries")
+    given = parser.parse_args(argv)
+    folder = given.sweep
     if not SweepDir(folder).records:
         sys.stderr.write(f"error: {folder} holds no */record.json. Expected the folder of a sweep.\n")
         return 2
-    found = summary.finish(folder)
+    found = summary.finish(folder, has_page=not given.no_html)
     return 3 if found.remains else 0 if found.best else 1
 
 

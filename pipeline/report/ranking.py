@@ -1,16 +1,17 @@
-"""Records -> ranked rows. Pure."""
+"""Records -> ranked rows, one for each configuration, whatever number of times it was measured. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 
 from pipeline import metrics
 from pipeline.record import Level, Record, Stats
+from pipeline.statistics import Interval, interval
 from pipeline.values import value
 
 
 @value
 class Row:
-    """One trial in the ranking. Times in seconds, at the level that gave the objective."""
+    """One configuration in the ranking. Times in seconds, at the level that gave the objective in its first trial."""
 
     rank: int | None
     number: int
@@ -19,9 +20,14 @@ class Row:
     same_as: int | None  # the trial whose measurement this row shows: both resolved alike
     is_baseline: bool
     status: str
-    objective: tuple[float, ...] | None
+    objective: tuple[float, ...] | None  # means over all that measured it in the search
+    half_width: float | None  # of the 95% t-interval of the first objective's mean; None: measured once
+    measured: int  # times that it was measured
+    runs: int  # times that it was run
+    is_optimal: bool  # with several objectives: nothing is better in all of them
     against_baseline: float | None  # relative difference of the first objective; 0.1 is 10% more
     best_level: str | None
+    cached_from: str | None
     ttft_p95_s: float | None
     tpot_p95_s: float | None
     error_rate: float | None
@@ -30,18 +36,53 @@ class Row:
 
 
 def rank(records: Sequence[Record]) -> tuple[Row, ...]:
-    """Best first by the first objective, then the trials without a result in their order."""
-    common = shared_overrides(records)
-    names = objective_names(records)
-    scored = [(seen, record) for record in records if (seen := _scores(record, names))]
+    """Best first by the first objective, then the configurations without a result in their order."""
+    firsts = originals(records)
+    common, names = shared_overrides(firsts), objective_names(records)
+    scored = [(means, record) for record in firsts if (means := _means(record, records, names))]
     scored.sort(key=lambda pair: pair[1].same_as is not None)  # of equals, first the one that was measured
     if names:
-        scored.sort(key=lambda pair: pair[0][0], reverse=metrics.is_maximised(names[0]))
-    baselines = {record.number for record in records if is_baseline(record, records)}
-    base = next((seen[0] for seen, record in scored if record.number in baselines), None)
-    rows = [_row(record, place, seen, base, common) for place, (seen, record) in enumerate(scored, start=1)]
-    rows += [_row(record, None, None, None, common) for record in records if not _scores(record, names)]
+        scored.sort(key=lambda pair: pair[0][0].mean, reverse=metrics.is_maximised(names[0]))
+    baselines = {record.number for record in firsts if is_baseline(record, firsts)}
+    base = next((means[0].mean for means, record in scored if record.number in baselines), None)
+    front = _front([tuple(each.mean for each in means) for means, _ in scored], names)
+    rows = [
+        replace(_row(record, records, means, base, common), rank=place, is_optimal=is_optimal)
+        for place, ((means, record), is_optimal) in enumerate(zip(scored, front, strict=True), start=1)
+    ]
+    ranked = {row.number for row in rows}
+    rows += [_row(record, records, (), None, common) for record in firsts if record.number not in ranked]
     return tuple(replace(row, is_baseline=row.number in baselines) for row in rows)
+
+
+def originals(records: Sequence[Record]) -> list[Record]:
+    """The first trial of each configuration."""
+    there = {record.number for record in records}
+    return [record for record in records if record.repeat_of is None or record.repeat_of not in there]
+
+
+def samples(record: Record, records: Sequence[Record]) -> list[Record]:
+    """All trials of the search that ran a configuration, its first one first."""
+    again = [one for one in records if one.repeat_of == record.number and one.phase == "search"]
+    return [record, *again]
+
+
+def _means(record: Record, records: Sequence[Record], names: Sequence[str]) -> tuple[Interval, ...]:
+    """Of each objective; empty for a configuration that was never measured."""
+    scores = [seen for one in samples(record, records) if (seen := _scores(one, names))]
+    found = (interval([seen[i] for seen in scores]) for i in range(len(names)))
+    return tuple(each for each in found if each is not None)
+
+
+def _front(scores: Sequence[tuple[float, ...]], names: Sequence[str]) -> list[bool]:
+    """Which are on the Pareto front."""
+    signs = [1 if metrics.is_maximised(name) else -1 for name in names]
+    points = [tuple(sign * each for sign, each in zip(signs, seen, strict=True)) for seen in scores]
+    return [not any(other != one and _covers(other, one) for other in points) for one in points]
+
+
+def _covers(other: tuple[float, ...], one: tuple[float, ...]) -> bool:
+    return all(theirs >= ours for theirs, ours in zip(other, one, strict=True))
 
 
 def is_baseline(record: Record, records: Sequence[Record]) -> bool:
@@ -70,21 +111,27 @@ def shared_overrides(records: Sequence[Record]) -> frozenset[str]:
 
 
 def _row(
-    record: Record, place: int | None, score: tuple[float, ...] | None, base: float | None, common: frozenset[str]
+    record: Record, records: Sequence[Record], means: tuple[Interval, ...], base: float | None, common: frozenset[str]
 ) -> Row:
     level = _best_level(record)
     seen = level.metrics if level else None
+    ends = [(each.high - each.low) / 2 for each in means[:1] if each.low is not None and each.high is not None]
     return Row(
-        rank=place,
+        rank=None,
         number=record.number,
         overrides=tuple(word for word in record.overrides if word not in common),
         rewrites=rewritten(record),
         same_as=record.same_as,
         is_baseline=record.is_baseline,
         status=record.status,
-        objective=score,
-        against_baseline=score[0] / base - 1 if score and base else None,
+        objective=tuple(each.mean for each in means) or None,
+        half_width=ends[0] if ends else None,
+        measured=means[0].count if means else 0,
+        runs=len(samples(record, records)),
+        is_optimal=False,
+        against_baseline=means[0].mean / base - 1 if means and base else None,
         best_level=record.best_level,
+        cached_from=record.cached_from,
         ttft_p95_s=_p95(seen.ttft) if seen else None,
         tpot_p95_s=_p95(seen.tpot) if seen else None,
         error_rate=seen.error_rate if seen else None,

@@ -5,16 +5,18 @@ import io
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from pipeline import best as deliver
 from pipeline.files import SweepDir, save, write_atomically
 from pipeline.record import Record
+from pipeline.report import confirmation, export, page, table
 from pipeline.report.ranking import Row, objective_names, rank
 from pipeline.values import load, plain, value
 
@@ -40,23 +42,52 @@ class Finding:
 
     best: Best | None
     remains: tuple[str, ...]
+    records: tuple[Record, ...]
 
 
-def finish(folder: Path) -> Finding:
-    """Print and save the ranking of a sweep's folder; one that cannot be saved is printed all the same."""
+def finish(folder: Path, *, has_page: bool | None = None) -> Finding:
+    """Print the ranking of a sweep's folder and save what people take from it; what cannot be saved is told.
+
+    `has_page`: with report.html and the summaries; None: where there are several trials.
+    """
     sweep = SweepDir(folder)
     records = read(sweep)
     rows = rank(records)
     best = _best(records, rows)
     if records:
         show(folder, records, rows, best)
-        try:
-            write_atomically(sweep.ranking, to_csv(rows, objective_names(records)))
-            if best:
-                save(sweep.best, best)
-        except OSError as error:
-            sys.stderr.write(f"The ranking cannot be written to {folder}: {error.strerror or error}.\n")
-    return Finding(best=best, remains=_remains(records))
+        _save(sweep, records, rows, best, has_page=len(records) > 1 if has_page is None else has_page)
+    return Finding(best=best, remains=_remains(records), records=tuple(records))
+
+
+def _save(
+    sweep: SweepDir, records: Sequence[Record], rows: Sequence[Row], best: Best | None, *, has_page: bool
+) -> None:
+    with _telling(sweep.ranking):
+        write_atomically(sweep.ranking, to_csv(rows, objective_names(records)))
+    if best:
+        with _telling(sweep.best_dir):
+            save(sweep.best, best)
+            shown = confirmation.confirm(records, rows)
+            verdict = str(shown.comparison) if shown and shown.comparison else None
+            deliver.write(sweep.best_dir, _of(records, rows[0].number), records, verdict)
+    if has_page:
+        with _telling(sweep.summary_csv):
+            export.write(sweep, records)
+        with _telling(sweep.report):
+            page.write(sweep, records, rows, best.command if best else None)
+            sys.stdout.write(f"Report: {sweep.report}\n")
+
+
+@contextmanager
+def _telling(path: Path) -> Iterator[None]:
+    """What goes wrong with a file is told, and costs nothing else: all of them can be made again from the records."""
+    try:
+        yield
+    except OSError as error:
+        sys.stderr.write(f"{path} cannot be written: {error.strerror or error}.\n")
+    except Exception as error:  # noqa: BLE001 - see above
+        sys.stderr.write(f"{path} cannot be made: {type(error).__name__}: {error}. Please report this.\n")
 
 
 def read(sweep: SweepDir) -> list[Record]:
@@ -74,7 +105,7 @@ def read(sweep: SweepDir) -> list[Record]:
 def _best(records: Sequence[Record], rows: Sequence[Row]) -> Best | None:
     if not rows or rows[0].rank is None:
         return None
-    record = next(record for record in records if record.number == rows[0].number)
+    record = _of(records, rows[0].number)
     return Best(
         trial_id=record.trial_id,
         overrides=record.overrides,
@@ -84,6 +115,10 @@ def _best(records: Sequence[Record], rows: Sequence[Row]) -> Best | None:
         best_level=record.best_level,
         against_baseline=rows[0].against_baseline,
     )
+
+
+def _of(records: Sequence[Record], number: int) -> Record:
+    return next(record for record in records if record.number == number)
 
 
 def to_csv(rows: Sequence[Row], objectives: Sequence[str]) -> str:
@@ -109,7 +144,7 @@ def to_csv(rows: Sequence[Row], objectives: Sequence[str]) -> str:
 def show(folder: Path, records: Sequence[Record], rows: Sequence[Row], best: Best | None) -> None:
     """Print the table, the failures with their hints, and the best overrides ready to paste."""
     console = Console(width=None if Console().is_terminal else PIPE_WIDTH, highlight=False, markup=False)
-    console.print(_table(rows, objective_names(records)))
+    console.print(table.rich_table(rows, objective_names(records)))
     _show_failures(console, records)
     if not any(row.is_baseline for row in rows) and len(records) > 1:
         console.print(
@@ -117,60 +152,11 @@ def show(folder: Path, records: Sequence[Record], rows: Sequence[Row], best: Bes
             style="dim",
         )
     if best:
-        if len(rows) > 1:
-            console.print(Text("Each trial was measured once: small differences can be noise.", style="dim"))
+        for said in confirmation.sentences(confirmation.confirm(records, rows), rows):
+            console.print(Text(said, style="dim" if "noise" in said else "bold"), soft_wrap=True)
         console.print(Text("\nBest: ") + Text(best.command, style="bold"), soft_wrap=True)
         console.print(f"Server: {best.server_command}", soft_wrap=True)
     console.print(f"Records: {folder}", soft_wrap=True)
-
-
-def _table(rows: Sequence[Row], objectives: Sequence[str]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    has_slo = any(row.slo_attainment is not None for row in rows)
-    titles = [
-        "rank",
-        "trial",
-        "overrides",
-        *objectives,
-        "vs baseline",
-        "at level",
-        "TTFT p95",
-        "TPOT p95",
-        "errors",
-    ]
-    for title in [*titles, *(["SLO met"] if has_slo else [])]:
-        is_text = title in {"overrides", "at level"}
-        table.add_column(title, justify="left" if is_text else "right", overflow="fold")
-    for row in rows:
-        style = "bold green" if row.rank == 1 else "red" if row.rank is None else ""
-        table.add_row(*_cells(row, len(objectives)), *([_percent(row.slo_attainment)] if has_slo else []), style=style)
-    return table
-
-
-def _cells(row: Row, count: int) -> list[str]:
-    scores = (
-        [f"{seen:.4g}" for seen in row.objective] if row.objective else [row.why or row.status, *[""] * (count - 1)]
-    )
-    change = (
-        "baseline" if row.is_baseline else f"{row.against_baseline:+.1%}" if row.against_baseline is not None else ""
-    )
-    return [
-        str(row.rank or "-"),
-        str(row.number),
-        _overrides(row),
-        *scores,
-        change,
-        (row.best_level or "") if row.same_as is None else f"as trial {row.same_as}",
-        _milliseconds(row.ttft_p95_s),
-        _milliseconds(row.tpot_p95_s),
-        _percent(row.error_rate),
-    ]
-
-
-def _overrides(row: Row) -> str:
-    """What was asked; with an arrow where the engine runs something else."""
-    arrows = {words.split("→", 1)[0]: words for words in row.rewrites}
-    return " ".join(arrows.get(word, word) for word in row.overrides) or "defaults"
 
 
 def _show_failures(console: Console, records: Sequence[Record]) -> None:
@@ -203,11 +189,3 @@ def _to_say(record: Record) -> Iterator[tuple[str, str]]:
 
 def _remains(records: Sequence[Record]) -> tuple[str, ...]:
     return tuple(r.trial_id for r in records if r.teardown and not r.teardown.is_clean)
-
-
-def _milliseconds(seconds: float | None) -> str:
-    return "" if seconds is None else f"{seconds * 1000:.0f} ms"
-
-
-def _percent(share: float | None) -> str:
-    return "" if share is None else f"{share:.0%}"

@@ -1,0 +1,63 @@
+"""`summary.csv` and `summary.parquet`: a line for each level of each trial, for other programs."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from pipeline import metrics
+from pipeline.files import SweepDir
+from pipeline.record import Level, Record
+
+
+def write(sweep: SweepDir, records: Sequence[Record]) -> None:
+    """Write both.
+
+    Raises:
+        OSError: one cannot be written.
+    """
+    import pandas as pd
+
+    frame = pd.DataFrame(list(lines(records))).convert_dtypes()
+    for name in frame.select_dtypes("object"):  # knobs of several kinds, e.g. 4 and auto
+        frame[name] = frame[name].astype("string")
+    frame.to_csv(sweep.summary_csv, index=False)
+    frame.to_parquet(sweep.summary_parquet, index=False)
+
+
+def lines(records: Sequence[Record]) -> Iterator[dict[str, Any]]:
+    """Of each level; one without a level for a trial that measured none."""
+    for record in records:
+        if not record.levels:
+            yield {**_trial(record), "failure": str(record.failure.kind) if record.failure else None}
+        yield from (_level(record, level) for level in record.levels)
+
+
+def _trial(record: Record) -> dict[str, Any]:
+    return {
+        "trial": record.number,
+        "status": record.status,
+        "phase": record.phase,
+        "repeat_of": record.repeat_of,
+        "same_as": record.same_as,
+        "is_baseline": record.is_baseline,
+        "started_at": record.started_at,
+        "seconds": (record.ended_at - record.started_at).total_seconds(),
+        "runtime": record.config.runtime.name,
+        "version": record.config.runtime.version,
+        "model": record.config.model.name,
+        "hardware": record.config.hardware.name,
+        "traffic": record.config.traffic.name,
+        **{f"knob.{name}": setting for name, setting in record.config.knobs.items()},
+        **{f"objective.{name}": seen for name, seen in (record.objective or {}).items()},
+    }
+
+
+def _level(record: Record, level: Level) -> dict[str, Any]:
+    failure = level.failure or record.failure
+    return {
+        **_trial(record),
+        "scenario": level.scenario,
+        "concurrency": level.concurrency,
+        "level_status": level.status,
+        "failure": str(failure.kind) if failure else None,
+        **(metrics.flatten(level.metrics) if level.metrics else {}),
+    }

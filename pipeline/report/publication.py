@@ -1,0 +1,110 @@
+"""The end of a sweep, handed to the tracker of its trials."""
+
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+
+from pipeline import signals, statistics, trackers
+from pipeline.errors import Interrupted, PipelineError
+from pipeline.files import SweepDir
+from pipeline.record import Level, LevelMetrics, Record
+from pipeline.report import confirmation
+from pipeline.report.ranking import Row, objective_names, rank, samples
+from pipeline.statistics import Interval
+from pipeline.trackers.result import GROUPS, SweepResult, TrialResult, Winner
+
+
+def publish(sweep: SweepDir, records: Sequence[Record]) -> None:
+    """Publish, and say where; what goes wrong is said on one line and costs nothing else. A signal breaks it off."""
+    if not records:
+        return
+    config = records[-1].config.tracker
+    try:
+        with signals.heard():
+            lines = trackers.load(config.target).publish_sweep(result_of(records), config, sweep)
+    except (Exception, Interrupted) as error:  # noqa: BLE001 - the table is printed already, and nothing depends on this
+        signals.acknowledge()
+        words = str(error) if isinstance(error, PipelineError) else f"{type(error).__name__}: {error}"
+        sys.stderr.write(f"The sweep was not published: {' '.join(words.split())}\n")
+    else:
+        for line in lines:
+            print(line)
+    finally:
+        trackers.close()
+
+
+def result_of(records: Sequence[Record]) -> SweepResult:
+    """What a tracker is told of these trials. Pure."""
+    rows = {row.number: row for row in rank(records)}
+    place = {number: index for index, number in enumerate(rows)}
+    names = objective_names(records)
+    ordered = sorted(records, key=lambda record: (place.get(record.number, len(place)), record.number))
+    return SweepResult(
+        sweep_id=records[0].sweep_id,
+        choices={group: getattr(records[0].config, group).name for group in GROUPS},
+        objectives=names,
+        knobs=tuple(knob for knob in records[0].config.knobs if _differs(knob, records)),
+        trials=tuple(_trial(record, rows, names, records) for record in ordered),
+        best=_winner(records, [*rows.values()]),
+    )
+
+
+def _differs(knob: str, records: Sequence[Record]) -> bool:
+    return any(record.config.knobs.get(knob) != records[0].config.knobs[knob] for record in records)
+
+
+def _trial(record: Record, rows: Mapping[int, Row], names: Sequence[str], records: Sequence[Record]) -> TrialResult:
+    row = rows.get(record.number)
+    known = row or rows.get(record.number if record.repeat_of is None else record.repeat_of)
+    seen = _best_metrics(record)
+    return TrialResult(
+        rank=row.rank if row else None,
+        number=record.number,
+        overrides=" ".join(known.overrides if known else record.overrides),
+        status=record.status,
+        objectives={name: record.objective[name] for name in names if record.objective and name in record.objective},
+        repeated=_repeated(record, names, records),
+        against_baseline=row.against_baseline if row else None,
+        best_level=record.best_level,
+        output_tokens_per_s=seen.output_tokens_per_s if seen else None,
+        ttft_p95_s=seen.ttft.p95 if seen and seen.ttft else None,
+        tpot_p95_s=seen.tpot.p95 if seen and seen.tpot else None,
+        error_rate=seen.error_rate if seen else None,
+        failure_kind=record.failure.kind.value if record.failure else None,
+        repeat_of=record.repeat_of,
+        phase=record.phase,
+        same_as=record.same_as,
+    )
+
+
+def _best_metrics(record: Record) -> LevelMetrics | None:
+    level: Level | None = next((level for level in record.levels if level.name == record.best_level), None)
+    return level.metrics if level else None
+
+
+def _repeated(record: Record, names: Sequence[str], records: Sequence[Record]) -> Interval | None:
+    """Over all that measured the configuration in the search, as in the ranking; told in its first trial's row."""
+    if record.repeat_of is not None or not names:
+        return None
+    found = [one.objective or {} for one in samples(record, records)]
+    scores = [objective[names[0]] for objective in found if names[0] in objective]
+    return statistics.interval(scores) if len(scores) > 1 else None
+
+
+def _winner(records: Sequence[Record], rows: Sequence[Row]) -> Winner | None:
+    row = next((row for row in rows if row.rank == 1), None)
+    if row is None:
+        return None
+    record = next(record for record in records if record.number == row.number)
+    shown = confirmation.confirm(records, rows)
+    return Winner(
+        number=record.number,
+        overrides=" ".join(row.overrides),
+        command=shlex.join(["python", "-m", "pipeline", *record.overrides]),
+        server_command=shlex.join(record.argv),
+        best_level=record.best_level,
+        objectives=dict(zip(objective_names(records), row.objective or (), strict=False)),
+        against_baseline=row.against_baseline,
+        verdict=str(shown.comparison) if shown and shown.comparison else None,
+        knobs={name: seen for name, seen in record.config.knobs.items() if seen is not None},
+    )
