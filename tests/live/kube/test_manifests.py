@@ -14,10 +14,11 @@ from cli import ROOT, TESTS, command
 from hydra import initialize_config_dir
 from kube_fixtures import KUBE_MARKS, Kube
 from ome_crds import KINDS, schema
+from records import make_record
 
-from pipeline import manifests, ome_model, plan, rendering
+from pipeline import best, manifests, ome_model, plan, rendering
 from pipeline.backends.kube import client
-from pipeline.command_line import composed, to_config
+from pipeline.command_line import CONF, composed, to_config
 from pipeline.plan import Assets, Plan
 from pipeline.schema_backends import Cluster
 
@@ -179,9 +180,23 @@ def test_a_dry_run_is_what_kubectl_takes(kube: Kube, tmp_path: Path) -> None:
     told = subprocess.run([*command(sweep=True), *asked, "dry_run=true"], capture_output=True, check=True, cwd=ROOT)
     documents = list(yaml.safe_load_all(told.stdout))
     shared, own = ["ClusterBaseModel", "ClusterServingRuntime"], ["Job", "InferenceService"]
-    assert [one["kind"] for one in documents] == shared + 4 * own
+    assert [one["kind"] for one in documents] == shared + 5 * own
+    assert applied(kube, told.stdout, tmp_path) == len(documents)
+
+
+def test_the_winner_is_what_kubectl_takes(kube: Kube, tmp_path: Path) -> None:
+    overrides = ("runtime=sglang", "hardware=h100", "model=qwen3_8b", "page_size=64")
+    with initialize_config_dir(str(CONF)):
+        winner = make_record(config=to_config(composed(overrides)), overrides=overrides)
+    best.write(tmp_path / "best", winner, [winner], None)
+    files = sorted((tmp_path / "best" / "ome").iterdir())
+    assert applied(kube, b"".join(path.read_bytes() for path in files), tmp_path) == len(files) == 3
+
+
+def applied(kube: Kube, documents: bytes, home: Path) -> int:
+    """How many objects kubectl would have made."""
     line = ["kubectl", "--namespace", kube.namespace, "apply", "--dry-run=server", "--validate=false", "-f", "-"]
-    env = {**os.environ, "KUBECONFIG": str(kube.cluster.kubeconfig), "HOME": str(tmp_path)}
-    done = subprocess.run(line, input=told.stdout, capture_output=True, env=env, timeout=60, check=False)
+    env = {**os.environ, "KUBECONFIG": str(kube.cluster.kubeconfig), "HOME": str(home)}
+    done = subprocess.run(line, input=documents, capture_output=True, env=env, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count(b"created (server dry run)") == len(documents)
+    return done.stdout.count(b"created (server dry run)")
