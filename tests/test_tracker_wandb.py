@@ -9,15 +9,15 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 from records import make_failed_record, make_failure, make_levels, make_record
+from wandb_runs import artifact, history, items, run_of, stored, summary, table
 
 from pipeline import process, signals
 from pipeline.errors import StepTimedOut, TrackerFailed
-from pipeline.files import RunDir, save
+from pipeline.files import RunDir, SweepDir, save
 from pipeline.findings import Finding, Verdict
 from pipeline.record import Level, Record
 from pipeline.resolved import Rewrite
@@ -73,58 +73,24 @@ def publish(record: Record, run_dir: RunDir, by: WandB) -> Path:
     return Path(where)
 
 
+def key_of(run_dir: RunDir) -> str:
+    return SweepDir(run_dir.path.parent).tracker_key.read_text()
+
+
 def living_children() -> list[psutil.Process]:
     return [child for child in psutil.Process().children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
 
 
-def stored(run: Path) -> Iterator[Any]:
-    """The records of an offline run: 7 bytes, then LevelDB's log format (chunks in blocks of 32 KiB)."""
-    from wandb.proto import wandb_internal_pb2
-
-    data, position, whole = next(run.glob("*.wandb")).read_bytes(), 7, b""
-    while position + 7 <= len(data):
-        length, kind = int.from_bytes(data[position + 4 : position + 6], "little"), data[position + 6]
-        whole += data[position + 7 : position + 7 + length]
-        position += 7 + length
-        if kind in {1, 4}:  # full, last
-            record = wandb_internal_pb2.Record()  # type: ignore[attr-defined]
-            record.ParseFromString(whole)
-            yield record
-            whole = b""
-        if 32768 - position % 32768 < 7:
-            position += 32768 - position % 32768
-
-
-def items(updates: Any) -> dict[str, Any]:
-    """What a config, summary or history record says."""
-    return {item.key or item.nested_key[0]: json.loads(item.value_json) for item in updates}
-
-
-def summary(run: Path) -> dict[str, Any]:
-    merged: dict[str, Any] = {}
-    for record in stored(run):
-        merged |= items(record.summary.update)
-    return merged
-
-
-def history(run: Path) -> list[dict[str, Any]]:
-    return [items(record.history.item) for record in stored(run) if record.HasField("history")]
-
-
-def table(run: Path) -> list[list[Any]]:
-    rows: list[list[Any]] = json.loads(next(run.rglob("*.table.json")).read_text())["data"]
-    return rows
-
-
 def test_run_is_named_grouped_and_tagged(run_dir: RunDir, shared: WandB) -> None:
-    run = next(r.run for r in stored(publish(make_record(is_baseline=True), run_dir, shared)) if r.HasField("run"))
+    run = run_of(publish(make_record(is_baseline=True), run_dir, shared))
     assert (run.project, run.run_group, run.job_type) == ("servetune", "sweep-1", "trial")
     assert run.display_name == "7 page_size=32"
+    assert run.run_id == f"{key_of(run_dir)}-7"
     assert set(run.tags) == {"llamacpp", "tiny", "ok", "baseline"}
 
 
 def test_knobs_and_choices_are_top_level_config(run_dir: RunDir, shared: WandB) -> None:
-    run = next(r.run for r in stored(publish(make_record(), run_dir, shared)) if r.HasField("run"))
+    run = run_of(publish(make_record(), run_dir, shared))
     config = items(run.config.update)
     assert {name: config[name] for name in ("page_size", "slots", "runtime", "traffic")} == {
         "page_size": 32,
@@ -186,13 +152,13 @@ def test_failed_trial_is_a_failed_run(run_dir: RunDir, shared: WandB) -> None:
 
 
 def test_files_are_one_artifact(run_dir: RunDir, shared: WandB) -> None:
-    run = publish(make_record(trial_id="a sweep/7"), run_dir, shared)
-    found = [record.request.log_artifact.artifact or record.artifact for record in stored(run)]
-    found += [record.artifact for record in stored(run)]
-    trial = next(artifact for artifact in found if artifact.type == "trial")
-    assert trial.name == "trial-a-sweep-7"
-    paths = {entry.path for entry in trial.manifest.contents}
-    assert paths == {"record.json", "server.log", "bench/D64_16/1/D64_16_time_10s.json"}
+    for file in (run_dir.config, run_dir.plan, run_dir.metrics, run_dir.lease):
+        file.write_text("{}")
+    trial = artifact(publish(make_record(), run_dir, shared), "trial")
+    assert trial.name == f"trial-{key_of(run_dir)}-7"
+    bench = "bench/D64_16/1/D64_16_time_10s.json"
+    files = {"record.json", "config.json", "plan.json", "metrics.json", "lease.json", "server.log", bench}
+    assert {entry.path for entry in trial.manifest.contents} == files
     assert all(Path(entry.local_path).is_relative_to(run_dir.path.parent) for entry in trial.manifest.contents)
 
 
@@ -200,10 +166,15 @@ def test_secrets_are_in_no_file(run_dir: RunDir, own: WandB, monkeypatch: pytest
     monkeypatch.setenv("HF_TOKEN", VALUE)
     failure = make_failure(message=f"refused {VALUE}")
     run_dir.server_log.write_text(f"Authorization: Bearer {VALUE}\n")
+    run_dir.config.write_text(json.dumps({"env": VALUE}))
+    run_dir.plan.write_text(json.dumps({"argv": [f"--token={VALUE}"]}))
     levels = (Level(scenario="D(64,16)", concurrency=1, status="failed", failure=failure),)
     overrides = (f"+runtime.env.TOKEN={VALUE}",)
     trial_id = f"sweep-1/{VALUE}"
-    publish(make_failed_record(failure=failure, levels=levels, overrides=overrides, trial_id=trial_id), run_dir, own)
+    run = publish(
+        make_failed_record(failure=failure, levels=levels, overrides=overrides, trial_id=trial_id), run_dir, own
+    )
+    assert not any("hf_s3cr3t" in str(record) for record in stored(run))  # across the blocks of its file, too
     uploaded = [path for path in (run_dir.path.parent / "wandb").rglob("*") if path.is_file()]
     assert len(uploaded) > 5
     assert [path for path in uploaded if b"hf_s3cr3t" in path.read_bytes()] == []
@@ -216,13 +187,33 @@ def test_nothing_is_written_to_the_home_folder(run_dir: RunDir, own: WandB, tmp_
     assert [path for path in (tmp_path / "home").rglob("*") if path.is_file()] == []
 
 
-def test_two_publications_are_two_runs(run_dir: RunDir, shared: WandB) -> None:
-    assert publish(make_record(), run_dir, shared) != publish(make_record(), run_dir, shared)
+def test_a_trial_that_is_published_again_goes_on_in_its_run(run_dir: RunDir, shared: WandB) -> None:
+    stopped = make_failed_record(status="interrupted", levels=make_levels())
+    first, second = publish(stopped, run_dir, shared), publish(make_record(), run_dir, shared)
+    assert run_of(first).run_id == run_of(second).run_id == f"{key_of(run_dir)}-7"
+    assert summary(first)["failure_kind"] == "server_died"
+    assert summary(second)["failure_kind"] is None  # takes the place of the first one's
+    assert not any("concurrency" in row for row in history(first))  # its levels come again
+    assert len([row for row in history(second) if "concurrency" in row]) == 2
+
+
+def test_trials_have_runs_of_their_own(run_dir: RunDir, shared: WandB) -> None:
+    sweep = run_dir.path.parent
+    for number in range(2):
+        shared.publish(make_record(number=number), CONFIG, RunDir(sweep / str(number)))
+    found = sorted(path.stem for path in sweep.glob("wandb/offline-run-*/*.wandb"))
+    assert found == [f"run-{key_of(run_dir)}-{number}" for number in range(2)]
+
+
+def test_sweeps_of_one_name_do_not_share_runs(tmp_path: Path, shared: WandB) -> None:
+    for machine in ("a", "b"):
+        shared.publish(make_record(), CONFIG, RunDir(tmp_path / machine / "sweep" / "7"))
+    assert len({path.name for path in tmp_path.glob("*/sweep/wandb/offline-run-*/*.wandb")}) == 2
 
 
 def test_long_names_are_cut_to_the_limits(run_dir: RunDir, shared: WandB) -> None:
     record = make_record(overrides=tuple(f"knob_{number}={number}" for number in range(100)))
-    run = next(r.run for r in stored(publish(record, run_dir, shared)) if r.HasField("run"))
+    run = run_of(publish(record, run_dir, shared))
     assert len(run.display_name) == 128
 
 

@@ -1,11 +1,12 @@
-"""Where records are published. A tracker is a class with one method; conf/tracker/<name>.yaml names it."""
+"""Where records are published. A tracker is a class with a few methods; conf/tracker/<name>.yaml names it."""
 
 import importlib
 from typing import Protocol, cast
 
 from pipeline import schema
-from pipeline.files import RunDir
+from pipeline.files import RunDir, SweepDir
 from pipeline.record import Record
+from pipeline.trackers.result import SweepResult
 
 
 class Tracker(Protocol):
@@ -22,6 +23,16 @@ class Tracker(Protocol):
 
         Returns:
             where it went, in words: a run's URL or folder; None if nothing was published.
+
+        Raises:
+            TrackerFailed: it was not, or not wholly, published.
+        """
+
+    def publish_sweep(self, result: SweepResult, config: schema.Tracker, sweep: SweepDir) -> tuple[str, ...]:
+        """Publish the end of a sweep, whose trials are published already; blocks until done. May be called again.
+
+        Returns:
+            lines for the user, saying where it went.
 
         Raises:
             TrackerFailed: it was not, or not wholly, published.

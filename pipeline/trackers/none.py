@@ -1,8 +1,9 @@
 """No tracker: the record on disk is all."""
 
 from pipeline import schema
-from pipeline.files import RunDir
+from pipeline.files import RunDir, SweepDir
 from pipeline.record import Record
+from pipeline.trackers.result import SweepResult
 
 
 class Off:
@@ -16,6 +17,10 @@ class Off:
 
     def publish(self, record: Record, config: schema.Tracker, run_dir: RunDir) -> None:
         """Do nothing."""
+
+    def publish_sweep(self, result: SweepResult, config: schema.Tracker, sweep: SweepDir) -> tuple[str, ...]:
+        """Do nothing; there is nothing to tell."""
+        return ()
 
     def close(self) -> None:
         """Nothing to end."""

@@ -6,14 +6,16 @@ wandb hangs. That process is started while the first engine loads and kept for a
 
 import os
 import time
-from typing import Any
+from dataclasses import replace
 
 from pipeline import schema
 from pipeline.companion import Companion
 from pipeline.errors import TrackerFailed
 from pipeline.files import RunDir, SweepDir
 from pipeline.record import Record
-from pipeline.values import plain
+from pipeline.trackers.result import SweepResult
+from pipeline.trackers.wandb_jobs import Answer, Request, SweepJob, TrialJob
+from pipeline.values import parse, plain
 
 # A user's shell may be inside another run; its identity is not ours to continue.
 FOREIGN = ("WANDB_SERVICE", "WANDB_RUN_ID", "WANDB_RESUME", "WANDB_SWEEP_ID", "WANDB_NOTES")
@@ -28,12 +30,7 @@ class WandB:
 
     def start(self, config: schema.Tracker, run_dir: RunDir) -> None:
         """Start the process that publishes; it imports wandb, which takes seconds."""
-        if _is_off(config) or (self.publisher and self.publisher.is_alive):
-            return
-        self.close()
-        log = SweepDir(run_dir.path.resolve().parent).tracker_log
-        log.parent.mkdir(parents=True, exist_ok=True)
-        self.publisher = Companion("pipeline.trackers.wandb_publisher", log=log, env=_environment())
+        self._start(config, SweepDir(run_dir.path.resolve().parent))
 
     def wait_ready(self, *, timeout_s: float) -> None:
         """Wait until wandb is imported."""
@@ -44,18 +41,25 @@ class WandB:
         """Publish; see trackers.Tracker. WANDB_MODE=disabled publishes nothing."""
         if _is_off(config):
             return None
-        job = {"record": plain(record), "tracker": plain(config), "run_dir": str(run_dir.path.resolve())}
+        path = run_dir.path.resolve()
+        return self._do(TrialJob(record=record, tracker=config, run_dir=path), SweepDir(path.parent)).where
+
+    def publish_sweep(self, result: SweepResult, config: schema.Tracker, sweep: SweepDir) -> tuple[str, ...]:
+        """Publish the sweep's own run and its Report; see trackers.Tracker."""
+        if _is_off(config):
+            return ()
+        folder = SweepDir(sweep.path.resolve())
+        job = SweepJob(what="run", result=result, tracker=config, sweep=folder.path)
+        run = self._do(job, folder)
+        again = f"python {sweep.tracker_script}"
         try:
-            self.start(config, run_dir)
-            answer = self._ask(job, config.timeout_s)
-        except OSError as error:
-            raise TrackerFailed(f"W&B could not be started: {error.strerror or error}.") from error
-        except BaseException:
-            self.close()  # broken off: what it is at must not go on
-            raise
-        if "error" in answer:
-            raise TrackerFailed(answer["error"], hint=answer["hint"])
-        return str(answer["where"])
+            report = self._do(replace(job, what="report"), folder)
+        except TrackerFailed as error:  # the run is there all the same
+            words = " ".join(str(error).split())
+            return (f"W&B: {run.where}", f"W&B report: not saved. {words} To try again: {again}")
+        if run.is_online:
+            return (f"W&B: {run.where}", f"W&B report: {report.where}")
+        return (f"W&B: offline. To upload: make sync; then for the report: {again}",)
 
     def close(self) -> None:
         """End the publisher."""
@@ -63,18 +67,39 @@ class WandB:
         if publisher:
             publisher.close()
 
-    def _ask(self, job: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+    def _start(self, config: schema.Tracker, sweep: SweepDir) -> None:
+        if _is_off(config) or (self.publisher and self.publisher.is_alive):
+            return
+        self.close()
+        sweep.tracker_log.parent.mkdir(parents=True, exist_ok=True)
+        self.publisher = Companion("pipeline.trackers.wandb_publisher", log=sweep.tracker_log, env=_environment())
+
+    def _do(self, job: TrialJob | SweepJob, sweep: SweepDir) -> Answer:
+        try:
+            self._start(job.tracker, sweep)
+            answer = self._ask(Request(job=job), job.tracker.timeout_s)
+        except OSError as error:
+            raise TrackerFailed(f"W&B could not be started: {error.strerror or error}.") from error
+        except BaseException:
+            self.close()  # broken off: what it is at must not go on
+            raise
+        if answer.error is not None:
+            raise TrackerFailed(answer.error, hint=answer.hint)
+        return answer
+
+    def _ask(self, request: Request, timeout_s: float) -> Answer:
         end = time.monotonic() + timeout_s
         self.wait_ready(timeout_s=timeout_s)
         answer = None
         if self.publisher and self.is_ready:
-            self.publisher.send(job)
+            self.publisher.send(plain(request))
             answer = self.publisher.answer(timeout_s=end - time.monotonic())
         if self.publisher is None or answer is None:
-            how = "did not take the record in time" if self.publisher and self.publisher.is_alive else "ended"
+            what = "record" if isinstance(request.job, TrialJob) else "sweep"
+            how = f"did not take the {what} in time" if self.publisher and self.publisher.is_alive else "ended"
             log = self.publisher.log if self.publisher else "tracker.log"
             raise TrackerFailed(f"W&B {how} (tracker.timeout_s={timeout_s:g}); see {log}.")
-        return answer
+        return parse(Answer, answer)
 
 
 def _is_off(config: schema.Tracker) -> bool:

@@ -10,7 +10,8 @@ import yaml
 from records import make_failed_record, make_failure, make_record
 
 from pipeline.errors import FailureKind
-from pipeline.files import RunDir, save
+from pipeline.files import RunDir, SweepDir, save
+from pipeline.report.publication import result_of
 from pipeline.schema import Tracker
 from pipeline.trackers import close, load
 from pipeline.values import parse
@@ -40,6 +41,7 @@ def test_takes_every_record_quietly_and_leaves_no_process(
         save(run_dir.record, record)
         where = load(config.target).publish(record, config, run_dir)
         assert where is None or Path(where).is_dir()
+    load(config.target).publish_sweep(result_of(RECORDS), config, SweepDir(tmp_path / "sweep"))
     close()
     assert set(psutil.Process().children(recursive=True)) == before
     assert capfd.readouterr() == ("", "")

@@ -92,10 +92,10 @@ def test_the_main_job_keeps_every_request(smoke: Result) -> None:
             assert level.metrics.output_tokens_mean == 16
 
 
-def test_the_main_job_leaves_an_offline_run_per_trial(smoke: Result) -> None:
+def test_the_main_job_leaves_an_offline_run_per_trial_and_one_of_the_sweep(smoke: Result) -> None:
     assert [record.tracker for record in smoke.records] == [None] * 4
     runs = list((smoke.folder / "wandb").glob("offline-run-*"))
-    assert len(runs) == 4
+    assert len(runs) == 4 + 1
     assert all(list(run.glob("*.wandb")) for run in runs)
 
 

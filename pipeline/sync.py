@@ -1,0 +1,109 @@
+"""`python -m pipeline.sync`: upload the offline W&B runs of every sweep below a folder."""
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pipeline import process, signals
+from pipeline.errors import Interrupted
+from pipeline.files import SweepDir
+from pipeline.trackers import wandb_publisher
+
+BLOCK, CHUNK, FULL, LAST = 32768, 7, 1, 4  # see is_whole
+NO_KEY = """\
+error: W&B has no key for {url}: {waiting} of {total} offline runs wait to be uploaded.
+hint: Run `wandb login`, or set WANDB_API_KEY (and WANDB_BASE_URL for a server of your own).
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command. 1: no key, or not everything was uploaded; 2: no such folder."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.sync", description=__doc__)
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("outputs"), help="of sweeps, or one; ./outputs")
+    folder = parser.parse_args(argv).folder
+    if not folder.is_dir():
+        sys.stderr.write(f"error: {folder} is not a folder. Expected one with sweeps in it, or a sweep's own.\n")
+        return 2
+    runs = sorted(offline_runs(folder))
+    waiting = [run for run in runs if not is_synced(run)]
+    if not waiting:
+        found = (
+            f"all of {len(runs)} offline runs below {folder} have been uploaded"
+            if runs
+            else f"no offline runs below {folder}"
+        )
+        print(f"Nothing to upload: {found}.")
+        return 0
+    has_key, url = wandb_publisher.ask_key()
+    if not has_key:
+        sys.stderr.write(NO_KEY.format(url=url, waiting=len(waiting), total=len(runs)))
+        return 1
+    whole = [run for run in waiting if is_whole(run)]
+    if whole:
+        _upload(whole)
+    return _tell(waiting, len(runs) - len(waiting), url)
+
+
+def offline_runs(folder: Path) -> Iterator[Path]:
+    """The file of every offline run of every sweep in there, wherever it lies."""
+    for path, folders, _ in os.walk(folder):
+        here = SweepDir(Path(path))
+        if here.tracker.name in folders:
+            yield from here.tracker.glob("offline-run-*/*.wandb")
+            folders.remove(here.tracker.name)
+        folders[:] = [name for name in folders if not (here.path / name / "record.json").exists()]
+
+
+def is_synced(run: Path) -> bool:
+    """Whether W&B's own mark beside the run says so."""
+    return run.with_name(f"{run.name}.synced").exists()
+
+
+def is_whole(run: Path) -> bool:
+    """Whether the file ends with a complete record. W&B's command uploads nothing at all if one of its files does not.
+
+    LevelDB's log format: 7 bytes, then chunks in blocks of 32 KiB, each with a checksum (4), its length (2), its kind.
+    """
+    data, position, kind = run.read_bytes(), 7, 0
+    while position + CHUNK <= len(data):
+        if (room := BLOCK - position % BLOCK) < CHUNK:  # filled up with zeros
+            position += room
+            continue
+        length, kind = int.from_bytes(data[position + 4 : position + 6], "little"), data[position + 6]
+        position += CHUNK + length
+    return position == len(data) and kind in {FULL, LAST}
+
+
+def _upload(runs: Sequence[Path]) -> None:
+    """W&B's own command, on all of them at once. What it says is for the user; whether it worked, the marks say."""
+    with tempfile.TemporaryDirectory(prefix="servetune-sync-") as scratch:  # else its logs go to ./wandb
+        environment = {**os.environ, "WANDB_DIR": scratch}
+        process.show([sys.executable, "-m", "wandb", "sync", *map(str, runs)], env=environment)
+
+
+def _tell(runs: Sequence[Path], before: int, url: str) -> int:
+    done = [run for run in runs if is_synced(run)]
+    already = f" ({before} were there already)" if before else ""
+    print(f"Uploaded {len(done)} of {len(runs)} offline runs to {url}{already}.")
+    sweeps = [SweepDir(path) for path in dict.fromkeys(run.parents[2] for run in done)]
+    for script in (sweep.tracker_script for sweep in sweeps if sweep.tracker_script.exists()):
+        print(f"W&B report of that sweep: python {script}")
+    if len(done) == len(runs):
+        return 0
+    for run in (run for run in runs if run not in done):
+        why = "" if is_whole(run) else " (cut off, by a kill perhaps: the trial's record has it all, delete this)"
+        sys.stderr.write(f"error: not uploaded: {run.parent}{why}\n")
+    sys.stderr.write("hint: W&B's own words are above; run it again to upload the rest.\n")
+    return 1
+
+
+if __name__ == "__main__":
+    with signals.interruptible():
+        try:
+            sys.exit(main())
+        except Interrupted as stop:
+            signals.acknowledge()
+            sys.exit(128 + stop.signum)

@@ -1,0 +1,59 @@
+"""What a tracker is told at the end of a sweep: a row per trial and the winner. Values only."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.record import Phase
+from pipeline.statistics import Interval
+from pipeline.values import value
+
+GROUPS = ("runtime", "model", "backend", "traffic", "hardware", "slo")
+
+
+@value
+class TrialResult:
+    """One trial in the table. Times in seconds and throughput in tokens/s, at the level that gave the objective."""
+
+    rank: int | None
+    number: int
+    overrides: str  # what tells the trial from the others
+    status: str
+    objectives: Mapping[str, float]  # empty: no result
+    repeated: Interval | None  # the first objective over all measurements of the configuration, if there are several
+    against_baseline: float | None  # relative difference of the first objective; 0.1 is 10% more
+    best_level: str | None
+    output_tokens_per_s: float | None
+    ttft_p95_s: float | None
+    tpot_p95_s: float | None
+    error_rate: float | None
+    failure_kind: str | None
+    repeat_of: int | None
+    phase: Phase
+    same_as: int | None
+
+
+@value
+class Winner:
+    """The best trial."""
+
+    number: int
+    overrides: str
+    command: str  # ready to be pasted
+    server_command: str
+    best_level: str | None
+    objectives: Mapping[str, float]
+    against_baseline: float | None
+    verdict: str | None  # by what was measured again, e.g. `better by 12.1% [8.0%, 16.4%]`
+    knobs: Mapping[str, Any]  # those that are set
+
+
+@value
+class SweepResult:
+    """A sweep at its end. Run again after a resumed one, it takes the place of the former."""
+
+    sweep_id: str
+    choices: Mapping[str, str]  # group: the option's name
+    objectives: tuple[str, ...]  # names; the first one ranks
+    knobs: tuple[str, ...]  # those that differ between the trials
+    trials: tuple[TrialResult, ...]  # best first
+    best: Winner | None

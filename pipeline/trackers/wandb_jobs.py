@@ -1,0 +1,45 @@
+"""What the two ends of the W&B tracker say to each other, as values."""
+
+from pathlib import Path
+from typing import Literal
+
+from pipeline import schema
+from pipeline.record import Record
+from pipeline.trackers.result import SweepResult
+from pipeline.values import value
+
+
+@value
+class TrialJob:
+    """Publish a trial."""
+
+    record: Record
+    tracker: schema.Tracker
+    run_dir: Path
+
+
+@value
+class SweepJob:
+    """Publish the end of a sweep: its own run; or its W&B Report, of which offline only a script is written."""
+
+    what: Literal["run", "report"]
+    result: SweepResult
+    tracker: schema.Tracker
+    sweep: Path
+
+
+@value
+class Request:
+    """One job."""
+
+    job: TrialJob | SweepJob
+
+
+@value
+class Answer:
+    """What became of it: `error` and `hint`, or where it went."""
+
+    where: str | None = None
+    is_online: bool = False
+    error: str | None = None
+    hint: str = ""
