@@ -1,10 +1,10 @@
 # Every tool is called from .venv/bin, so nothing resolves or downloads after `make setup`.
-# sweep, test, reap, doctor and bench take further arguments: make sweep ARGS="<overrides>"
+# sweep, test, reap, sync, doctor and bench take further arguments: make sweep ARGS="<overrides>"
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help setup sweep test check format reap doctor bench clean
+.PHONY: help setup sweep test check format reap sync doctor bench clean
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -60,13 +60,19 @@ reap: $(READY) ## Remove servers whose trial was killed
 	$(call say,Reap: python -m pipeline.reap)
 	@exec $(BIN)/python -m pipeline.reap $(args)
 
+sync: $(READY) ## Upload the offline W&B runs below outputs/
+	$(call say,Sync: python -m pipeline.sync)
+	@exec $(BIN)/python -m pipeline.sync $(args)
+
 doctor: $(READY) ## Say what works on this machine and what is missing
 	$(call say,Doctor: python -m pipeline.doctor)
 	@exec $(BIN)/python -m pipeline.doctor $(args)
 
 bench: $(READY) ## Measure what the pipeline itself costs per trial
-	$(call say,Benchmarks: benchmarks/dry_run.py and benchmarks/overhead.py)
+	$(call say,Benchmarks: dry_run.py report.py idle.py and overhead.py of benchmarks/)
 	@$(BIN)/python benchmarks/dry_run.py
+	@$(BIN)/python benchmarks/report.py
+	@$(BIN)/python benchmarks/idle.py
 	@exec $(BIN)/python benchmarks/overhead.py $(args)
 
 clean: ## Remove .venv, .uv and caches; outputs/ stays
