@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from pipeline import process
@@ -25,16 +26,22 @@ Watch = Callable[[], None]  # asked while we wait; what it raises ends the waiti
 class Companion:
     """`python -m <module>` in a session of its own: commands on its stdin, answers on its stdout, words to `log`.
 
-    It and all that it starts carry a label, so that nothing of it outlives `close`.
+    It and all that it starts carry a label and have a temporary folder of their own, so that nothing outlives `close`.
     """
 
     def __init__(self, module: str, *, log: Path, env: Mapping[str, str]) -> None:
         self.label = f"{module.rpartition('.')[2]}-{secrets.token_hex(6)}"
         self.log = log
         self.buffer = b""
-        self.child: subprocess.Popen[bytes] = process.spawn_piped(
-            process.python(module), log=log, env={**env, process.LABEL: self.label}
-        )
+        self.scratch = TemporaryDirectory(prefix="servetune-", ignore_cleanup_errors=True)
+        own = {process.LABEL: self.label, "TMPDIR": self.scratch.name}
+        try:
+            self.child: subprocess.Popen[bytes] = process.spawn_piped(
+                process.python(module), log=log, env={**env, **own}
+            )
+        except OSError:
+            self.scratch.cleanup()
+            raise
 
     @property
     def is_alive(self) -> bool:
@@ -75,6 +82,7 @@ class Companion:
             self.child.kill()
         self.child.wait()
         process.stop_labelled(self.label, grace_s=0)
+        self.scratch.cleanup()
 
 
 def die_with_parent() -> None:

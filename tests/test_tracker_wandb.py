@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -259,17 +261,21 @@ def test_a_publication_that_is_broken_off_leaves_no_process(run_dir: RunDir, own
 
 def test_a_server_that_never_answers_is_given_up(run_dir: RunDir, own: WandB, monkeypatch: pytest.MonkeyPatch) -> None:
     key, before = "0123456789" * 4, living_children()
+    temporary = run_dir.path.parent / "tmp"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
         monkeypatch.setenv("WANDB_API_KEY", key)
         with pytest.raises(TrackerFailed, match="did not take the record in time"):
             own.publish(make_record(), replace(CONFIG, mode="auto", timeout_s=5), run_dir)
     assert living_children() == before
+    assert list(temporary.iterdir()) == []  # wandb's own folders are gone, though it was killed
     files = [path for path in run_dir.path.parent.rglob("*") if path.is_file()]
     assert [path for path in files if key.encode() in path.read_bytes()] == []
 
 
-def test_the_publisher_and_its_service_end_when_we_are_killed(run_dir: RunDir) -> None:
+def test_the_publisher_and_its_service_end_when_we_are_killed(run_dir: RunDir, tmp_path: Path) -> None:
     script = (
         "import sys, time; sys.path.insert(0, 'tests'); from pathlib import Path; from records import make_record\n"
         "from test_tracker_wandb import CONFIG; from pipeline.files import RunDir\n"
@@ -277,7 +283,8 @@ def test_the_publisher_and_its_service_end_when_we_are_killed(run_dir: RunDir) -
         f"tracker.publish(make_record(), CONFIG, RunDir(Path({str(run_dir.path)!r})))\n"
         "print(1, flush=True); time.sleep(60)"
     )
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=ROOT) as child:
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=ROOT, env=env) as child:
         assert child.stdout is not None
         child.stdout.readline()
         started = psutil.Process(child.pid).children(recursive=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -179,7 +180,8 @@ def test_closing_does_not_wait_for_an_import(own_resident: Resident) -> None:
 def test_a_killed_owner_leaves_neither_driver_nor_child(make: Make, tmp_path: Path) -> None:
     with chatting("silent") as chat:
         argv = [sys.executable, "-c", OWNER, str(tmp_path / "runner.log"), to_json(make(chat.url).job)]
-        with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True) as owner:
+        env = {**os.environ, "TMPDIR": str(tmp_path)}
+        with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=env) as owner:
             assert owner.stdout is not None
             driver = psutil.Process(int(owner.stdout.readline()))
             assert process.wait_until(lambda: bool(chat.prompts), timeout_s=60)
