@@ -52,7 +52,10 @@ def left(folder: Path) -> list[str]:
     return found
 
 
-def test_two_kills_cost_two_interrupted_trials_at_most(tmp_path: Path, tiny_gguf: Path) -> None:
+def test_two_kills_cost_two_interrupted_trials_at_most(
+    tmp_path: Path, tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # what is killed leaves its temporary folder, if not what was in it
     seed = int.from_bytes(os.urandom(2))
     chance = random.Random(seed)  # noqa: S311 - nobody guesses it
     folder = tmp_path / "out"
