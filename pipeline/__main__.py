@@ -13,7 +13,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from pipeline import command_line, dry_run, launchers, owner, reap, resume, signals, sweep, tuner
+from pipeline import command_line, console, dry_run, launchers, owner, reap, resume, signals, sweep, tuner
 from pipeline.command_line import Outline
 from pipeline.errors import ConfigError, Interrupted, PipelineError
 from pipeline.files import SweepDir
@@ -39,6 +39,7 @@ def main() -> int:
         job()
         return OK
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come to `_run`, which words them
+    console.endure()
     with signals.interruptible(), signals.held():
         code = _run(_overrides(arguments), is_sweep=arguments.multirun)
         code = _finish(sweep.end(), code, is_sweep=arguments.multirun)

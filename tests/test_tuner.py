@@ -56,10 +56,17 @@ def run(argv: Callable[..., list[str]], folder: Path) -> Callable[..., Result]:
 
 
 @contextmanager
-def started(words: Sequence[str], cwd: Path = ROOT, **env: str) -> Iterator[subprocess.Popen[str]]:
-    pipe = subprocess.PIPE
+def started(
+    words: Sequence[str], cwd: Path = ROOT, *, together: bool = False, **env: str
+) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
-        words, cwd=cwd, env={**os.environ, **ENV, **env}, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+        words,
+        cwd=cwd,
+        env={**os.environ, **ENV, **env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT if together else subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     ) as us:
         try:
             yield us
@@ -156,6 +163,19 @@ def test_the_same_command_finds_the_folder_in_which_it_was_broken_off(
     marks = [json.loads((each / "search.json").read_text()) for each in (resumed, new)]
     assert [mark["is_done"] for mark in marks] == [True, True]
     assert len([*resumed.glob("*/record.json")]) == len([*new.glob("*/record.json")]) == 3
+
+
+def test_a_sweep_outlives_whoever_reads_it(argv: Callable[..., list[str]], folder: Path) -> None:
+    """As in `make sweep 2>&1 | head -1`."""
+    with started(argv("parallel=2,4"), together=True) as us:
+        assert us.stdout is not None
+        assert us.stdout.readline() == "trial 1/3: parallel=null\n"
+        us.stdout.close()
+        assert us.wait(timeout=60) == 0
+    records = Result(code=0, out="", err="", folder=folder).records
+    assert [record.status for record in records] == ["ok"] * 3
+    assert (folder / "report.html").exists()
+    assert (folder / "best" / "serve.sh").exists()
 
 
 def test_two_processes_share_a_sweep(argv: Callable[..., list[str]], folder: Path) -> None:

@@ -1,0 +1,42 @@
+"""stdout and stderr that outlive their readers: a closed pipe or a full disk behind them must not cost a trial."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO, cast
+
+
+class Enduring:
+    """A stream whose words are lost, without an error, from the moment on that they cannot be written."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        """As the stream's own."""
+        with self._enduring():
+            self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """As the stream's own."""
+        with self._enduring():
+            self.stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    @contextmanager
+    def _enduring(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:  # as docs.python.org/3/library/signal.html#note-on-sigpipe: the buffer must be emptied, too
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.stream.fileno())
+            os.close(nowhere)
+
+
+def endure() -> None:
+    """Let the rest of this program go on when nobody reads it any more (`... | head`)."""
+    sys.stdout, sys.stderr = (cast("TextIO", Enduring(stream)) for stream in (sys.stdout, sys.stderr))
