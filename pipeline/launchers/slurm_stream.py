@@ -53,6 +53,7 @@ class Trial:
     hopeless: str = ""  # the reason of the last look, if it was one that does not pass
     lost_since: float | None = None  # Slurm does not know it, or its record is not seen here
     requeues: int = 0
+    requeued_at: float | None = None  # when Slurm itself ran the job again last, by time.monotonic
     error: JobEnded | None = None  # why we have cancelled it
 
 
@@ -101,7 +102,8 @@ class Stream:
 
     def _give(self, trial: Trial, told: Told) -> None:
         """Submit it; one that Slurm does not take has ended."""
-        trial.submitted_at, trial.seen, trial.waits_since, trial.lost_since = now(), None, None, None
+        trial.submitted_at, trial.seen = now(), None
+        trial.waits_since = trial.lost_since = trial.requeued_at = None
         try:
             trial.job = self.submit(trial.number, trial.overrides, trial.tree)
         except JobEnded as error:
@@ -143,7 +145,10 @@ class Stream:
             trial.waits_since, trial.hopeless = None, ""
             trial.shown.step("run", f"job {seen.job} {seen.state.lower()} on {seen.node or 'its node'}")
         if seen.restarts > (before.restarts if before else 0) and trial.error is None:
-            self._requeued(trial, seen)
+            trial.requeues, trial.requeued_at = trial.requeues + 1, time.monotonic()
+            trial.shown.step("queue", f"job {seen.job} requeued by Slurm: its trial begins anew")
+        if trial.requeued_at is not None and trial.error is None:
+            self._judge(trial, seen, time.monotonic() - trial.requeued_at)
 
     def _await(self, trial: Trial, seen: Seen) -> None:
         trial.shown.step("queue", f"job {seen.job} pending: {seen.reason}")
@@ -155,15 +160,13 @@ class Stream:
         if is_hopeless or is_over:
             self._condemn(trial, slurm_verdict.never_started(seen, limit_min if is_over else None))
 
-    def _requeued(self, trial: Trial, seen: Seen) -> None:
-        """Slurm runs the job again by itself: after a preemption it may."""
-        trial.requeues += 1
-        if "NODE_FAIL" in slurm.past(seen.job):
+    def _judge(self, trial: Trial, seen: Seen, since_s: float) -> None:
+        """Whether a job that Slurm runs again may: after a preemption. Accounting may tell late that a node died."""
+        is_open = seen.state in slurm.WAITING or since_s < LATE_S
+        if is_open and "NODE_FAIL" in slurm.past(seen.job):
             self._condemn(trial, slurm_verdict.node_failed(seen))
         elif trial.requeues > self.terms.max_requeues:
             self._condemn(trial, slurm_verdict.preempted(seen, trial.requeues))
-        else:
-            trial.shown.step("queue", f"job {seen.job} requeued by Slurm: its trial begins anew")
 
     def _condemn(self, trial: Trial, error: JobEnded) -> None:
         """Cancel a job; its trial has failed for that reason."""
