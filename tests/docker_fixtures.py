@@ -9,6 +9,7 @@ import host_image
 import pytest
 from docker import DockerClient
 from dockerd import TOOLS, Dockerd, running
+from parts import lacking
 
 
 @pytest.fixture(scope="session")
@@ -17,11 +18,8 @@ def needs_docker() -> None:
     missing = [name for name in TOOLS if shutil.which(name) is None]
     reasons = [f"not installed: {', '.join(missing)}"] if missing else []
     reasons += ["only root can start a Docker daemon"] if os.geteuid() != 0 else []
-    if not reasons:
-        return
-    if os.environ.get("CI") == "true":
-        pytest.fail("; ".join(reasons))
-    pytest.skip("; ".join(reasons))
+    if reasons:
+        lacking(*reasons)
 
 
 @pytest.fixture(scope="session")

@@ -26,11 +26,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from guard import cgroups, guarded, remove_cgroups
 
 from pipeline import process
 
 ROOT = Path(__file__).resolve().parent.parent
-CGROUPS = Path("/sys/fs/cgroup")
 KEY = Path("/etc/docker/key.json")  # older daemons write it, wherever their own folders are
 TOOLS = ("dockerd", "containerd", "runc", "iptables", "ip", "setsid", "unshare")
 ADDRESSES = ipaddress.IPv4Network("198.18.0.0/15")  # for benchmarks of networks: no route of a machine's leads there
@@ -111,8 +111,7 @@ class Dockerd:
         self._kill_rest()
         for bridge in self._bridges():
             _ip("link", "delete", bridge)
-        for cgroup in self._cgroups():
-            process.wait_until(lambda folder=cgroup: _is_removed(folder), timeout_s=GONE_S)  # type: ignore[misc]
+        remove_cgroups(cgroups(self.name), timeout_s=GONE_S)
         if (self.root / "key-is-ours").exists():
             KEY.unlink(missing_ok=True)
         shutil.rmtree(self.root)
@@ -123,7 +122,7 @@ class Dockerd:
         return [
             *(f"process {one.pid}" for one in self._processes()),
             *(f"mount {line}" for line in mounts if self.name in line),
-            *(f"cgroup {folder}" for folder in self._cgroups()),
+            *(f"cgroup {folder}" for folder in cgroups(self.name)),
             *(f"interface {name}" for name in psutil.net_if_addrs() if name == self.name),
             *([f"folder {self.root}"] if self.root.exists() else []),
         ]
@@ -172,7 +171,7 @@ class Dockerd:
             os.kill(pid, number)
 
     def _kill_containers(self) -> None:
-        for folder in self._cgroups():
+        for folder in cgroups(self.name):
             for pid in (folder / "cgroup.procs").read_text().split():
                 with suppress(ProcessLookupError):
                     os.kill(int(pid), signal.SIGKILL)
@@ -203,31 +202,15 @@ class Dockerd:
         subnet = self._subnet()
         return [name for name, address in _addresses() if address in subnet]
 
-    def _cgroups(self) -> list[Path]:
-        """Its folders, the inner ones first. A hierarchy each with the first version, one with the second."""
-        tops = [folder for place in (CGROUPS, *CGROUPS.iterdir()) if (folder := place / self.name).is_dir()]
-        return [Path(path) for top in tops for path, _, _ in os.walk(top, topdown=False)]
-
 
 @contextmanager
 def running() -> Iterator[Dockerd]:
     """A daemon until the end of the scope, or of this process."""
     daemon = _prepared()
-    guard = subprocess.Popen(
-        [sys.executable, __file__, str(daemon.root)],
-        stdin=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        start_new_session=True,
-    )
-    try:
+    with guarded(__file__, daemon.root):
         _add_bridge(daemon)
         daemon.start()
         yield daemon
-    finally:
-        _, said = guard.communicate(timeout=60)  # the end of its stdin is its signal
-        assert guard.returncode == 0, said
 
 
 def _prepared() -> Dockerd:
@@ -270,13 +253,6 @@ def _is_alive(pid: int) -> bool:
     with suppress(psutil.NoSuchProcess):
         return process.is_running(psutil.Process(pid))
     return False
-
-
-def _is_removed(cgroup: Path) -> bool:
-    """Removes it; not before its last process is reaped."""
-    with suppress(OSError):
-        cgroup.rmdir()
-    return not cgroup.exists()
 
 
 if __name__ == "__main__":

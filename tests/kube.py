@@ -27,6 +27,7 @@ from typing import Any, cast
 
 import psutil
 import requests
+from guard import guarded
 from kube_api import OME, Api
 from llama import lasting_ports
 
@@ -253,20 +254,9 @@ def missing() -> list[str]:
 def cluster() -> Iterator[Cluster]:
     """A control plane until the end of the scope, or of this process."""
     made = _prepared()
-    guard = subprocess.Popen(
-        [sys.executable, __file__, str(made.root)],
-        stdin=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
-        start_new_session=True,
-    )
-    try:
+    with guarded(__file__, made.root):
         made.start()
         yield made
-    finally:
-        _, said = guard.communicate(timeout=60)  # the end of its stdin is its signal
-        assert guard.returncode == 0, said
 
 
 def _prepared() -> Cluster:

@@ -16,6 +16,7 @@ import pytest
 from kube import Cluster
 from kube_api import OME, Api
 from ome_operator import Operator
+from parts import lacking
 
 from pipeline import process
 
@@ -107,12 +108,8 @@ def needs_kube() -> None:
     """Skip where no control plane can be started, or KUBE_TESTS=skip says so; fail where CI says that one can."""
     if os.environ.get("KUBE_TESTS") == "skip":
         pytest.skip("KUBE_TESTS=skip")
-    reasons = kube.missing()
-    if not reasons:
-        return
-    if os.environ.get("CI") == "true":
-        pytest.fail("; ".join(reasons))
-    pytest.skip("; ".join(reasons))
+    if reasons := kube.missing():
+        lacking(*reasons)
 
 
 @pytest.fixture(scope="session")

@@ -15,17 +15,18 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from guard import cgroups, guarded, remove_cgroups
+from llama import lasting_ports
 
 from pipeline import process
 
 ROOT = Path(__file__).resolve().parent.parent
-CGROUPS = Path("/sys/fs/cgroup")
 TOOLS = ("munged", "mariadbd", "mariadb-install-db", "slurmdbd", "slurmctld", "slurmd", "sbatch", "sacctmgr", "setsid")
 START_S = 40.0
 GONE_S = 15.0
@@ -163,10 +164,21 @@ class Cluster:
         """KILL the node's daemon, and what runs there."""
         self._signal(signal.SIGSTOP, "slurmd", "slurmstepd")  # they have nothing to tell any more
         self._empty_cgroups()
+        killed = self._processes("slurmd", "slurmstepd")
         self._signal(signal.SIGKILL, "slurmd", "slurmstepd")
+        assert process.wait_until(lambda: not any(map(process.is_running, killed)), timeout_s=GONE_S)
         self.ask(
             "scontrol", "update", f"NodeName={self.node}", "State=DOWN", "Reason=killed"
         )  # not after SlurmdTimeout
+
+    @contextmanager
+    def unaccounted(self) -> Iterator[None]:
+        """Without accounting in here; it hears afterwards of what has happened meanwhile."""
+        killed = self._processes("slurmdbd")
+        self._signal(signal.SIGKILL, "slurmdbd")
+        assert process.wait_until(lambda: not any(map(process.is_running, killed)), timeout_s=GONE_S)
+        yield
+        self._daemon("slurmdbd", "-D")
 
     def restore(self) -> None:
         """As at the beginning, whatever a test did to it."""
@@ -185,15 +197,14 @@ class Cluster:
         self._signal(signal.SIGTERM, "mariadbd", "munged")
         process.wait_until(lambda: not self._processes(), timeout_s=5)
         process.wait_until(self._kill_rest, timeout_s=GONE_S)
-        for folder in self._cgroups():
-            process.wait_until(lambda folder=folder: _is_removed(folder), timeout_s=5)  # type: ignore[misc]
+        remove_cgroups(cgroups(f"slurm_{self.root.name}"), timeout_s=5)
         shutil.rmtree(self.root)
 
     def remains(self) -> list[str]:
         """What is left of it on the machine, in words."""
         return [
             *(f"process {one.pid}" for one in self._processes()),
-            *(f"cgroup {folder}" for folder in self._cgroups()),
+            *(f"cgroup {folder}" for folder in cgroups(f"slurm_{self.root.name}")),
             *([f"folder {self.root}"] if self.root.exists() else []),
         ]
 
@@ -263,7 +274,7 @@ class Cluster:
         return not self._processes()
 
     def _empty_cgroups(self) -> None:
-        for folder in self._cgroups():
+        for folder in cgroups(f"slurm_{self.root.name}"):
             with suppress(OSError):
                 for pid in (folder / "cgroup.procs").read_text().split():
                     with suppress(ProcessLookupError):
@@ -282,11 +293,6 @@ class Cluster:
                     found.append(one)
         return found
 
-    def _cgroups(self) -> list[Path]:
-        """Its folders, the inner ones first."""
-        tops = [folder for place in CGROUPS.iterdir() if (folder := place / f"slurm_{self.root.name}").is_dir()]
-        return [Path(path) for top in tops for path, _, _ in os.walk(top, topdown=False)]
-
 
 DAEMONS = ("munged", "mariadbd", "slurmdbd", "slurmctld", "slurmd", "slurmstepd")
 
@@ -295,26 +301,15 @@ DAEMONS = ("munged", "mariadbd", "slurmdbd", "slurmctld", "slurmd", "slurmstepd"
 def running() -> Iterator[Cluster]:
     """A cluster until the end of the scope, or of this process."""
     cluster = _prepared()
-    guard = subprocess.Popen(
-        [sys.executable, __file__, str(cluster.root)],
-        stdin=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        start_new_session=True,
-    )
-    try:
+    with guarded(__file__, cluster.root):
         cluster.start()
         yield cluster
-    finally:
-        _, said = guard.communicate(timeout=60)  # the end of its stdin is its signal
-        assert guard.returncode == 0, said
-        assert not cluster.remains()
+    assert not cluster.remains()
 
 
 def _prepared() -> Cluster:
     cluster = Cluster(Path(tempfile.mkdtemp(prefix="stslurm", dir="/tmp")))
-    ports = dict(zip(("ctld", "node", "dbd", "database"), _free_ports(4), strict=True))
+    ports = dict(zip(("ctld", "node", "dbd", "database"), lasting_ports(4), strict=True))
     facts = {
         "root": str(cluster.root), "name": cluster.root.name, "host": socket.gethostname().partition(".")[0],
         "first_job": str(FIRST_JOB), "cores": "2", **{name: str(port) for name, port in ports.items()},
@@ -328,24 +323,6 @@ def _prepared() -> Cluster:
         path.write_text(text.format(**facts))
         path.chmod(0o600)
     return cluster
-
-
-def _free_ports(count: int) -> Sequence[int]:
-    doors = [socket.socket() for _ in range(count)]
-    try:
-        for door in doors:
-            door.bind(("127.0.0.1", 0))
-        return [door.getsockname()[1] for door in doors]
-    finally:
-        for door in doors:
-            door.close()
-
-
-def _is_removed(cgroup: Path) -> bool:
-    """Removes it; not before its last process is reaped."""
-    with suppress(OSError):
-        cgroup.rmdir()
-    return not cgroup.exists()
 
 
 if __name__ == "__main__":

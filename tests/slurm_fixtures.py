@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
+from parts import lacking
 from slurm import TOOLS, Cluster, running
 
 from pipeline import process
@@ -19,11 +20,8 @@ def needs_slurm() -> None:
     missing = [name for name in TOOLS if shutil.which(name, path=path) is None]
     reasons = [f"not installed: {', '.join(missing)}"] if missing else []
     reasons += ["only root can start a Slurm"] if os.geteuid() != 0 else []
-    if not reasons:
-        return
-    if os.environ.get("CI") == "true":
-        pytest.fail("; ".join(reasons))
-    pytest.skip("; ".join(reasons))
+    if reasons:
+        lacking(*reasons)
 
 
 @pytest.fixture(scope="session")

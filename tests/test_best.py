@@ -15,6 +15,7 @@ import requests
 import yaml
 from cli import ROOT, Result, pipeline
 from hydra import initialize_config_dir
+from llama import lasting_ports
 from records import make_levels, make_metrics, make_record
 
 from pipeline import best, process, recheck
@@ -148,7 +149,7 @@ def swept(tmp_path: Path, tiny_gguf: Path) -> Result:
 
 
 def test_the_engine_starts_by_the_script(swept: Result) -> None:
-    port = "18473"
+    port = str(lasting_ports(1)[0])
     with subprocess.Popen([swept.folder / "best" / "serve.sh"], env={**os.environ, "PORT": port}) as server:
         try:
             assert process.wait_until(lambda: is_up(port), timeout_s=20)

@@ -2,99 +2,44 @@
 
 import os
 import signal
-import subprocess
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
 import pytest
 from cli import ROOT, Result, command, pipeline, stub_overrides
+from sweeping import Running, running
 
 from pipeline import command_line, process
-from pipeline.backends.lease import Lease, state_dir
+from pipeline.backends.lease import state_dir
 from pipeline.errors import ConfigError, FailureKind
 from pipeline.record import Record
-from pipeline.values import load
 
 PARALLEL = ("hydra/launcher=parallel", "hydra.launcher.n_jobs=2")
 SUBMITIT = ("hydra/launcher=submitit_local",)
 LAUNCHERS = {"parallel": PARALLEL, "submitit": SUBMITIT}
 QUICK = ("traffic.concurrencies=[1]", "runtime.stop_grace_s=0.5", "runtime.health.interval_s=0.02")
-PATIENCE_S = 60.0
 SLOW = {"STUB_BENCH": "sleep:2"}  # long enough that trials which run at the same time are seen to
 ENDLESS = {"STUB_BENCH": "hang"}
 
 
-class Running:
-    """A sweep that runs, with the whole of what it started in sight."""
+def remains(us: Running) -> list[str]:
+    """What is left of a sweep in the world, once that does not change any more."""
 
-    def __init__(self, child: "subprocess.Popen[str]", folder: Path) -> None:
-        self.child = child
-        self.folder = folder
+    def left() -> list[str]:
+        leases = [path.name for path in (state_dir() / "leases").glob("*.json")]
+        return [f"process {one.pid}" for one in us.processes()] + leases
 
-    def processes(self, *modules: str) -> list[psutil.Process]:
-        """Every living process of the sweep, or those that run one of these modules, wherever they are in the tree."""
-        found = []
-        for one in psutil.process_iter():
-            try:
-                words = one.cmdline()
-                is_ours = str(self.folder) in " ".join([*words, *one.environ().values()])
-                is_meant = not modules or not {*modules}.isdisjoint(words)
-                if is_ours and is_meant and one.pid != os.getpid() and one.status() != psutil.STATUS_ZOMBIE:
-                    found.append(one)
-            except (psutil.NoSuchProcess, psutil.AccessDenied):
-                continue
-        return found
-
-    def await_levels(self, count: int) -> None:
-        """Wait until so many trials are being measured."""
-        self.await_that(lambda: len(list(self.folder.glob("out/*/bench/*/*/console.log"))) == count)
-
-    def await_that(self, check: Callable[[], bool]) -> None:
-        """Wait for something that must happen."""
-        ok = process.wait_until(check, timeout_s=PATIENCE_S, interval_s=0.05)
-        assert ok, self.child.poll()
-
-    def worker_of(self, trial: int) -> psutil.Process:
-        """The process that runs a trial."""
-        return psutil.Process(load(Lease, self.folder / "out" / str(trial) / "lease.json").owner.pid)
-
-    def end(self) -> Result:
-        """Wait until it has ended by itself."""
-        out, err = self.child.communicate(timeout=PATIENCE_S)
-        return Result(code=self.child.returncode, out=out, err=err, folder=self.folder / "out")
-
-    def remains(self) -> list[str]:
-        """What is left of it in the world, once that does not change any more."""
-        process.wait_until(lambda: not self._remains(), timeout_s=10, interval_s=0.1)
-        return self._remains()
-
-    def _remains(self) -> list[str]:
-        left = [f"process {one.pid}" for one in self.processes()]
-        return left + [path.name for path in (state_dir() / "leases").glob("*.json")]
+    process.wait_until(lambda: not left(), timeout_s=10, interval_s=0.1)
+    return left()
 
 
 @contextmanager
 def sweep(folder: Path, gguf: Path, *overrides: str, env: Mapping[str, str]) -> Iterator[Running]:
     """Start a sweep as a shell does: in a process group of its own."""
     argv = [*command(sweep=True), *stub_overrides(folder / "out", gguf), *QUICK, *overrides]
-    with subprocess.Popen(
-        argv,
-        cwd=ROOT,
-        env={**os.environ, **env},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        process_group=0,
-    ) as child:
-        running = Running(child, folder)
-        try:
-            yield running
-        finally:
-            for one in running.processes():
-                with suppress(psutil.NoSuchProcess):
-                    one.kill()
+    with running(argv, folder, env) as started:
+        yield started
 
 
 def overlap(one: Record, other: Record) -> bool:
@@ -142,11 +87,11 @@ def test_each_line_tells_whose_it_is(four: Result) -> None:
 
 
 def test_a_worker_that_is_killed_is_one_failed_trial(tmp_path: Path, tiny_gguf: Path) -> None:
-    with sweep(tmp_path, tiny_gguf, *PARALLEL, "parallel=2,4,6", env={"STUB_BENCH": "sleep:3"}) as running:
-        running.await_levels(2)
-        running.worker_of(1).kill()
-        result = running.end()
-        assert running.remains() == []
+    with sweep(tmp_path, tiny_gguf, *PARALLEL, "parallel=2,4,6", env={"STUB_BENCH": "sleep:3"}) as us:
+        us.await_levels(0, 1)
+        us.worker_of(1).kill()
+        result = us.end()
+        assert remains(us) == []
     assert [record.status for record in result.records] == ["ok", "failed", "ok"]
     lost = result.records[1]
     assert lost.failure is not None
@@ -158,10 +103,10 @@ def test_a_worker_that_is_killed_is_one_failed_trial(tmp_path: Path, tiny_gguf: 
 
 def test_what_a_lost_trial_had_measured_is_in_its_record(tmp_path: Path, tiny_gguf: Path) -> None:
     env = {"STUB_BENCH": "hang", "STUB_BENCH_AT": "4"}
-    with sweep(tmp_path, tiny_gguf, *PARALLEL, "traffic.concurrencies=[1,4]", "parallel=2", env=env) as running:
-        running.await_levels(2)
-        running.worker_of(0).kill()
-        result = running.end()
+    with sweep(tmp_path, tiny_gguf, *PARALLEL, "traffic.concurrencies=[1,4]", "parallel=2", env=env) as us:
+        us.await_that(lambda: len(list(us.folder.glob("0/bench/*/*/console.log"))) == 2)
+        us.worker_of(0).kill()
+        result = us.end()
     assert [(level.name, level.status) for level in result.record.levels] == [
         ("D(48,16) x1", "ok"),
         ("D(48,16) x4", "skipped"),
@@ -183,16 +128,16 @@ def test_what_a_lost_trial_had_measured_is_in_its_record(tmp_path: Path, tiny_gg
 def test_a_signal_tears_every_trial_down(
     tmp_path: Path, tiny_gguf: Path, launcher: tuple[str, ...], signum: signal.Signals
 ) -> None:
-    with sweep(tmp_path, tiny_gguf, *launcher, "parallel=2,4", env=ENDLESS) as running:
-        running.await_levels(2)
+    with sweep(tmp_path, tiny_gguf, *launcher, "parallel=2,4", env=ENDLESS) as us:
+        us.await_levels(0, 1)
         if signum == signal.SIGINT:  # a terminal tells the whole group, and people press it twice
-            os.killpg(running.child.pid, signum)
-            if not process.wait_until(lambda: running.child.poll() is not None, timeout_s=0.3):
-                os.killpg(running.child.pid, signum)
+            os.killpg(us.child.pid, signum)
+            if not process.wait_until(lambda: us.child.poll() is not None, timeout_s=0.3):
+                os.killpg(us.child.pid, signum)
         else:
-            running.child.send_signal(signum)
-        result = running.end()
-        assert running.remains() == []
+            us.child.send_signal(signum)
+        result = us.end()
+        assert remains(us) == []
     assert result.code == 128 + signum
     assert [record.status for record in result.records] == ["interrupted"] * 2
     assert [record.teardown.by for record in result.records if record.teardown] == ["trial"] * 2
@@ -202,23 +147,23 @@ def test_a_signal_tears_every_trial_down(
 
 @pytest.mark.parametrize("launcher", LAUNCHERS.values(), ids=LAUNCHERS)
 def test_when_the_sweep_is_killed_its_trials_stop(tmp_path: Path, tiny_gguf: Path, launcher: tuple[str, ...]) -> None:
-    with sweep(tmp_path, tiny_gguf, *launcher, "parallel=2,4", env=ENDLESS) as running:
-        running.await_levels(2)
-        running.child.kill()
-        result = running.end()
-        assert running.remains() == []
+    with sweep(tmp_path, tiny_gguf, *launcher, "parallel=2,4", env=ENDLESS) as us:
+        us.await_levels(0, 1)
+        us.child.kill()
+        result = us.end()
+        assert remains(us) == []
     assert [record.status for record in result.records] == ["interrupted"] * 2
 
 
 def test_when_all_are_killed_the_keepers_remain_to_tear_down(tmp_path: Path, tiny_gguf: Path) -> None:
-    with sweep(tmp_path, tiny_gguf, *PARALLEL, "parallel=2,4", env=ENDLESS) as running:
-        running.await_levels(2)
-        workers = [running.worker_of(0), running.worker_of(1)]
-        running.child.kill()
+    with sweep(tmp_path, tiny_gguf, *PARALLEL, "parallel=2,4", env=ENDLESS) as us:
+        us.await_levels(0, 1)
+        workers = [us.worker_of(0), us.worker_of(1)]
+        us.child.kill()
         for worker in workers:
             worker.kill()
-        running.end()
-        assert running.remains() == []
+        us.end()
+        assert remains(us) == []
 
 
 def test_submitit_local_runs_all_at_once(tmp_path: Path, tiny_gguf: Path) -> None:
@@ -229,11 +174,11 @@ def test_submitit_local_runs_all_at_once(tmp_path: Path, tiny_gguf: Path) -> Non
 
 
 def test_a_process_of_submitit_that_is_killed_is_one_failed_trial(tmp_path: Path, tiny_gguf: Path) -> None:
-    with sweep(tmp_path, tiny_gguf, *SUBMITIT, "parallel=2,4", env={"STUB_BENCH": "sleep:3"}) as running:
-        running.await_levels(2)
-        running.worker_of(0).kill()
-        result = running.end()
-        assert running.remains() == []
+    with sweep(tmp_path, tiny_gguf, *SUBMITIT, "parallel=2,4", env={"STUB_BENCH": "sleep:3"}) as us:
+        us.await_levels(0, 1)
+        us.worker_of(0).kill()
+        result = us.end()
+        assert remains(us) == []
     assert [record.status for record in result.records] == ["failed", "ok"]
     assert result.records[0].failure is not None
     assert result.records[0].failure.kind == FailureKind.WORKER_DIED
@@ -259,10 +204,10 @@ def test_a_search_runs_its_batches_on_workers_that_stay(tmp_path: Path, tiny_ggu
 
 def test_a_search_is_told_that_a_trial_was_lost(tmp_path: Path, tiny_gguf: Path) -> None:
     search = ("hydra/sweeper=grid", "hydra.sweeper.n_jobs=2")
-    with sweep(tmp_path, tiny_gguf, *PARALLEL, *search, "parallel=2,4", env={"STUB_BENCH": "sleep:3"}) as running:
-        running.await_levels(2)
-        running.worker_of(0).kill()
-        result = running.end()
+    with sweep(tmp_path, tiny_gguf, *PARALLEL, *search, "parallel=2,4", env={"STUB_BENCH": "sleep:3"}) as us:
+        us.await_levels(0, 1)
+        us.worker_of(0).kill()
+        result = us.end()
     assert (result.code, sorted(record.status for record in result.records)) == (0, ["failed", "ok"])
     assert (result.folder / "optimization_results.yaml").exists()
 

@@ -1,6 +1,5 @@
 """Images pulled by a real dockerd from a real registry: what is told, what is recorded, what each failure is called."""
 
-import os
 import shutil
 import subprocess
 import time
@@ -22,6 +21,7 @@ from docker import DockerClient
 from dockerd import Dockerd
 from fakes import make_plan
 from llama import free_port
+from parts import lacking
 
 from pipeline import process
 from pipeline.backends import lease
@@ -40,8 +40,7 @@ Make = Callable[..., Plan]
 def served(daemon: Dockerd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, str]]:
     """The port of a registry, and the digest of its `engine/image:1`."""
     if shutil.which(registry.PROGRAM) is None:
-        reason = f"not installed: {registry.PROGRAM}"
-        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
+        lacking(f"not installed: {registry.PROGRAM}")
     with registry.serving(tmp_path_factory.mktemp("registry")) as port:
         yield port, registry.fill(daemon.host, port)
 

@@ -14,6 +14,7 @@ from cli import ROOT, TESTS, command
 from hydra import initialize_config_dir
 from kube_fixtures import KUBE_MARKS, Kube
 from ome_crds import KINDS, schema
+from parts import lacking
 from records import make_record
 
 from pipeline import best, manifests, ome_model, plan, rendering
@@ -175,7 +176,7 @@ def test_ome_makes_the_engine_of_the_trial_from_them(api: client.Api, kube: Kube
 
 def test_a_dry_run_is_what_kubectl_takes(kube: Kube, tmp_path: Path) -> None:
     if shutil.which("kubectl") is None:
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("kubectl is not installed")
+        lacking("kubectl is not installed")
     asked = ("runtime=sglang", "hardware=h100", "backend=ome", "model=qwen3_8b", "page_size=null,64", "tp_size=1,2,999")
     told = subprocess.run([*command(sweep=True), *asked, "dry_run=true"], capture_output=True, check=True, cwd=ROOT)
     documents = list(yaml.safe_load_all(told.stdout))

@@ -4,24 +4,21 @@ import json
 import os
 import re
 import signal
-import subprocess
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
-from cli import ROOT, TESTS, Result, command, real_overrides, stub_overrides
+from cli import TESTS, command, real_overrides, stub_overrides
 from nvml import Machine
 from slurm import Cluster
+from sweeping import Running, running
 
-from pipeline import process
 from pipeline.errors import FailureKind
 from pipeline.record import Record
 
 pytestmark = pytest.mark.live
-PATIENCE_S = 90.0
 SLURM = (
     "hydra/launcher=submitit_slurm",
     "hydra.launcher.array_parallelism=2",
@@ -32,62 +29,13 @@ SLURM = (
 )
 
 
-class Running:
-    """A sweep that runs."""
-
-    def __init__(self, child: "subprocess.Popen[str]", folder: Path) -> None:
-        self.child = child
-        self.folder = folder
-
-    def await_that(self, check: Callable[[], bool]) -> None:
-        """Wait for something that must happen."""
-        assert process.wait_until(check, timeout_s=PATIENCE_S, interval_s=0.05), self.child.poll()
-
-    def await_levels(self, *trials: int) -> None:
-        """Wait until these trials are being measured."""
-        self.await_that(lambda: all(list(self.folder.glob(f"{one}/bench/*/*/console.log")) for one in trials))
-
-    def lease(self, trial: int) -> Any:
-        """What a trial owns."""
-        return json.loads((self.folder / str(trial) / "lease.json").read_text())
-
-    def end(self, timeout_s: float = PATIENCE_S) -> Result:
-        """Wait until it has ended by itself."""
-        out, err = self.child.communicate(timeout=timeout_s)
-        return Result(code=self.child.returncode, out=out, err=err, folder=self.folder)
-
-    def processes(self) -> list[psutil.Process]:
-        """Every living process of the sweep, on the node too, which is this machine."""
-        found = []
-        for one in psutil.process_iter():
-            with suppress(psutil.Error, OSError):
-                words = " ".join([*one.cmdline(), *one.environ().values()])
-                if str(self.folder) in words and one.pid != os.getpid() and one.status() != psutil.STATUS_ZOMBIE:
-                    found.append(one)
-        return found
-
-
 @contextmanager
 def sweep(folder: Path, gguf: Path, *overrides: str, bench: str | None) -> Iterator[Running]:
     """Start a sweep as a shell does: in a process group of its own. `bench` says what genai-bench's stand-in does."""
     stubs = [*stub_overrides(folder / "out", gguf), "traffic.concurrencies=[1]"]
     argv = [*command(sweep=True), *(stubs if bench else real_overrides(folder / "out", gguf)), *SLURM, *overrides]
-    with subprocess.Popen(
-        argv,
-        cwd=ROOT,
-        env={**os.environ, "STUB_BENCH": bench or ""},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        process_group=0,
-    ) as child:
-        running = Running(child, folder / "out")
-        try:
-            yield running
-        finally:
-            for one in running.processes():
-                with suppress(psutil.NoSuchProcess):
-                    one.kill()
+    with running(argv, folder, {"STUB_BENCH": bench or ""}) as started:
+        yield started
 
 
 def failure(record: Record) -> tuple[FailureKind, str]:
@@ -107,8 +55,8 @@ def job_of(slurm: Cluster, trial: int) -> str:
 
 
 def test_trials_are_jobs_two_at_a_time(tmp_path: Path, tiny_gguf: Path, slurm: Cluster) -> None:
-    with sweep(tmp_path, tiny_gguf, "parallel=2,4,6,8", bench="sleep:1") as running:
-        result = running.end()
+    with sweep(tmp_path, tiny_gguf, "parallel=2,4,6,8", bench="sleep:1") as us:
+        result = us.end()
     assert (result.code, [record.status for record in result.records]) == (0, ["ok"] * 4), result
     starts = [sum(one.started_at <= two.started_at < one.ended_at for one in result.records) for two in result.records]
     assert max(starts) == 2
@@ -123,20 +71,20 @@ def test_a_trial_takes_the_gpu_that_its_job_was_given(
     machine.has(4)  # Slurm gives out the first two
     monkeypatch.setenv("PATH", str(TESTS / "fakes" / "bin"), prepend=os.pathsep)  # nvidia-smi
     box = ("hardware=l4", "hydra.launcher.array_parallelism=3")
-    with sweep(tmp_path, tiny_gguf, *box, "parallel=2,4,6", bench="sleep:2") as running:
-        result = running.end()
+    with sweep(tmp_path, tiny_gguf, *box, "parallel=2,4,6", bench="sleep:2") as us:
+        result = us.end()
     assert (result.code, [record.status for record in result.records]) == (0, ["ok"] * 3), result
     assert {record.deployment["gpus"] for record in result.records} == {"0", "1"}
     assert not overlap(result.records[0], result.records[2]) or not overlap(result.records[1], result.records[2])
 
 
 def test_a_cancelled_job_is_one_failed_trial(tmp_path: Path, tiny_gguf: Path, slurm: Cluster) -> None:
-    with sweep(tmp_path, tiny_gguf, "parallel=2,4", bench="sleep:4") as running:
-        running.await_levels(0, 1)
+    with sweep(tmp_path, tiny_gguf, "parallel=2,4", bench="sleep:4") as us:
+        us.await_levels(0, 1)
         job = job_of(slurm, 0)
         slurm.ask("scancel", job)
-        result = running.end()
-        assert running.processes() == []
+        result = us.end()
+        assert us.processes() == []
     kind, message = failure(result.records[0])
     assert kind == FailureKind.CANCELLED
     assert f"Slurm job {job} ended as CANCELLED on {slurm.node}" in message
@@ -147,19 +95,33 @@ def test_a_cancelled_job_is_one_failed_trial(tmp_path: Path, tiny_gguf: Path, sl
 
 
 def test_a_job_without_memory_is_one_failed_trial(tmp_path: Path, tiny_gguf: Path, slurm: Cluster) -> None:
-    with sweep(tmp_path, tiny_gguf, "hydra.launcher.mem_gb=0.03", "parallel=2,4", bench="ok") as running:
-        result = running.end()
+    with sweep(tmp_path, tiny_gguf, "hydra.launcher.mem_gb=0.03", "parallel=2,4", bench="ok") as us:
+        result = us.end()
     assert [failure(record)[0] for record in result.records] == [FailureKind.OOM_HOST] * 2
     assert result.code == 1
 
 
 def test_a_job_whose_node_dies_is_one_failed_trial(tmp_path: Path, tiny_gguf: Path, slurm: Cluster) -> None:
-    with sweep(tmp_path, tiny_gguf, "parallel=2", bench="hang") as running:
-        running.await_levels(0)
+    with sweep(tmp_path, tiny_gguf, "parallel=2", bench="hang") as us:
+        us.await_levels(0)
         slurm.kill_node()
-        result = running.end()
+        result = us.end()
     assert failure(result.record)[0] == FailureKind.NODE_FAILED
     assert result.code == 1
+
+
+def test_a_node_s_death_that_is_accounted_late_is_told_all_the_same(
+    tmp_path: Path, tiny_gguf: Path, slurm: Cluster
+) -> None:
+    with sweep(tmp_path, tiny_gguf, "parallel=2", bench="hang") as us:
+        us.await_levels(0)
+        with slurm.unaccounted():
+            slurm.kill_node()
+            us.await_that(lambda: any(" PENDING " in line for line in slurm.jobs))
+            time.sleep(2)  # many looks at it
+            assert us.child.poll() is None
+        result = us.end()
+    assert failure(result.record)[0] == FailureKind.NODE_FAILED
 
 
 NEVER = {
@@ -177,17 +139,17 @@ NEVER = {
 def test_a_job_that_never_starts_is_one_failed_trial(
     tmp_path: Path, tiny_gguf: Path, slurm: Cluster, overrides: list[str]
 ) -> None:
-    with sweep(tmp_path, tiny_gguf, *overrides, "parallel=2,4", bench="ok") as running:
-        result = running.end()
+    with sweep(tmp_path, tiny_gguf, *overrides, "parallel=2,4", bench="ok") as us:
+        result = us.end()
     assert [failure(record)[0] for record in result.records] == [FailureKind.NEVER_STARTED] * 2
     assert result.code == 1
 
 
 def test_before_its_time_limit_a_trial_tears_down(tmp_path: Path, tiny_gguf: Path, slurm: Cluster) -> None:
     limit = ("hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=58")
-    with sweep(tmp_path, tiny_gguf, *limit, "parallel=2", bench="hang") as running:
-        result = running.end()
-        assert running.processes() == []
+    with sweep(tmp_path, tiny_gguf, *limit, "parallel=2", bench="hang") as us:
+        result = us.end()
+        assert us.processes() == []
     assert failure(result.record)[0] == FailureKind.TIME_LIMIT
     assert result.record.teardown is not None
     assert (result.record.teardown.by, result.record.teardown.remaining) == ("trial", ())
@@ -205,10 +167,10 @@ def preempt(slurm: Cluster) -> None:
 def test_a_trial_whose_job_is_requeued_begins_anew(
     tmp_path: Path, tiny_gguf: Path, slurm: Cluster, act: Callable[[Cluster], None]
 ) -> None:
-    with sweep(tmp_path, tiny_gguf, "parallel=2", bench="sleep:4") as running:
-        running.await_levels(0)
+    with sweep(tmp_path, tiny_gguf, "parallel=2", bench="sleep:4") as us:
+        us.await_levels(0)
         act(slurm)
-        result = running.end()
+        result = us.end()
     assert (result.record.status, result.record.number, result.code) == ("ok", 0, 0), result
     assert (tmp_path / "out" / "attempts" / "0-0" / "lease.json").exists()
 
@@ -219,8 +181,8 @@ def test_a_killed_sweep_goes_on_without_the_jobs_it_left(tmp_path: Path, tiny_gg
         killed.await_levels(0, 1)
         killed.child.kill()
         killed.end()
-    with sweep(tmp_path, tiny_gguf, *later, "parallel=2,4,6", bench="ok") as running:
-        result = running.end()
+    with sweep(tmp_path, tiny_gguf, *later, "parallel=2,4,6", bench="ok") as us:
+        result = us.end()
     assert "Cancels what this sweep had left in the queue: " in result.out, result
     assert (result.code, [record.status for record in result.records]) == (0, ["ok"] * 3), result
     assert [record.number for record in result.records] == [0, 1, 2]
@@ -228,12 +190,12 @@ def test_a_killed_sweep_goes_on_without_the_jobs_it_left(tmp_path: Path, tiny_gg
 
 def test_a_ctrl_c_leaves_no_job(tmp_path: Path, tiny_gguf: Path, slurm: Cluster) -> None:
     waiting = ("hydra.launcher.array_parallelism=3", "parallel=2,4,6")  # the node has two cores
-    with sweep(tmp_path, tiny_gguf, *waiting, bench="hang") as running:
-        running.await_levels(0, 1)
-        os.killpg(running.child.pid, signal.SIGINT)
-        result = running.end()
+    with sweep(tmp_path, tiny_gguf, *waiting, bench="hang") as us:
+        us.await_levels(0, 1)
+        os.killpg(us.child.pid, signal.SIGINT)
+        result = us.end()
         assert slurm.jobs == []
-        assert running.processes() == []
+        assert us.processes() == []
     assert result.code == 128 + signal.SIGINT
     assert [record.status for record in result.records] == ["interrupted"] * 2
     assert [record.teardown.by for record in result.records if record.teardown] == ["trial"] * 2
@@ -246,21 +208,22 @@ def test_a_real_sweep_outlives_all_of_it_and_ends_in_a_verdict(
     """One job cancelled, one without memory, one whose engine answers no more until its time is over."""
     needs("genai_bench", "xllamacpp")
     limits = ("hydra.launcher.timeout_min=2", "hydra.launcher.signal_delay_s=15", "hydra.launcher.array_parallelism=3")
-    with sweep(tmp_path, tiny_gguf, *limits, "hydra.sweeper.confirm=2", bench=None) as running:
-        running.await_that(lambda: len(slurm.jobs) == 3)  # the node has two cores: the third one waits
+    with sweep(tmp_path, tiny_gguf, *limits, "hydra.sweeper.confirm=2", bench=None) as us:
+        us.await_that(lambda: len(slurm.jobs) == 3)  # the node has two cores: the third one waits
         cancelled, starved = (job_of(slurm, trial) for trial in (1, 2))
         slurm.ask("scontrol", "update", f"JobId={starved}", "MinMemoryNode=40")
-        running.await_that((running.folder / "1" / "lease.json").exists)
+        us.await_that((us.folder / "1" / "lease.json").exists)
         slurm.ask("scancel", cancelled)
-        running.await_levels(3)
-        os.kill(running.lease(3)["pid"], signal.SIGSTOP)
-        result = running.end(timeout_s=400)
-        assert running.processes() == []
+        us.await_levels(3)
+        engine = json.loads((us.folder / "3" / "lease.json").read_text())
+        os.kill(engine["pid"], signal.SIGSTOP)
+        result = us.end(timeout_s=400)
+        assert us.processes() == []
     searched = [record for record in result.records if record.phase == "search"]
     failed = {record.number: failure(record)[0] for record in searched if record.status != "ok"}
     assert failed == {1: FailureKind.CANCELLED, 2: FailureKind.OOM_HOST, 3: FailureKind.TIME_LIMIT}, result
     assert len(searched) == 12
     assert result.code == 0
     assert re.search(r"by 2 alternating rounds: (better|worse|no difference)|Nothing was better", result.out), result
-    assert (running.folder / "report.html").exists()
+    assert (us.folder / "report.html").exists()
     assert slurm.jobs == []
