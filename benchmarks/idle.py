@@ -13,12 +13,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from cli import ROOT, command, stub_overrides
-from tiny_gguf import write_tiny_gguf
+from fakes.tiny_gguf import write_tiny_gguf
+from support.cli import command, stub_overrides
+from support.places import ROOT
 
-from pipeline.files import SweepDir
-from pipeline.record import Record
-from pipeline.values import load
+from pipeline.core.files import SweepDir
+from pipeline.core.record import Record
+from pipeline.core.values import load
 
 TRIALS, SLOTS, BUDGET = 50, 4, 0.05
 SPACE = ("load_s=interval(2,20)", "parallel=1,2,4,8", "runtime.health.timeout_s=60")

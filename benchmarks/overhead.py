@@ -23,16 +23,21 @@ from hydra import initialize_config_dir
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from llama import ROOT, serving
-from measuring import Planned, planned, result, run
-from tiny_gguf import write_tiny_gguf
+from fakes.tiny_gguf import write_tiny_gguf
+from parts.llama import serving
+from support.measuring import Planned, planned, result, run
+from support.places import ROOT
 
-from pipeline import assets, bench, command_line, process
+from pipeline import bench
 from pipeline.bench.cli import Cli
 from pipeline.bench.resident import Resident
-from pipeline.files import SweepDir
-from pipeline.record import Record
-from pipeline.values import load
+from pipeline.config import command_line
+from pipeline.core.files import SweepDir
+from pipeline.core.places import CONF
+from pipeline.core.record import Record
+from pipeline.core.values import load
+from pipeline.machine import process
+from pipeline.models import assets
 
 LEVEL_SHARE = 0.10  # of one `genai-bench --version`
 TRIAL_S, NOTICED_S, KILLED_S, STOPPED_S = 1.5, 1.0, 3.0, 5.0
@@ -99,7 +104,7 @@ def model(name: str, folder: Path) -> Path:
         return write_tiny_gguf(folder / "tiny.gguf")
     if name != "gemma":
         return Path(name).resolve()
-    with initialize_config_dir(str(command_line.CONF)):
+    with initialize_config_dir(str(CONF)):
         return assets.prepare(command_line.to_config(command_line.composed([])).model).model_path
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-import many_records
+from support import many_records
 
-from pipeline.files import SweepDir
+from pipeline.core.files import SweepDir
 
 TRIALS, BUDGET_S, PAGE_MB = 1000, 10.0, 10.0
 

@@ -13,21 +13,25 @@ from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from pipeline import command_line, console, dry_run, launchers, owner, reap, resume, signals, sweep, tuner
-from pipeline.command_line import Outline
-from pipeline.errors import ConfigError, Interrupted, PipelineError
-from pipeline.files import SweepDir
+from pipeline import dry_run, reap
+from pipeline.config import command_line
+from pipeline.config.command_line import Outline
+from pipeline.core.errors import ConfigError, Interrupted, PipelineError
+from pipeline.core.files import SweepDir
+from pipeline.core.places import CONF
+from pipeline.machine import console, owner, signals
 from pipeline.report import publication, summary
+from pipeline.sweep import launchers, resume, session, tuner
 
 OK, NO_RESULT, BAD_CONFIG, REMAINS = 0, 1, 2, 3
 
 
-@hydra.main(config_path=str(command_line.CONF), config_name="config")
+@hydra.main(config_path=str(CONF), config_name="config")
 def job(tree: DictConfig) -> float | tuple[float, ...] | None:
     """One Hydra job. Imports inside, because launchers send this function to other processes."""
-    from pipeline import sweep
+    from pipeline.sweep import session
 
-    return sweep.trial(tree)
+    return session.trial(tree)
 
 
 def main() -> int:
@@ -42,7 +46,7 @@ def main() -> int:
     console.endure()
     with signals.interruptible(), signals.held():
         code = _run(_overrides(arguments), is_sweep=arguments.multirun)
-        code = _finish(sweep.end(), code, is_sweep=arguments.multirun)
+        code = _finish(session.end(), code, is_sweep=arguments.multirun)
         signals.acknowledge()  # a signal during the table finds nothing left to stop
     return code
 
@@ -61,14 +65,14 @@ def _run(overrides: list[str], *, is_sweep: bool) -> int | None:  # noqa: PLR091
             outline = command_line.check(overrides, is_sweep=is_sweep)
             if outline.is_dry:
                 return OK if dry_run.show(overrides, is_sweep=is_sweep) else NO_RESULT
-            sweep.begin(outline)
+            session.begin(outline)
             owner.announce()
             launchers.register()
             tuner.register()
             _go_on(overrides, outline)
             _reap()
             job()
-    except sweep.TrialFailed:
+    except session.TrialFailed:
         return None
     except ConfigError as error:
         return _say(error, BAD_CONFIG)

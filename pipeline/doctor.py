@@ -8,11 +8,13 @@ from hydra import initialize_config_dir
 from rich.console import Console
 from rich.table import Table
 
-from pipeline import catalogue, preflight
-from pipeline.command_line import CONF, composed, to_config
-from pipeline.config import allowed
-from pipeline.errors import ConfigError
-from pipeline.schema import Config, Knob, is_of
+from pipeline.config.command_line import composed, to_config
+from pipeline.config.parse import allowed
+from pipeline.core.errors import ConfigError
+from pipeline.core.places import CONF
+from pipeline.core.schema import Config, Knob, is_of
+from pipeline.engines import catalogue
+from pipeline.trial import preflight
 
 PIPE_WIDTH = 160
 

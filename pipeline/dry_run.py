@@ -12,14 +12,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from pipeline import assets, expand, manifests, ome_model, plan, preflight, rendering
 from pipeline.backends import container
-from pipeline.estimate import Estimate, estimate
-from pipeline.expand import Trial
-from pipeline.findings import Verdict
-from pipeline.plan import Assets, Plan
-from pipeline.schema import Config
-from pipeline.values import value
+from pipeline.backends.kube import manifests, rendering
+from pipeline.config import expand, planning
+from pipeline.config.expand import Trial
+from pipeline.core import plan
+from pipeline.core.findings import Verdict
+from pipeline.core.plan import Assets, Plan
+from pipeline.core.schema import Config
+from pipeline.core.values import value
+from pipeline.models import assets, ome_model
+from pipeline.models.estimate import Estimate, estimate
+from pipeline.trial import preflight
 
 PORT, RUN_DIR = "PORT", Path("outputs/SWEEP")
 MEANT = {
@@ -106,7 +110,7 @@ def _lines(shown: Shown) -> Iterator[str]:
 
 
 def _server(config: Config, number: int) -> str:
-    argv = plan.argv(config, _files(config), RUN_DIR / str(number))
+    argv = planning.argv(config, _files(config), RUN_DIR / str(number))
     env = [f"{name}={text}" for name, text in config.runtime.env.items()]
     port = str(config.backend.kubernetes.port) if config.backend.kubernetes else PORT
     return shlex.join([*env, *(part.replace("{port}", port) for part in argv)])
@@ -120,7 +124,7 @@ def _files(config: Config) -> Assets:
 
 
 def _planned(config: Config, number: int, files: Assets) -> Plan:
-    return plan.make(config, files, sweep_id="SWEEP", number=number, run_dir=RUN_DIR)
+    return planning.make(config, files, sweep_id="SWEEP", number=number, run_dir=RUN_DIR)
 
 
 def _docker(config: Config, number: int) -> str:
@@ -161,7 +165,7 @@ def _coming(config: Config) -> str:
 
 
 def _levels(config: Config) -> str:
-    made = list(plan.levels(config))
+    made = list(planning.levels(config))
     ladders = []
     for scenario, group in groupby(made, key=lambda level: level.scenario):
         rungs = list(group)

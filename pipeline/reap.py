@@ -11,13 +11,15 @@ from pathlib import Path
 from hydra import initialize_config_dir
 from pydantic import ValidationError
 
-from pipeline import backends, identity
+from pipeline import backends
 from pipeline.backends import lease, teardown
-from pipeline.command_line import CONF, composed
-from pipeline.errors import ConfigError, PreflightFailed
-from pipeline.record import Teardown
-from pipeline.schema_backends import Cluster
-from pipeline.values import load, parse
+from pipeline.config.command_line import composed
+from pipeline.core.errors import ConfigError, PreflightFailed
+from pipeline.core.places import CONF
+from pipeline.core.record import Teardown
+from pipeline.core.schema_backends import Cluster
+from pipeline.core.values import load, parse
+from pipeline.machine import identity
 
 EXAMPLES = """examples:
   python -m pipeline.reap

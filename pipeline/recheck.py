@@ -16,12 +16,12 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from pipeline import metrics
-from pipeline.best.card import SHOWN, Card
-from pipeline.files import RunDir
-from pipeline.record import Record
-from pipeline.statistics import Interval
-from pipeline.values import load, value
+from pipeline.core import metrics
+from pipeline.core.files import RunDir
+from pipeline.core.record import Record
+from pipeline.core.statistics import Interval
+from pipeline.core.values import load, value
+from pipeline.report.best.card import SHOWN, Card
 
 LEAST = 0.02  # share of the mean: a few measurements may lie close together by chance
 AS_EXPECTED, DIFFERENT, BAD_INPUT = 0, 1, 2

@@ -7,9 +7,9 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pipeline import process, signals
-from pipeline.errors import Interrupted
-from pipeline.files import SweepDir
+from pipeline.core.errors import Interrupted
+from pipeline.core.files import SweepDir
+from pipeline.machine import process, signals
 from pipeline.trackers import wandb_publisher
 
 BLOCK, CHUNK, FULL, LAST = 32768, 7, 1, 4  # see is_whole

@@ -6,16 +6,21 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import nvml
 import psutil
 import pytest
-from nvml import Machine
-from tiny_gguf import write_tiny_gguf
+from fakes.tiny_gguf import write_tiny_gguf
+from parts.nvml import Machine
+from support.places import FAKES, TESTS
 
-from pipeline import process
+from pipeline.machine import process
 
-pytest_plugins = ["docker_fixtures", "kube_fixtures", "one_worker", "slurm_fixtures", "teardown.matrix"]
-TESTS = Path(__file__).resolve().parent
+pytest_plugins = [
+    "parts.docker_fixtures",
+    "parts.kube_fixtures",
+    "parts.one_worker",
+    "parts.slurm_fixtures",
+    "support.matrix",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -58,8 +63,8 @@ def _left(before: set[int]) -> list[psutil.Process]:
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     """A machine with GPUs, as far as NVML can be asked: by this process and those that it starts."""
     monkeypatch.setenv("STANDIN_NVML", str(tmp_path / "nvml.json"))
-    monkeypatch.setenv("PYTHONPATH", str(nvml.FAKE), prepend=os.pathsep)
-    monkeypatch.syspath_prepend(nvml.FAKE)
+    monkeypatch.setenv("PYTHONPATH", str(FAKES / "nvml"), prepend=os.pathsep)
+    monkeypatch.syspath_prepend(FAKES / "nvml")
     monkeypatch.delitem(sys.modules, "pynvml", raising=False)
     monkeypatch.setitem(sys.modules, "pynvml", importlib.import_module("pynvml"))
     return Machine(tmp_path / "nvml.json")

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Protocol, cast
 from pydantic import Field
 
 from pipeline.backends.lease import Lease
-from pipeline.values import value
+from pipeline.core.values import value
 
 if TYPE_CHECKING:  # a keeper starts with every trial: what it imports takes time from the engine
-    from pipeline.plan import Plan
-    from pipeline.schema import Config
+    from pipeline.core.plan import Plan
+    from pipeline.core.schema import Config
 
     Check = Callable[[Config], str]
 

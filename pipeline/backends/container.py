@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.backends import lease
-from pipeline.errors import DeployFailed
+from pipeline.core.errors import DeployFailed
 
 if TYPE_CHECKING:  # for the keeper, see backends/__init__.py
-    from pipeline.plan import Plan
-    from pipeline.schema_backends import Container
+    from pipeline.core.plan import Plan
+    from pipeline.core.schema_backends import Container
 
 LABEL = "servetune.lease"
 AMD_DEVICES = ("/dev/kfd", "/dev/dri")  # https://rocm.docs.amd.com/projects/install-on-linux, "Running ROCm Docker"

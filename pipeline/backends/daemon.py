@@ -4,7 +4,7 @@ import docker
 import docker.errors
 import requests
 
-from pipeline.errors import FailureKind, PreflightFailed
+from pipeline.core.errors import FailureKind, PreflightFailed
 
 ANSWER_S = 20  # for one question
 TROUBLE = (docker.errors.DockerException, requests.RequestException)

@@ -14,15 +14,15 @@ import urllib3.exceptions
 from docker.models.containers import Container
 from docker.types import DeviceRequest, Mount, Ulimit
 
-from pipeline import identity, process
 from pipeline.backends import Deployment, Tell, container, daemon, docker_checks, images, lease, ports, removal
-from pipeline.errors import DeployFailed, FailureKind
-from pipeline.files import RunDir
+from pipeline.core.errors import DeployFailed, FailureKind
+from pipeline.core.files import RunDir
+from pipeline.machine import identity, process
 
 if TYPE_CHECKING:  # for the keeper, see backends/__init__.py
     from pipeline.backends import Check
-    from pipeline.plan import Plan
-    from pipeline.schema import Config
+    from pipeline.core.plan import Plan
+    from pipeline.core.schema import Config
 
 LOOK_S = 2  # for a question that is asked several times a second
 PORT_TRIES = 3
@@ -50,7 +50,7 @@ class Docker:
         images.provide(container.of(plan), log=RunDir(plan.run_dir).pipeline_log, tell=tell)
 
     def await_room(self, plan: "Plan", tell: Tell) -> None:
-        """Nothing: this machine's GPUs are pipeline.slots' to give."""
+        """Nothing: this machine's GPUs are pipeline.machine.slots' to give."""
 
     def deploy(self, plan: "Plan", owned: lease.Lease) -> Deployment:
         """Create and start the container; the engine is not ready yet. Its log is followed into server.log.

@@ -6,11 +6,11 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from pipeline.backends import daemon, images
-from pipeline.errors import FailureKind, PreflightFailed
+from pipeline.core.errors import FailureKind, PreflightFailed
 
 if TYPE_CHECKING:  # for the keeper, see backends/__init__.py
     from pipeline.backends import Check
-    from pipeline.schema import Config
+    from pipeline.core.schema import Config
 
 HOOK = "nvidia-container-runtime-hook"  # on its PATH dockerd needs no runtime for --gpus (moby, nvidia_linux.go)
 TOOLKIT = (

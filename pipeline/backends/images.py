@@ -13,11 +13,11 @@ from docker.models.containers import Container as Made
 
 from pipeline.backends import Tell, daemon, pull
 from pipeline.backends.pull_errors import FREE_SPACE
-from pipeline.errors import FailureKind, PreflightFailed
+from pipeline.core.errors import FailureKind, PreflightFailed
 
 if TYPE_CHECKING:  # for the keeper, see backends/__init__.py
-    from pipeline.schema import Config
-    from pipeline.schema_backends import Container
+    from pipeline.core.schema import Config
+    from pipeline.core.schema_backends import Container
 
 GIB = 2**30
 HERE = "http+docker://localhost"  # how the SDK spells the address of a unix socket

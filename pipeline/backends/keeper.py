@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from pipeline import process, signals
 from pipeline.backends import lease, teardown
-from pipeline.files import RunDir
-from pipeline.values import load
+from pipeline.core.files import RunDir
+from pipeline.core.values import load
+from pipeline.machine import process, signals
 
 DONE = b"."
 PATIENCE_S = 30.0  # beyond the engine's own time to stop

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, ValidationError
 
-from pipeline import identity
-from pipeline.files import RunDir, save
-from pipeline.record import Teardown, now
-from pipeline.schema_backends import Cluster
-from pipeline.values import load, value
+from pipeline.core.files import RunDir, save
+from pipeline.core.record import Teardown, now
+from pipeline.core.schema_backends import Cluster
+from pipeline.core.values import load, value
+from pipeline.machine import identity
 
 if TYPE_CHECKING:  # for the keeper, see backends/__init__.py
-    from pipeline.plan import Plan
+    from pipeline.core.plan import Plan
 
 
 @value

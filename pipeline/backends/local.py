@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from pipeline import identity, process
 from pipeline.backends import Deployment, Tell, lease, ports
-from pipeline.errors import DeployFailed, FailureKind
-from pipeline.files import RunDir
+from pipeline.core.errors import DeployFailed, FailureKind
+from pipeline.core.files import RunDir
+from pipeline.machine import identity, process
 
 if TYPE_CHECKING:  # for the keeper, see backends/__init__.py
     from pipeline.backends import Check
-    from pipeline.plan import Plan
-    from pipeline.schema import Config
+    from pipeline.core.plan import Plan
+    from pipeline.core.schema import Config
 
 _reserved: dict[str, socket.socket] = {}
 KEPT = {"SPT_NOENV": "1"}  # setproctitle (vLLM, SGLang) would write over the environment, and the label with it
@@ -26,14 +26,14 @@ class Local:
     """Starts, watches and removes local processes by their lease's label."""
 
     def checks(self, config: "Config") -> "Iterator[tuple[str, Check]]":
-        """Nothing: the engine's own checks say all (pipeline/checks.py)."""
+        """Nothing: the engine's own checks say all (pipeline/trial/checks.py)."""
         return iter(())
 
     def prepare(self, plan: "Plan", tell: Tell) -> None:
         """Nothing to fetch."""
 
     def await_room(self, plan: "Plan", tell: Tell) -> None:
-        """Nothing: this machine's GPUs are pipeline.slots' to give."""
+        """Nothing: this machine's GPUs are pipeline.machine.slots' to give."""
 
     def deploy(self, plan: "Plan", owned: lease.Lease) -> Deployment:
         """Start the engine; it is not ready yet.

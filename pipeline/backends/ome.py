@@ -6,20 +6,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline import diagnose, manifests
 from pipeline.backends import Deployment, Tell, lease
-from pipeline.backends.kube import access, arrival, client, creation, removal, rollout, room
+from pipeline.backends.kube import access, arrival, client, creation, manifests, removal, rollout, room
 from pipeline.backends.kube.logs import Follower
 from pipeline.backends.kube.watching import View
-from pipeline.errors import ConfigError, DeployFailed, FailureKind
-from pipeline.files import RunDir
-from pipeline.redact import Secrets
+from pipeline.core.errors import ConfigError, DeployFailed, FailureKind
+from pipeline.core.files import RunDir
+from pipeline.core.redact import Secrets
+from pipeline.engines import diagnose
 
 if TYPE_CHECKING:  # for the keeper, see backends/__init__.py
     from pipeline.backends import Check
-    from pipeline.plan import Plan
-    from pipeline.schema import Config
-    from pipeline.schema_backends import Kubernetes
+    from pipeline.core.plan import Plan
+    from pipeline.core.schema import Config
+    from pipeline.core.schema_backends import Kubernetes
 
 LOG_LINES = 2000
 TAIL_LINES = 15
@@ -154,7 +154,7 @@ def _started(trial: _Trial, plan: "Plan", kubernetes: "Kubernetes") -> rollout.O
 
 
 def _crashed(view: View, broken: rollout.Broken, log: Path) -> DeployFailed:
-    """The engine's own reason first, as of one that dies later (pipeline/health.py)."""
+    """The engine's own reason first, as of one that dies later (pipeline/trial/health.py)."""
     pod = rollout.engine_pod(view.seen()) or {}
     text = _last_words(view.api, pod)
     log.write_text(text)

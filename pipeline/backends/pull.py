@@ -19,7 +19,7 @@ import docker.errors
 import urllib3
 
 from pipeline.backends import Tell, daemon, pull_errors
-from pipeline.companion import Companion, die_with_parent
+from pipeline.machine.companion import Companion, die_with_parent
 
 TELL_S = 0.5
 PACE_S = 10.0  # the download's speed is that of so many last seconds

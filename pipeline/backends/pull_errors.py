@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from docker.auth import resolve_repository_name
 from docker.errors import DockerException
 
-from pipeline.errors import FailureKind as Kind
-from pipeline.errors import PreflightFailed
+from pipeline.core.errors import FailureKind as Kind
+from pipeline.core.errors import PreflightFailed
 
 FREE_SPACE = (
     "See `docker system df`; free space with `docker image prune`, or give Docker a larger disk (data-root in "

@@ -9,10 +9,10 @@ import docker
 import docker.errors
 from docker.models.containers import Container
 
-from pipeline import process
 from pipeline.backends import container, daemon
 from pipeline.backends.lease import Lease
 from pipeline.backends.patience import Patience
+from pipeline.machine import process
 
 PATIENCE_S = 20.0  # with a daemon that does not answer, beyond the engine's own time to stop
 AGAIN_S = 0.5  # between two tries

@@ -3,9 +3,10 @@
 import time
 from typing import Literal
 
-from pipeline import backends, gpus
+from pipeline import backends
 from pipeline.backends import lease
-from pipeline.record import Teardown
+from pipeline.core.record import Teardown
+from pipeline.machine import gpus
 
 
 def run(owned: lease.Lease, *, by: Literal["trial", "keeper", "reaper"]) -> Teardown:

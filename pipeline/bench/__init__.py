@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from pipeline.companion import Watch
-from pipeline.schema import Bench
-from pipeline.schema_backends import Cluster
-from pipeline.values import value
+from pipeline.core.schema import Bench
+from pipeline.core.schema_backends import Cluster
+from pipeline.core.values import value
+from pipeline.machine.companion import Watch
 
 __all__ = ["Beside", "Job", "Outcome", "Runner", "Watch", "close", "installed_program", "runner"]
 

@@ -8,14 +8,14 @@ import tarfile
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline import manifests
 from pipeline.backends import Deployment
+from pipeline.backends.kube import manifests
+from pipeline.backends.kube.manifests import BenchCall
 from pipeline.bench import Beside, Job
 from pipeline.bench.command import OFFLINE, argv
-from pipeline.errors import BenchFailed
-from pipeline.manifests import BenchCall
-from pipeline.plan import LevelPlan, Plan
-from pipeline.schema import Config
+from pipeline.core.errors import BenchFailed
+from pipeline.core.plan import LevelPlan, Plan
+from pipeline.core.schema import Config
 
 BEGIN, END = "=== servetune: results, exit code", "=== servetune: end of results"
 # Results are text at the end of the log: no right is needed for that which a trial has not anyway

@@ -4,10 +4,11 @@ import os
 import time
 from pathlib import Path
 
-from pipeline import engine, process
 from pipeline.bench import Job, Outcome, Watch
 from pipeline.bench.command import CONSOLE, environment
-from pipeline.errors import BenchFailed
+from pipeline.core.errors import BenchFailed
+from pipeline.engines import http
+from pipeline.machine import process
 
 TICK_S = 0.1
 
@@ -27,9 +28,9 @@ class Cli:
         Raises:
             BenchFailed: the server needs a key, which this runner could not hide.
         """
-        if engine.api_key():
+        if http.api_key():
             raise BenchFailed(
-                f"bench.runner=cli cannot be used with {engine.API_KEY_ENV}: genai-bench takes the key on its "
+                f"bench.runner=cli cannot be used with {http.API_KEY_ENV}: genai-bench takes the key on its "
                 "command line and writes it to disk. Use bench.runner=resident."
             )
 

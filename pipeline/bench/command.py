@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.bench import Job
-from pipeline.files import RunDir
-from pipeline.plan import LevelPlan, Plan
-from pipeline.schema import Config
+from pipeline.core.files import RunDir
+from pipeline.core.plan import LevelPlan, Plan
+from pipeline.core.schema import Config
 
 PLACEHOLDER_KEY = "none"  # genai-bench refuses to start without one
 CONSOLE = "console.log"

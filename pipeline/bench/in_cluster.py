@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import engine
 from pipeline.backends.kube import client, creation, rollout
 from pipeline.backends.kube.client import Api, ApiError, Unreachable
 from pipeline.backends.kube.removal import POD_OF_JOB
 from pipeline.bench import Beside, Job, Outcome, Watch
 from pipeline.bench.beside import unpack
 from pipeline.bench.command import CONSOLE
-from pipeline.errors import BenchFailed, DeployFailed
+from pipeline.core.errors import BenchFailed, DeployFailed
+from pipeline.engines import http
 
 CONTAINER = "genai-bench"
 TICK_S = 0.5
@@ -35,9 +35,9 @@ class InCluster:
         Raises:
             BenchFailed: the server needs a key, which this runner could not hide.
         """
-        if engine.api_key():
+        if http.api_key():
             raise BenchFailed(
-                f"bench.location=cluster cannot be used with {engine.API_KEY_ENV}: genai-bench takes the key on its "
+                f"bench.location=cluster cannot be used with {http.API_KEY_ENV}: genai-bench takes the key on its "
                 "command line and writes it to disk. Unset it, or measure from here."
             )
 

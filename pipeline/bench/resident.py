@@ -5,11 +5,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipeline import engine, process
 from pipeline.bench import Job, Outcome, Watch
 from pipeline.bench.command import CONSOLE, environment
-from pipeline.companion import Companion
-from pipeline.errors import BenchFailed
+from pipeline.core.errors import BenchFailed
+from pipeline.engines import http
+from pipeline.machine import process
+from pipeline.machine.companion import Companion
 
 CANCEL_S = 5.0
 
@@ -67,7 +68,7 @@ class Resident:
             seed=job.seed,
             max_time_s=job.max_time_s,
             console=str(job.folder / CONSOLE),
-            api_key=engine.api_key(),
+            api_key=http.api_key(),
         )
         try:
             event = self._wait_done(start + job.timeout_s, watch)

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import BenchFailed
-from pipeline.metrics import Measurement, Request
+from pipeline.core.errors import BenchFailed
+from pipeline.core.metrics import Measurement, Request
 
 RESULT = "*_time_*s.json"
 DEBUG = "debug_for_run_*.json"  # written instead of a result when genai-bench cannot aggregate

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.files import SweepDir
+from pipeline.core.files import SweepDir
 from pipeline.report import summary
 
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
-from pipeline import metrics
-from pipeline.record import Phase, Record
+from pipeline.core import metrics
+from pipeline.core.record import Phase, Record
+from pipeline.core.statistics import Comparison, compare
+from pipeline.core.values import value
 from pipeline.report.ranking import Row, objective_names, samples
-from pipeline.statistics import Comparison, compare
-from pipeline.values import value
 
 
 @value

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pipeline import metrics
-from pipeline.files import SweepDir
-from pipeline.record import Level, Record
+from pipeline.core import metrics
+from pipeline.core.files import SweepDir
+from pipeline.core.record import Level, Record
 
 
 def write(sweep: SweepDir, records: Sequence[Record]) -> None:

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from pipeline import metrics
-from pipeline.record import Record
+from pipeline.core import metrics
+from pipeline.core.record import Record
 from pipeline.report.plots import varied
 from pipeline.report.ranking import Row, objective_names
 

@@ -11,14 +11,14 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from pipeline.files import SweepDir, write_atomically
-from pipeline.record import Record
-from pipeline.redact import Secrets
+from pipeline.core.files import SweepDir, write_atomically
+from pipeline.core.places import TEMPLATES
+from pipeline.core.record import Record
+from pipeline.core.redact import Secrets
 from pipeline.report import confirmation, importance, plots
 from pipeline.report.ranking import Row, objective_names
 from pipeline.report.table import TEXTS, cells, titles
 
-TEMPLATES = Path(__file__).resolve().parent.parent.parent / "templates" / "report"
 SHOWN = 20  # rows that are there at first
 SLICES = 8
 TAIL_BYTES, TAIL_LINES = 16_000, 25
@@ -38,7 +38,7 @@ def render(sweep: SweepDir, records: Sequence[Record], rows: Sequence[Row], comm
     """The page. Everything that is data is escaped by the template."""
     secrets = Secrets(os.environ)
     groups, figures, missing = _figures(records, rows)
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
+    environment = Environment(loader=FileSystemLoader(TEMPLATES / "report"), autoescape=True, undefined=StrictUndefined)
     names = objective_names(records)
     told = {
         "sweep": sweep.path.name,

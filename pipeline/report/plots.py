@@ -8,8 +8,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pipeline import metrics
-from pipeline.record import Level, Record
+from pipeline.core import metrics
+from pipeline.core.record import Level, Record
 from pipeline.report.ranking import Row, objective_names
 
 Figure = dict[str, Any]

@@ -4,13 +4,15 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 
-from pipeline import signals, statistics, trackers
-from pipeline.errors import Interrupted, PipelineError
-from pipeline.files import SweepDir
-from pipeline.record import Level, LevelMetrics, Record
+from pipeline import trackers
+from pipeline.core import statistics
+from pipeline.core.errors import Interrupted, PipelineError
+from pipeline.core.files import SweepDir
+from pipeline.core.record import Level, LevelMetrics, Record
+from pipeline.core.statistics import Interval
+from pipeline.machine import signals
 from pipeline.report import confirmation
 from pipeline.report.ranking import Row, objective_names, rank, samples
-from pipeline.statistics import Interval
 from pipeline.trackers.result import GROUPS, SweepResult, TrialResult, Winner
 
 

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pipeline import metrics
-from pipeline.record import Level, Record, Stats
-from pipeline.statistics import Interval, interval
-from pipeline.values import value
+from pipeline.core import metrics
+from pipeline.core.record import Level, Record, Stats
+from pipeline.core.statistics import Interval, interval
+from pipeline.core.values import value
 
 
 @value

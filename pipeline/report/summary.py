@@ -13,12 +13,12 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.text import Text
 
-from pipeline import best as deliver
-from pipeline.files import SweepDir, save, write_atomically
-from pipeline.record import Record
+from pipeline.core.files import SweepDir, save, write_atomically
+from pipeline.core.record import Record
+from pipeline.core.values import load, plain, value
+from pipeline.report import best as deliver
 from pipeline.report import confirmation, export, page, table
 from pipeline.report.ranking import Row, objective_names, rank
-from pipeline.values import load, plain, value
 
 PIPE_WIDTH = 160
 

@@ -3,9 +3,9 @@
 import importlib
 from typing import Protocol, cast
 
-from pipeline import schema
-from pipeline.files import RunDir, SweepDir
-from pipeline.record import Record
+from pipeline.core import schema
+from pipeline.core.files import RunDir, SweepDir
+from pipeline.core.record import Record
 from pipeline.trackers.result import SweepResult
 
 

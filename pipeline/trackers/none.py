@@ -1,8 +1,8 @@
 """No tracker: the record on disk is all."""
 
-from pipeline import schema
-from pipeline.files import RunDir, SweepDir
-from pipeline.record import Record
+from pipeline.core import schema
+from pipeline.core.files import RunDir, SweepDir
+from pipeline.core.record import Record
 from pipeline.trackers.result import SweepResult
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.record import Phase
-from pipeline.statistics import Interval
-from pipeline.values import value
+from pipeline.core.record import Phase
+from pipeline.core.statistics import Interval
+from pipeline.core.values import value
 
 GROUPS = ("runtime", "model", "backend", "traffic", "hardware", "slo")
 

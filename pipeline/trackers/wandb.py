@@ -8,14 +8,14 @@ import os
 import time
 from dataclasses import replace
 
-from pipeline import schema
-from pipeline.companion import Companion
-from pipeline.errors import TrackerFailed
-from pipeline.files import RunDir, SweepDir
-from pipeline.record import Record
+from pipeline.core import schema
+from pipeline.core.errors import TrackerFailed
+from pipeline.core.files import RunDir, SweepDir
+from pipeline.core.record import Record
+from pipeline.core.values import parse, plain
+from pipeline.machine.companion import Companion
 from pipeline.trackers.result import SweepResult
 from pipeline.trackers.wandb_jobs import Answer, Request, SweepJob, TrialJob
-from pipeline.values import parse, plain
 
 # A user's shell may be inside another run; its identity is not ours to continue.
 FOREIGN = ("WANDB_SERVICE", "WANDB_RUN_ID", "WANDB_RESUME", "WANDB_SWEEP_ID", "WANDB_NOTES")

@@ -10,8 +10,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-from pipeline.files import SweepDir
-from pipeline.redact import Secrets
+from pipeline.core.files import SweepDir
+from pipeline.core.redact import Secrets
 
 MAX_NAME, MAX_TAG = 128, 64  # W&B's limits
 MAX_KEY = 40  # characters of a sweep's name in the ids of its runs

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Literal
 
-from pipeline import schema
-from pipeline.record import Record
+from pipeline.core import schema
+from pipeline.core.record import Record
+from pipeline.core.values import value
 from pipeline.trackers.result import SweepResult
-from pipeline.values import value
 
 
 @value

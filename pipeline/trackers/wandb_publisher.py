@@ -17,14 +17,15 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pipeline import companion, schema
-from pipeline.errors import PipelineError, TrackerFailed
-from pipeline.files import RunDir, SweepDir
-from pipeline.redact import MAX_FILE_BYTES, Secrets
+from pipeline.core import schema
+from pipeline.core.errors import PipelineError, TrackerFailed
+from pipeline.core.files import RunDir, SweepDir
+from pipeline.core.redact import MAX_FILE_BYTES, Secrets
+from pipeline.core.values import from_json, plain
+from pipeline.machine import companion
 from pipeline.trackers import wandb_report, wandb_sweep, wandb_trial
 from pipeline.trackers.wandb_content import Content, sweep_key
 from pipeline.trackers.wandb_jobs import Answer, Request, SweepJob, TrialJob
-from pipeline.values import from_json, plain
 
 MAX_DATA_BYTES = 1_000_000_000
 Mode = Literal["online", "offline"]

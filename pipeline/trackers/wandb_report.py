@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipeline import schema
-from pipeline.files import SweepDir, write_atomically
-from pipeline.redact import Secrets
+from pipeline.core import schema
+from pipeline.core.files import SweepDir, write_atomically
+from pipeline.core.redact import Secrets
+from pipeline.core.values import from_json, parse, plain, to_json, value
 from pipeline.trackers.result import SweepResult, TrialResult
-from pipeline.values import from_json, parse, plain, to_json, value
 
 MAX_TITLE = 128  # W&B's limit
 TOP = 10  # trials in the report's own table; W&B's has all

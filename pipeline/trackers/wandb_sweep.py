@@ -7,9 +7,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pipeline import metrics
-from pipeline.files import SweepDir
-from pipeline.redact import Secrets
+from pipeline.core import metrics
+from pipeline.core.files import SweepDir
+from pipeline.core.redact import Secrets
 from pipeline.trackers.result import SweepResult, TrialResult
 from pipeline.trackers.wandb_content import Content
 

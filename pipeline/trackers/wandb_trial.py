@@ -4,13 +4,13 @@ from functools import partial
 from types import ModuleType
 from typing import Any
 
-from pipeline import metrics
-from pipeline.files import RunDir
-from pipeline.record import Level, Record
-from pipeline.redact import Secrets
+from pipeline.core import metrics
+from pipeline.core.files import RunDir
+from pipeline.core.record import Level, Record
+from pipeline.core.redact import Secrets
+from pipeline.core.values import plain
 from pipeline.trackers.result import GROUPS
 from pipeline.trackers.wandb_content import Content
-from pipeline.values import plain
 
 RESULTS = "*/*/*_time_*s.json"  # below bench/
 TABLE = ("scenario", "concurrency", "status", "reason", "warnings", "elapsed_s")

@@ -13,20 +13,21 @@ from typing import Any
 import psutil
 import pytest
 import yaml
-from cli import TESTS
+from support.places import TESTS
 
-from pipeline import backends, process
+from pipeline import backends
 from pipeline.backends import Backend, Deployment, lease, teardown
-from pipeline.errors import DeployFailed
-from pipeline.files import RunDir
-from pipeline.plan import Plan
-from pipeline.schema import Health
-from pipeline.values import load
+from pipeline.core.errors import DeployFailed
+from pipeline.core.files import RunDir
+from pipeline.core.plan import Plan
+from pipeline.core.schema import Health
+from pipeline.core.values import load
+from pipeline.machine import process
 
 # Those elsewhere than on this host are held against the same words in tests/live/docker and tests/live/kube
 FILES = sorted((TESTS.parent / "conf" / "backend").glob("*.yaml"))
 BACKENDS = [path for path in FILES if not {"container", "kubernetes"} & {*yaml.safe_load(path.read_text())}]
-ENGINE = (sys.executable, str(TESTS / "stub_engine.py"), "--port", "{port}")
+ENGINE = (sys.executable, str(TESTS / "fakes" / "stub_engine.py"), "--port", "{port}")
 Deploy = Callable[..., Deployment]
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
-from records import make_failed_record, make_failure, make_record
+from support.records import make_failed_record, make_failure, make_record
 
-from pipeline.errors import FailureKind
-from pipeline.files import RunDir, SweepDir, save
+from pipeline.core.errors import FailureKind
+from pipeline.core.files import RunDir, SweepDir, save
+from pipeline.core.schema import Tracker
+from pipeline.core.values import parse
 from pipeline.report.publication import result_of
-from pipeline.schema import Tracker
 from pipeline.trackers import close, load
-from pipeline.values import parse
 
 TRACKERS = sorted((Path(__file__).parents[2] / "conf" / "tracker").glob("*.yaml"))
 INTERRUPTED = make_failure(kind=FailureKind.INTERRUPTED, message="stopped by SIGTERM")

@@ -10,16 +10,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
 
-from records import make_config
+from support.records import make_config
 
-from pipeline import identity
-from pipeline import plan as plans
 from pipeline.backends import Deployment, Tell
 from pipeline.backends.lease import Lease
 from pipeline.bench import Job, Outcome, Watch
-from pipeline.plan import Assets, Plan
-from pipeline.record import Record, now
-from pipeline.schema import Config
+from pipeline.config import planning
+from pipeline.core.plan import Assets, Plan
+from pipeline.core.record import Record, now
+from pipeline.core.schema import Config
+from pipeline.machine import identity
 
 Answer = tuple[int, Any]
 
@@ -95,7 +95,7 @@ def make_deployment(run_dir: Path, url: str = "http://127.0.0.1:9") -> Deploymen
 def make_plan(run_dir: Path, *, timeout_s: float = 5.0, interval_s: float = 0.01, **changes: Any) -> Plan:
     """A plan of the configuration in records.py, in a hurry."""
     files = Assets(model_path=Path("/m.gguf"), tokenizer_dir=Path("/tok"))
-    made = plans.make(make_config(), files, sweep_id="sweep", number=7, run_dir=run_dir)
+    made = planning.make(make_config(), files, sweep_id="sweep", number=7, run_dir=run_dir)
     return replace(made, health=replace(made.health, timeout_s=timeout_s, interval_s=interval_s), **changes)
 
 

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from llama import free_port
+from parts.llama import free_port
+from support.places import SITE
 
-from pipeline import process
+from pipeline.machine import process
 
-SITE = Path(__file__).resolve().parent / "site"
 START_S = 20.0
 MODULES = {"sglang": "sglang.launch_server", "vllm": "vllm.entrypoints.cli.main"}
 

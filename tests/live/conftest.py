@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from llama import Server, serving
-from measuring import Make, Planned, planned
 from parts import lacking
+from parts.llama import Server, serving
+from support.measuring import Make, Planned, planned
 
 from pipeline.bench.resident import Resident
 

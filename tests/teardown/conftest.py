@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 from docker import DockerClient
-from dockerd import Dockerd
-from kube import Cluster
-from ome_operator import Operator
-from teardown.homes import Home, InCluster, InContainer, OnHost
-from teardown.world import MATRIX, Launch, Tell, Trial, Zygote, begin
+from parts.dockerd import Dockerd
+from parts.kube import Cluster
+from parts.ome_operator import Operator
+from support.homes import Home, InCluster, InContainer, OnHost
+from support.world import MATRIX, Launch, Tell, Trial, Zygote, begin
 
 
 @pytest.fixture(scope="session")

@@ -8,17 +8,17 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from cli import ROOT
 from docker import DockerClient
 from docker.models.containers import Container
-from dockerd import Dockerd
+from parts.dockerd import Dockerd
+from support.places import ROOT
+from support.world import Launch, Tell, Trial, registered
 from teardown.test_hard_cases import paused_bench, reap
 from teardown.test_matrix import Row, check
-from teardown.world import Launch, Tell, Trial, registered
 
-from pipeline import process
 from pipeline.backends import container
-from pipeline.errors import FailureKind
+from pipeline.core.errors import FailureKind
+from pipeline.machine import process
 
 pytestmark = pytest.mark.parametrize("place", ["docker"], indirect=True)
 AWAY_S = 1.5

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pytest
-from teardown.homes import Home
-from teardown.world import Launch, Tell, Trial
+from support.homes import Home
+from support.world import Launch, Tell, Trial
 
-from pipeline.errors import FailureKind
+from pipeline.core.errors import FailureKind
 
 INT, TERM, HUP, KILL = signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL
 STEPS = (

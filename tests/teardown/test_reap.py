@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli import ROOT, command, pipeline
-from teardown.world import Launch, Trial, registered
+from support.cli import command, pipeline
+from support.places import ROOT
+from support.world import Launch, Trial, registered
 
-from pipeline import backends, identity, process
+from pipeline import backends
 from pipeline.backends import lease
-from pipeline.files import RunDir, save
-from pipeline.record import now
+from pipeline.core.files import RunDir, save
+from pipeline.core.record import now
+from pipeline.machine import identity, process
 
 GARBAGE = {
     "empty": b"",

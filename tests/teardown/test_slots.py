@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 from fakes import make_lease
-from nvml import Machine
-from teardown.homes import Home
+from parts.nvml import Machine
+from support.homes import Home
+from support.world import Launch, Tell, Trial, Zygote, begin
 from teardown.test_matrix import HANGING_BENCH, KILL, ids
-from teardown.world import Launch, Tell, Trial, Zygote, begin
 
-from pipeline import gpus, process
 from pipeline.backends import teardown
+from pipeline.machine import gpus, process
 
 
 @pytest.fixture

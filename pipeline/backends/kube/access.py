@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from pipeline import manifests, process
-from pipeline.backends.kube import creation
+from pipeline.backends.kube import creation, manifests
 from pipeline.backends.kube.client import Api, is_in_pod
 from pipeline.backends.lease import Lease
-from pipeline.errors import DeployFailed, FailureKind
-from pipeline.files import RunDir
-from pipeline.values import plain
+from pipeline.core.errors import DeployFailed, FailureKind
+from pipeline.core.files import RunDir
+from pipeline.core.values import plain
+from pipeline.machine import process
 
 if TYPE_CHECKING:  # for the keeper, see backends/__init__.py
-    from pipeline.plan import Plan
-    from pipeline.schema_backends import Kubernetes
+    from pipeline.core.plan import Plan
+    from pipeline.core.schema_backends import Kubernetes
 
 START_S = 30.0  # Python and the library, on a busy machine
 TICK_S = 0.2  # so long a signal may wait for Python to see it

@@ -10,10 +10,10 @@ from pipeline.backends.kube.client import ApiError
 from pipeline.backends.kube.rollout import Broken, Object, Phase, Running, Verdict, Waiting, verdict
 from pipeline.backends.kube.room import Queue
 from pipeline.backends.kube.watching import View
-from pipeline.errors import DeployFailed, FailureKind
+from pipeline.core.errors import DeployFailed, FailureKind
 
 if TYPE_CHECKING:  # for the keeper, see backends/__init__.py
-    from pipeline.schema_backends import Kubernetes
+    from pipeline.core.schema_backends import Kubernetes
 
 DOUBT_S = 4.0  # that something which may be out of date has to last
 log = logging.getLogger(__name__)

@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline import manifests
-from pipeline.errors import FailureKind, PreflightFailed
+from pipeline.backends.kube import manifests
+from pipeline.core.errors import FailureKind, PreflightFailed
 
 if TYPE_CHECKING:  # for the keeper, see backends/__init__.py
-    from pipeline.schema_backends import Kubernetes
+    from pipeline.core.schema_backends import Kubernetes
 
 Object = Mapping[str, Any]
 PRODUCT = "nvidia.com/gpu.product"  # a label by NVIDIA's GPU feature discovery

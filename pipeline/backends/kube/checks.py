@@ -9,17 +9,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pipeline import manifests
-from pipeline.backends.kube import capacity, client, installed, models, standing, supplies
+from pipeline.backends.kube import capacity, client, installed, manifests, models, standing, supplies
 from pipeline.backends.kube.client import Api, ApiError, Unreachable
 from pipeline.backends.kube.rights import RULES, Rule
-from pipeline.errors import FailureKind, PreflightFailed
+from pipeline.core.errors import FailureKind, PreflightFailed
 
 if TYPE_CHECKING:  # for the keeper, see backends/__init__.py
     from pipeline.backends import Check
-    from pipeline.plan import Plan
-    from pipeline.schema import Config
-    from pipeline.schema_backends import Kubernetes
+    from pipeline.core.plan import Plan
+    from pipeline.core.schema import Config
+    from pipeline.core.schema_backends import Kubernetes
 
 Object = Mapping[str, Any]
 OME_KINDS = ("InferenceService", "ClusterBaseModel", "ClusterServingRuntime")
@@ -118,11 +117,13 @@ class _Preflight:
     @cached_property
     def plan(self) -> "Plan":
         """The trial's, for its manifests only: nothing of it is on this machine."""
-        from pipeline import ome_model, plan
+        from pipeline.config import planning
+        from pipeline.core import plan
+        from pipeline.models import ome_model
 
         here = Path("/nonexistent")
         assets = plan.Assets(model_path=ome_model.inside(self.config), tokenizer_dir=here)
-        return plan.make(self.config, assets, sweep_id="preflight", number=0, run_dir=here)
+        return planning.make(self.config, assets, sweep_id="preflight", number=0, run_dir=here)
 
     @cached_property
     def model(self) -> Object | None:

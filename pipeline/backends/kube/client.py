@@ -16,7 +16,7 @@ from pipeline.backends.kube.library import (
     is_in_pod,
     resolved,
 )
-from pipeline.schema_backends import Cluster
+from pipeline.core.schema_backends import Cluster
 
 if TYPE_CHECKING:
     from websocket import WebSocket

@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from pipeline import manifests
+from pipeline.backends.kube import manifests
 from pipeline.backends.kube.client import Api, ApiError, Manifest, Unreachable
 from pipeline.backends.lease import Lease
-from pipeline.errors import DeployFailed, FailureKind
-from pipeline.values import plain
+from pipeline.core.errors import DeployFailed, FailureKind
+from pipeline.core.values import plain
 
 if TYPE_CHECKING:  # for the keeper, see backends/__init__.py
-    from pipeline.plan import Plan
+    from pipeline.core.plan import Plan
 
 PATIENCE_S = 60.0  # with an API server that does not answer
 AGAIN_S = 0.5

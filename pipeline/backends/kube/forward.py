@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipeline.backends.kube.client import Api, ApiError, Unreachable, connect
-from pipeline.companion import die_with_parent
-from pipeline.schema_backends import Cluster
-from pipeline.values import parse
+from pipeline.core.schema_backends import Cluster
+from pipeline.core.values import parse
+from pipeline.machine.companion import die_with_parent
 
 if TYPE_CHECKING:
     from websocket import WebSocket

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from pipeline.errors import FailureKind, PreflightFailed
+from pipeline.core.errors import FailureKind, PreflightFailed
 
 Object = Mapping[str, Any]
 LogOf = Callable[[str, str], str]  # pod, container: the end of what it last said

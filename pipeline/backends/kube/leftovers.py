@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from pipeline import identity, manifests
 from pipeline.backends import lease
-from pipeline.backends.kube import client
-from pipeline.record import now
-from pipeline.schema_backends import Cluster
-from pipeline.values import from_json, value
+from pipeline.backends.kube import client, manifests
+from pipeline.core.record import now
+from pipeline.core.schema_backends import Cluster
+from pipeline.core.values import from_json, value
+from pipeline.machine import identity
 
 BACKEND = "pipeline.backends.ome.Ome"
 FORBIDDEN = 403

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import yaml
 
-from pipeline.errors import FailureKind, PreflightFailed
-from pipeline.schema_backends import Cluster
+from pipeline.core.errors import FailureKind, PreflightFailed
+from pipeline.core.schema_backends import Cluster
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from pipeline import process
 from pipeline.backends.kube.client import Api, ApiError, Unreachable
 from pipeline.backends.kube.rollout import CONTAINER
+from pipeline.machine import process
 
 AGAIN_S = 0.5
 FOLLOW_S = 2.0  # for the last lines of a log, and for the news that it was the last

@@ -8,16 +8,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pipeline import manifests
 from pipeline.backends import Tell
-from pipeline.backends.kube import capacity, client, installed
+from pipeline.backends.kube import capacity, client, installed, manifests
 from pipeline.backends.kube.capacity import Want
 from pipeline.backends.kube.client import Api, ApiError, Unreachable
 from pipeline.backends.kube.standing import Standing, standing
-from pipeline.errors import FailureKind, ModelError, PreflightFailed
+from pipeline.core.errors import FailureKind, ModelError, PreflightFailed
 
 if TYPE_CHECKING:  # for the keeper, see backends/__init__.py
-    from pipeline.plan import Plan
+    from pipeline.core.plan import Plan
 
 Object = Mapping[str, Any]
 T = TypeVar("T")

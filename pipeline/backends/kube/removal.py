@@ -9,12 +9,12 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline import manifests, process
-from pipeline.backends.kube import client, words
+from pipeline.backends.kube import client, manifests, words
 from pipeline.backends.lease import Lease
 from pipeline.backends.patience import Patience
-from pipeline.errors import PreflightFailed
-from pipeline.schema_backends import Cluster
+from pipeline.core.errors import PreflightFailed
+from pipeline.core.schema_backends import Cluster
+from pipeline.machine import process
 
 PATIENCE_S = 40.0  # with a cluster that does not answer or does not remove, beyond the engine's own time to stop
 AGAIN_S = 0.4  # between two looks

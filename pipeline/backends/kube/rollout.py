@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pipeline.errors import FailureKind as Kind
+from pipeline.core.errors import FailureKind as Kind
 
 CONTAINER = "ome-container"
 Object = Mapping[str, Any]
@@ -95,7 +95,7 @@ def ended(pod: Object) -> Object | None:
 
 
 def how(end: Object) -> str:
-    """`exit code 1`, in the words that pipeline.diagnose knows."""
+    """`exit code 1`, in the words that pipeline.engines.diagnose knows."""
     code = f"exit code {end.get('exitCode')}"
     return f"{code} (killed by the memory limit)" if end.get("reason") == "OOMKilled" else code
 

@@ -5,17 +5,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pipeline import manifests
 from pipeline.backends import Tell
-from pipeline.backends.kube import capacity, client, creation
+from pipeline.backends.kube import capacity, client, creation, manifests
 from pipeline.backends.kube.capacity import Lack, Object, Want
 from pipeline.backends.kube.client import Api, ApiError, Unreachable
 from pipeline.backends.kube.rollout import Broken, Verdict, Waiting
 
 if TYPE_CHECKING:  # for the keeper, see backends/__init__.py
     from pipeline.backends.kube.watching import View
-    from pipeline.plan import Plan
-    from pipeline.schema_backends import Kubernetes
+    from pipeline.core.plan import Plan
+    from pipeline.core.schema_backends import Kubernetes
 
 AGAIN_S = 3.0  # between two looks
 SHARE = 10  # a look that takes long (thousands of pods) is taken so many times less often

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pipeline.backends.kube import capacity
-from pipeline.errors import FailureKind, PreflightFailed
+from pipeline.core.errors import FailureKind, PreflightFailed
 
 Object = Mapping[str, Any]
 TYPES = ("kubernetes.io/dockerconfigjson", "kubernetes.io/dockercfg")

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pipeline import manifests
+from pipeline.backends.kube import manifests
 from pipeline.backends.lease import Lease
 
 Object = Mapping[str, Any]

@@ -1,8 +1,8 @@
 """A stand-in for NVML's bindings: the GPUs of a machine as the JSON file $STANDIN_NVML describes them at this moment.
 
 A list of {uuid, total_mib, used_mib, processes: {pid: mib}, nvlinks: [index], node, forbidden}. It spells what it has
-as nvidia-ml-py does (tests/test_gpus.py holds them together), and refuses as an old driver does: no version 2 of the
-memory, no link status where `nvlinks` is missing.
+as nvidia-ml-py does (unit/machine/test_gpus.py holds them together), and refuses as an old driver does: no version 2
+of the memory, no link status where `nvlinks` is missing.
 """
 
 # ruff: noqa: N802, N803, N816 - NVML's spelling

@@ -9,21 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli import TESTS
 from docker import DockerClient
-from dockerd import Dockerd
 from fakes import make_plan
+from parts.dockerd import Dockerd
+from support.places import TESTS
 
-from pipeline import process
 from pipeline.backends import Deployment, container, docker_checks, lease, ports
 from pipeline.backends.docker import PORT_TRIES, Docker
-from pipeline.errors import DeployFailed, FailureKind
-from pipeline.files import RunDir
-from pipeline.plan import Plan
-from pipeline.schema_backends import Container
+from pipeline.core.errors import DeployFailed, FailureKind
+from pipeline.core.files import RunDir
+from pipeline.core.plan import Plan
+from pipeline.core.schema_backends import Container
+from pipeline.machine import process
 
 pytestmark = pytest.mark.live
-ENGINE = ("python3", str(TESTS / "stub_engine.py"), "--port", "{port}")
+ENGINE = ("python3", str(TESTS / "fakes" / "stub_engine.py"), "--port", "{port}")
 Deploy = Callable[..., Deployment]
 
 

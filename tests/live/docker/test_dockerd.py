@@ -14,14 +14,14 @@ import pytest
 import requests
 from docker import DockerClient
 from docker.models.containers import Container
-from dockerd import ROOT, Dockerd, running
-from llama import free_port
+from parts.dockerd import Dockerd, running
+from parts.llama import free_port
+from support.places import ROOT, TESTS
 
-from pipeline import process
+from pipeline.machine import process
 
 pytestmark = [pytest.mark.live, pytest.mark.usefixtures("needs_docker")]
 
-TESTS = ROOT / "tests"
 OWNER = "import dockerd, time\nwith dockerd.running() as d:\n    print(d.root, flush=True)\n    time.sleep(600)"
 
 
@@ -94,7 +94,7 @@ def test_runs_the_environment_at_its_own_path(client: DockerClient, image: str) 
 
 def test_runs_the_stub_engine(client: DockerClient, image: str) -> None:
     port = free_port()
-    argv = [sys.executable, str(TESTS / "stub_engine.py"), "--port", str(port)]
+    argv = [sys.executable, str(TESTS / "fakes" / "stub_engine.py"), "--port", str(port)]
     with started(client, image, *argv, volumes=[f"{TESTS}:{TESTS}:ro"], network_mode="host"):
         assert process.wait_until(lambda: is_answering(f"http://127.0.0.1:{port}/health"), timeout_s=10)
 

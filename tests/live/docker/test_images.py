@@ -15,20 +15,19 @@ from typing import Any
 
 import docker
 import pytest
-import registry
 import requests
 from docker import DockerClient
-from dockerd import Dockerd
 from fakes import make_plan
-from llama import free_port
-from parts import lacking
+from parts import lacking, registry
+from parts.dockerd import Dockerd
+from parts.llama import free_port
 
-from pipeline import process
 from pipeline.backends import lease
 from pipeline.backends.docker import Docker
-from pipeline.errors import FailureKind, Interrupted, PreflightFailed
-from pipeline.plan import Plan
-from pipeline.schema_backends import Container
+from pipeline.core.errors import FailureKind, Interrupted, PreflightFailed
+from pipeline.core.plan import Plan
+from pipeline.core.schema_backends import Container
+from pipeline.machine import process
 
 pytestmark = pytest.mark.live
 MIB = 2**20

@@ -9,14 +9,15 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from cli import ROOT, TESTS, Result, command, stub_overrides
 from docker import DockerClient
-from dockerd import Dockerd
-from tiny_hf import write_tiny_hf
+from fakes.tiny_hf import write_tiny_hf
+from parts.dockerd import Dockerd
+from support.cli import Result, command, stub_overrides
+from support.places import ROOT, TESTS
 
-from pipeline import process
-from pipeline.errors import FailureKind
-from pipeline.record import Record
+from pipeline.core.errors import FailureKind
+from pipeline.core.record import Record
+from pipeline.machine import process
 
 pytestmark = pytest.mark.live
 PACKAGES = sysconfig.get_paths()["purelib"]

@@ -6,19 +6,19 @@ import signal
 import subprocess
 
 import pytest
-from cli import ROOT, TESTS
-from kube_fixtures import KUBE_MARKS, Kube
 from live.kube.test_sweep import Command, Run, argv, objects, run
+from parts.kube_fixtures import KUBE_MARKS, Kube
+from support.places import ROOT, TESTS
 
-from pipeline import process
 from pipeline.backends.kube import leftovers
 from pipeline.bench import installed_program
-from pipeline.schema_backends import Cluster
+from pipeline.core.schema_backends import Cluster
+from pipeline.machine import process
 
 __all__ = ["argv", "run"]
 pytestmark = KUBE_MARKS
 BESIDE = ("bench.location=cluster", "bench.cluster.image=tests/bench:1")
-STUB = (*BESIDE, f"bench.cluster.command=[{TESTS}/bin/genai-bench]")
+STUB = (*BESIDE, f"bench.cluster.command=[{TESTS}/fakes/bench/genai-bench]")
 REAL = (*BESIDE, f"bench.cluster.command=[{installed_program()}]", "traffic.concurrencies=[1]")
 
 

@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli import TESTS
 from fakes import make_plan
-from kube_fixtures import Kube
+from parts.kube_fixtures import Kube
+from support.places import TESTS
 
-from pipeline import manifests, process
 from pipeline.backends import Deployment, lease
+from pipeline.backends.kube import manifests
 from pipeline.backends.ome import Ome
-from pipeline.errors import DeployFailed, FailureKind
-from pipeline.ome_model import OmeModel
-from pipeline.plan import Plan
-from pipeline.schema_backends import Cluster, Kubernetes
+from pipeline.core.errors import DeployFailed, FailureKind
+from pipeline.core.plan import OmeModel, Plan
+from pipeline.core.schema_backends import Cluster, Kubernetes
+from pipeline.machine import process
 
 pytestmark = [pytest.mark.live, pytest.mark.usefixtures("needs_kube")]
-ENGINE = ("python3", str(TESTS / "stub_engine.py"), "--port", "{port}")
+ENGINE = ("python3", str(TESTS / "fakes" / "stub_engine.py"), "--port", "{port}")
 SCHEDULE_S = 14.0  # the scheduler itself lets a pod that found no node stand back for up to 10 s
 BEHIND_S = 8.0  # that a trial stands behind another one: longer than any doubt of ours
 TOLD_S = 12.0

@@ -4,18 +4,18 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import kube_objects
-import kube_trials
 import pytest
-from kube_api import OME
-from kube_fixtures import KUBE_MARKS, Kube
-from ome_objects import AGENT, MANAGER, wait_until_up
-from rights import documents
+from parts import kube_objects
+from parts.kube_api import OME
+from parts.kube_fixtures import KUBE_MARKS, Kube
+from parts.ome_objects import AGENT, MANAGER, wait_until_up
+from support import kube_trials
+from support.rights import documents
 
-from pipeline import process
 from pipeline.backends.kube import checks
-from pipeline.errors import FailureKind, PreflightFailed
-from pipeline.schema import Config
+from pipeline.core.errors import FailureKind, PreflightFailed
+from pipeline.core.schema import Config
+from pipeline.machine import process
 
 pytestmark = KUBE_MARKS
 TOLD_S = 10.0

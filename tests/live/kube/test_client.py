@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kube import Cluster as ControlPlane
-from kube_fixtures import KUBE_MARKS, Kube
+from parts.kube import Cluster as ControlPlane
+from parts.kube_fixtures import KUBE_MARKS, Kube
 
 from pipeline.backends.kube import library
 from pipeline.backends.kube.client import Api, ApiError, Unreachable, connect, resolved
-from pipeline.errors import FailureKind, PreflightFailed
-from pipeline.schema_backends import Cluster
+from pipeline.core.errors import FailureKind, PreflightFailed
+from pipeline.core.schema_backends import Cluster
 
 pytestmark = KUBE_MARKS
 

@@ -8,20 +8,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import kube as control_plane
 import pytest
 import requests
-from kube import ROOT, Cluster
-from kube_api import OME
-from kube_fixtures import KUBE_MARKS, Kube, client_of
 from kubernetes import client
-from ome_operator import Operator
+from parts import kube as control_plane
+from parts.kube import Cluster
+from parts.kube_api import OME
+from parts.kube_fixtures import KUBE_MARKS, Kube, client_of
+from parts.ome_operator import Operator
+from support.places import ROOT, TESTS
 
-from pipeline import process
+from pipeline.machine import process
 
 pytestmark = KUBE_MARKS
 
-TESTS = ROOT / "tests"
 OWNER = (
     "import kube, ome_operator, time\n"
     "with kube.cluster() as c, ome_operator.running(c):\n"

@@ -12,12 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 
 import pytest
-from cli import TESTS
-from kube_fixtures import KUBE_MARKS, Kube
-from ome_objects import runner, service
+from parts.kube_fixtures import KUBE_MARKS, Kube
+from parts.ome_objects import runner, service
+from support.places import TESTS
 
-from pipeline import process
 from pipeline.backends.kube import forward
+from pipeline.machine import process
 
 pytestmark = KUBE_MARKS
 NAME = "trial"
@@ -61,7 +61,7 @@ def deploy(kube: Kube, *command: str) -> None:
 
 @pytest.fixture
 def engine(kube: Kube) -> Kube:
-    deploy(kube, "python3", str(TESTS / "stub_engine.py"), "--port", "8080")
+    deploy(kube, "python3", str(TESTS / "fakes" / "stub_engine.py"), "--port", "8080")
     kube.wait_ready(NAME)
     return kube
 

@@ -10,18 +10,22 @@ from typing import Any
 
 import pytest
 import yaml
-from cli import ROOT, TESTS, command
 from hydra import initialize_config_dir
-from kube_fixtures import KUBE_MARKS, Kube
-from ome_crds import KINDS, schema
 from parts import lacking
-from records import make_record
+from parts.kube_fixtures import KUBE_MARKS, Kube
+from parts.ome_crds import KINDS, schema
+from support.cli import command
+from support.places import ROOT, TESTS
+from support.records import make_record
 
-from pipeline import best, manifests, ome_model, plan, rendering
-from pipeline.backends.kube import client
-from pipeline.command_line import CONF, composed, to_config
-from pipeline.plan import Assets, Plan
-from pipeline.schema_backends import Cluster
+from pipeline.backends.kube import client, manifests, rendering
+from pipeline.config import planning
+from pipeline.config.command_line import composed, to_config
+from pipeline.core.places import CONF
+from pipeline.core.plan import Assets, Plan
+from pipeline.core.schema_backends import Cluster
+from pipeline.models import ome_model
+from pipeline.report import best
 
 pytestmark = KUBE_MARKS
 LABEL = "s-0-1a2b3c4d"
@@ -43,7 +47,7 @@ def planned(*overrides: str) -> Plan:
     with initialize_config_dir(str(ROOT / "conf")):
         config = to_config(composed(["backend=ome", *overrides]))
     files = Assets(model_path=ome_model.inside(config), tokenizer_dir=Path("tok"))
-    return plan.make(config, files, sweep_id="s", number=0, run_dir=Path("out"))
+    return planning.make(config, files, sweep_id="s", number=0, run_dir=Path("out"))
 
 
 def every(made: Plan) -> Iterator[dict[str, Any]]:
@@ -160,7 +164,7 @@ def test_a_runtime_of_the_installed_ome_may_stay_as_it_is(api: client.Api, kube:
 
 def test_ome_makes_the_engine_of_the_trial_from_them(api: client.Api, kube: Kube) -> None:
     """Every word of the plan is a word of the engine's process, with a runtime and a model of our own making."""
-    argv = ("python3", str(TESTS / "stub_engine.py"), "--port", "{port}", "--parallel", "4")
+    argv = ("python3", str(TESTS / "fakes" / "stub_engine.py"), "--port", "{port}", "--parallel", "4")
     made = replace(planned("runtime=sglang", "model=qwen3_8b"), argv=argv, env={"STUB_HOST": "0.0.0.0"}, gpus=1)
     kube.add_node("one", gpus=1)
     for manifest in (manifests.base_model(made), manifests.serving_runtime(made)):

@@ -4,15 +4,14 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import kube_trials
 import pytest
-from kube_api import OME
-from kube_fixtures import KUBE_MARKS, Kube
+from parts.kube_api import OME
+from parts.kube_fixtures import KUBE_MARKS, Kube
+from support import kube_trials
 
-from pipeline import manifests
-from pipeline.backends.kube import models
-from pipeline.errors import FailureKind, Interrupted, PreflightFailed
-from pipeline.plan import Plan
+from pipeline.backends.kube import manifests, models
+from pipeline.core.errors import FailureKind, Interrupted, PreflightFailed
+from pipeline.core.plan import Plan
 
 pytestmark = KUBE_MARKS
 MODEL = f"{OME}/clusterbasemodels/tiny"

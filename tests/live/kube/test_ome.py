@@ -7,18 +7,17 @@ from typing import Any
 
 import pytest
 import requests
-from kube_fixtures import KUBE_MARKS, Kube
 from kubernetes import client
 from kubernetes.stream import portforward
-from ome_objects import AGENT, runner, service, wait_until_up
+from parts.kube_fixtures import KUBE_MARKS, Kube
+from parts.ome_objects import AGENT, runner, service, wait_until_up
+from support.places import SITE, STUB_ENGINE
 
-from pipeline import process
+from pipeline.machine import process
 
 pytestmark = KUBE_MARKS
 
 NAME = "trial"
-STUB = f"{__file__.partition('/live/')[0]}/stub_engine.py"
-SITE = f"{__file__.partition('/live/')[0]}/fakes/site"
 ENV = [{"name": "STUB_HOST", "value": "0.0.0.0"}]
 
 
@@ -28,7 +27,7 @@ def wait(check: Callable[[], Any], timeout_s: float = 20.0) -> bool:
 
 def stub(*args: str, **more: Any) -> dict[str, Any]:
     """The engine of a trial: the stub at port 8080."""
-    made = runner(["python3", STUB], "--port", "8080", *args, gpus=1, env=ENV, **more)
+    made = runner(["python3", str(STUB_ENGINE)], "--port", "8080", *args, gpus=1, env=ENV, **more)
     return {"runner": made, "terminationGracePeriodSeconds": 5}
 
 
@@ -85,7 +84,7 @@ def test_serves_through_its_service(kube: Kube) -> None:
 
 
 def test_serves_the_stand_in_from_a_model_elsewhere(kube: Kube) -> None:
-    kube.operator.use(env={"PYTHONPATH": SITE}, paths={"/mnt/data/models/tiny": "some/model"})
+    kube.operator.use(env={"PYTHONPATH": str(SITE)}, paths={"/mnt/data/models/tiny": "some/model"})
     line = ["--model-path", "$(MODEL_PATH)", "--host", "0.0.0.0", "--port", "8080"]
     made = runner(["python3", "-m", "sglang.launch_server"], *line, gpus=1)
     deploy(kube, {"runner": made, "terminationGracePeriodSeconds": 2})

@@ -8,13 +8,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from cli import ROOT, command
-from kube_fixtures import KUBE_MARKS, Kube
-from ome_objects import service
-from rights import roles
+from parts.kube_fixtures import KUBE_MARKS, Kube
+from parts.ome_objects import service
+from support.cli import command
+from support.places import ROOT
+from support.rights import roles
 
-from pipeline import identity, manifests
-from pipeline.values import plain
+from pipeline.backends.kube import manifests
+from pipeline.core.values import plain
+from pipeline.machine import identity
 
 pytestmark = KUBE_MARKS
 

@@ -11,18 +11,18 @@ from typing import Any
 
 import pytest
 from fakes import make_lease
-from kube_fixtures import KUBE_MARKS, Kube
-from ome_objects import runner, service
-from rights import roles
+from parts.kube_fixtures import KUBE_MARKS, Kube
+from parts.ome_objects import runner, service
+from support.places import STUB_ENGINE
+from support.rights import roles
 
-from pipeline import manifests, process, signals
-from pipeline.backends.kube import removal
+from pipeline.backends.kube import manifests, removal
 from pipeline.backends.lease import Lease
-from pipeline.schema_backends import Cluster
+from pipeline.core.schema_backends import Cluster
+from pipeline.machine import process, signals
 
 pytestmark = KUBE_MARKS
 
-STUB = f"{__file__.partition('/live/')[0]}/stub_engine.py"
 LABEL = "sweep-7-abcd"
 NAME = manifests.name(LABEL)
 OURS = {manifests.LABEL: LABEL}
@@ -47,7 +47,7 @@ def make(kube: Kube) -> Make:
         kube.add_model("tiny")
         kube.add_runtime("rt")
         env = [{"name": "STUB_HOST", "value": "0.0.0.0"}]
-        engine = runner(["python3", STUB], "--port", "8080", *faults, gpus=1, env=env)
+        engine = runner(["python3", str(STUB_ENGINE)], "--port", "8080", *faults, gpus=1, env=env)
         owner = make_job(kube, LABEL, lifetime_s=lifetime_s)
         make_secret(kube, NAME, {manifests.LABEL: LABEL}, owner)
         spec = {"runner": engine, "terminationGracePeriodSeconds": grace_s}

@@ -9,22 +9,22 @@ from typing import Any
 
 import pytest
 import requests
-from cli import TESTS
 from fakes import make_plan
-from kube_api import OME
-from kube_fixtures import KUBE_MARKS, Kube
+from parts.kube_api import OME
+from parts.kube_fixtures import KUBE_MARKS, Kube
+from support.places import TESTS
 
-from pipeline import manifests, process, signals
 from pipeline.backends import Deployment, lease
+from pipeline.backends.kube import manifests
 from pipeline.backends.ome import Ome
-from pipeline.errors import DeployFailed, FailureKind, StepTimedOut
-from pipeline.files import RunDir
-from pipeline.ome_model import OmeModel
-from pipeline.plan import Plan
-from pipeline.schema_backends import Cluster, Kubernetes
+from pipeline.core.errors import DeployFailed, FailureKind, StepTimedOut
+from pipeline.core.files import RunDir
+from pipeline.core.plan import OmeModel, Plan
+from pipeline.core.schema_backends import Cluster, Kubernetes
+from pipeline.machine import process, signals
 
 pytestmark = KUBE_MARKS
-ENGINE = ("python3", str(TESTS / "stub_engine.py"), "--port", "{port}")
+ENGINE = ("python3", str(TESTS / "fakes" / "stub_engine.py"), "--port", "{port}")
 TOLD_S = 10.0  # within which what cannot heal has to be told
 MODEL = OmeModel(
     name="tiny",

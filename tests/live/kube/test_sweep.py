@@ -7,17 +7,19 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import ingress
 import pytest
-from cli import ROOT, TESTS, Result, command, stub_overrides
-from kube_api import OME
-from kube_fixtures import KUBE_MARKS, Kube
-from ome_objects import service, wait_until_up
-from rights import ome_role, roles
-from tiny_hf import write_tiny_hf
+from fakes.tiny_hf import write_tiny_hf
+from parts import ingress
+from parts.kube_api import OME
+from parts.kube_fixtures import KUBE_MARKS, Kube
+from parts.ome_objects import service, wait_until_up
+from support.cli import Result, command, stub_overrides
+from support.places import ROOT, TESTS
+from support.rights import ome_role, roles
 
-from pipeline import manifests, process
-from pipeline.errors import FailureKind
+from pipeline.backends.kube import manifests
+from pipeline.core.errors import FailureKind
+from pipeline.machine import process
 
 pytestmark = KUBE_MARKS
 Command = Callable[..., Sequence[str]]

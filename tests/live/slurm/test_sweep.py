@@ -10,13 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from cli import TESTS, command, real_overrides, stub_overrides
-from nvml import Machine
-from slurm import Cluster
-from sweeping import Running, running
+from parts.nvml import Machine
+from parts.slurm import Cluster
+from support.cli import command, real_overrides, stub_overrides
+from support.places import TESTS
+from support.sweeping import Running, running
 
-from pipeline.errors import FailureKind
-from pipeline.record import Record
+from pipeline.core.errors import FailureKind
+from pipeline.core.record import Record
 
 pytestmark = pytest.mark.live
 SLURM = (

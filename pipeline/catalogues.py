@@ -1,0 +1,84 @@
+"""`python -m pipeline.catalogues sglang==0.5.23`: write down every flag of a released engine, read from its sources."""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+from packaging.version import InvalidVersion, Version
+from rich.console import Console
+from rich.progress import DownloadColumn, Progress
+
+from pipeline.core.errors import ConfigError
+from pipeline.core.values import to_json
+from pipeline.engines.catalogue import FOLDER, Catalogue
+from pipeline.engines.catalogues import wheel
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command. 0: written; 2: there is no such engine or version, or its definitions cannot be read."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.catalogues", description=__doc__)
+    parser.add_argument("release", metavar="ENGINE==VERSION", help="a released version, e.g. sglang==0.5.23")
+    parser.add_argument("--wheel", type=Path, help="its wheel, if you have it; else it is fetched from the index")
+    parser.add_argument("--index", default=wheel.INDEX, help="a package index with the PEP 691 JSON API")
+    parser.add_argument("--to", type=Path, default=FOLDER, help="where ENGINE/VERSION.json goes; default: %(default)s")
+    options = parser.parse_args(argv)
+    try:
+        engine, version = _release(options.release)
+        with tempfile.TemporaryDirectory() as folder:
+            file = options.wheel or _fetched(engine, version, options.index, Path(folder))
+            found = read(engine, version, file, Path(folder) / "sources")
+        path = _written(found, options.to)
+    except (ConfigError, OSError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    sys.stdout.write(f"{path}: {len(found.flags)} flags, read from {found.source}\n")
+    return 0
+
+
+def read(engine: str, version: str, file: Path, sources: Path) -> Catalogue:
+    """The catalogue of the wheel in `file`, unpacked into `sources`.
+
+    Raises:
+        ConfigError: no wheel, no engine of that name, or its definitions cannot be read.
+    """
+    reader = import_module(f"pipeline.engines.catalogues.{engine}")
+    wheel.unpack(file, sources)
+    return Catalogue(
+        engine=engine,
+        version=version,
+        source=f"{file.name} sha256:{wheel.sha256(file)}",
+        abbreviations=reader.takes_abbreviations(sources),
+        flags=reader.read(sources),
+    )
+
+
+def _release(text: str) -> tuple[str, str]:
+    engine, _, version = text.partition("==")
+    engines = sorted(path.stem for path in FOLDER.glob("*.py") if "\ndef takes_abbreviations(" in path.read_text())
+    if engine not in engines:
+        raise ConfigError(f"{text}: no engine of that name can be read; expected one of {', '.join(engines)}.")
+    try:
+        return engine, str(Version(version))
+    except InvalidVersion as error:
+        raise ConfigError(f"{text}: expected a version after ==, e.g. {engine}==1.2.3.") from error
+
+
+def _fetched(engine: str, version: str, index: str, folder: Path) -> Path:
+    found = wheel.find(engine, version, index)
+    with Progress(*Progress.get_default_columns(), DownloadColumn(), console=Console(stderr=True)) as shown:
+        task = shown.add_task(found.filename)
+        return wheel.download(found, folder, lambda so_far, total: shown.update(task, completed=so_far, total=total))
+
+
+def _written(found: Catalogue, folder: Path) -> Path:
+    path = folder / found.engine / f"{found.version}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(to_json(found) + "\n")
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main())

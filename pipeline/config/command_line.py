@@ -1,0 +1,241 @@
+"""What a command line asks for, checked as a whole before anything starts: one trial or every value of a sweep."""
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+
+from pipeline.config import planning, sweepers
+from pipeline.config.parse import check_setting, parse
+from pipeline.core import metrics, plan
+from pipeline.core.errors import ConfigError, ModelError
+from pipeline.core.places import CONF
+from pipeline.core.schema import Config
+from pipeline.core.values import value
+from pipeline.models import model_card, ome_model
+
+OPEN = ("slo.limits", "runtime.env", "runtime.secret_env")  # sections that take any key, with a +
+MISSING = {  # an option that many a key of the section comes with
+    "hydra.sweeper": " It is one of hydra/sweeper=tuner, the default.",
+    "hydra.launcher": " Add hydra/launcher=parallel to run several trials at once.",
+}
+PROBED = 50  # values of one sweep that are composed one by one; the rest of a long range is like its ends
+
+
+@value
+class Outline:
+    """What is going to run."""
+
+    total: int | None  # trials, if that can be known
+    is_dry: bool = False  # show, run nothing
+    swept: tuple[str, ...] = ()  # the keys that differ from trial to trial
+    uses_optuna: bool = False
+    reuses: bool = False  # trials that differ in the load alone may share a server
+    folder: Path | None = None  # of a search by `tuner`, which can be gone on with
+
+
+def check(overrides: Sequence[str], *, is_sweep: bool) -> Outline:
+    """Compose and parse the command: the base once, every value of every sweep once.
+
+    Raises:
+        ConfigError: with what is allowed instead.
+    """
+    with initialize_config_dir(str(CONF)):
+        parser = OverridesParser.create()
+        given = _parsed(parser, overrides)
+        if not is_sweep:
+            _refuse_sweeps(given)
+            tree = composed(overrides)
+            to_config(tree)
+            return Outline(total=1, is_dry=tree.dry_run)
+        tree, swept = space(overrides)
+        base = to_config(composed([sweepers.line_of(override, None) for override in swept.values()]))
+        for name, override in swept.items():
+            if override.is_sweep_override():
+                _check_interval(override, base, tree.hydra.sweeper)
+                _check_values(name, override, swept, base)
+        _check_sweeper(tree, base, swept)
+        names = tuple(name for name, override in swept.items() if override.is_sweep_override())
+        return Outline(
+            total=sweepers.total(swept, tree),
+            is_dry=tree.dry_run,
+            swept=names,
+            reuses=sweepers.reuses(names, tree.hydra.launcher),
+            uses_optuna=sweepers.is_optuna(tree.hydra.sweeper),
+            folder=sweepers.folder(tree) if sweepers.is_tuner(tree.hydra.sweeper) else None,
+        )
+
+
+def space(overrides: Sequence[str]) -> tuple[DictConfig, dict[str, Override]]:
+    """What a sweep goes through: the tree of its first values, and every override, an experiment's own first.
+
+    Raises:
+        ConfigError: an override cannot be read, an option or a key does not exist.
+    """
+    parser = OverridesParser.create()
+    given = _parsed(parser, overrides)
+    tree = composed([sweepers.line_of(override, None) for override in given], hydra=True)
+    params = OmegaConf.select(tree, "hydra.sweeper.params") or {}
+    found = {o.get_key_element(): o for o in _parsed(parser, [f"{k}={v}" for k, v in params.items()])}
+    return tree, found | {override.get_key_element(): override for override in given}
+
+
+def composed(overrides: Sequence[str], *, hydra: bool = False) -> DictConfig:
+    """The tree of one trial; inside `initialize_config_dir`.
+
+    Raises:
+        ConfigError: an option or a key that does not exist.
+    """
+    try:
+        return compose("config", overrides=list(overrides), return_hydra_config=hydra)
+    except (HydraException, ValueError) as error:
+        raise ConfigError(_explain(error, overrides)) from error
+
+
+def to_config(tree: DictConfig) -> Config:
+    """The frozen, fully checked Config of a tree.
+
+    Raises:
+        ConfigError: a value that cannot be used.
+    """
+    parsed = _with_architecture(parse(tree))
+    metrics.check_names(parsed)
+    planning.argv(parsed, plan.Assets(model_path=Path("model"), tokenizer_dir=Path("tokenizer")), Path("run_dir"))
+    if parsed.backend.kubernetes:
+        ome_model.of(parsed)
+    return parsed
+
+
+def _with_architecture(parsed: Config) -> Config:
+    """A model in a folder says itself what it is; one that cannot be read is served all the same, unchecked."""
+    model = parsed.model
+    if model.arch is not None or model.path is None or not (model.path / "config.json").is_file():
+        return parsed
+    try:
+        return replace(parsed, model=replace(model, arch=model_card.read(model.path)))
+    except ModelError:
+        return parsed
+
+
+def _parsed(parser: OverridesParser, overrides: Sequence[str]) -> list[Override]:
+    try:
+        return parser.parse_overrides(list(overrides))
+    except OverrideParseException as error:
+        raise ConfigError(_misread(error)) from error
+
+
+def _refuse_sweeps(given: Sequence[Override]) -> None:
+    swept = [override.input_line for override in given if override.is_sweep_override()]
+    if swept:
+        raise ConfigError(f"{swept[0]} has several values: add -m (--multirun) to sweep over them.")
+
+
+def _check_sweeper(tree: DictConfig, base: Config, swept: Mapping[str, Override]) -> None:
+    sweeper = tree.hydra.sweeper
+    sweepers.check_directions(base, sweeper)
+    sweepers.check_launcher(tree.hydra.launcher, sweeper)
+    if sweepers.is_tuner(sweeper):
+        sweepers.check_tuner(tree, base, swept.values())
+        if sweeper.held_out:
+            to_config(
+                composed([*(sweepers.line_of(each, None) for each in swept.values()), f"traffic={sweeper.held_out}"])
+            )
+
+
+def _check_interval(override: Override, base: Config, sweeper: DictConfig) -> None:
+    """Refuse an interval for a sweeper that cannot draw from it, and one of fractions for a knob of integers."""
+    interval = override.value()
+    if not isinstance(interval, IntervalSweep):
+        return
+    line, name = override.input_line, override.get_key_element()
+    if not sweepers.is_optuna(sweeper):
+        raise ConfigError(f"{line} has no list of values: hydra/sweeper=tuner, the default, can search in it.")
+    if name in base.knobs and base.runtime.knobs[name].kind == "int" and not isinstance(interval.start, int):
+        ends = f"{interval.start:.15g},{interval.end:.15g}"
+        raise ConfigError(f"{line} gives fractions, {name} takes integers: use '{name}=int(interval({ends}))'.")
+
+
+def _check_values(name: str, override: Override, swept: Mapping[str, Override], base: Config) -> None:
+    picks = list(sweepers.values_of(override))
+    if name in base.knobs:
+        for fixed in OverridesParser.create().parse_overrides([f"{name}={pick}" for pick in picks]):
+            check_setting(name, base.runtime, fixed.value())
+        return
+    for pick in picks if len(picks) <= PROBED else [*picks[: PROBED // 2], *picks[-PROBED // 2 :]]:
+        lines = [sweepers.line_of(other, pick if key == name else None) for key, other in swept.items()]
+        _check_objective(f"{name}={pick}", to_config(composed(lines)), base)
+
+
+def _check_objective(line: str, made: Config, base: Config) -> None:
+    seen, wanted = metrics.objective_names(made), metrics.objective_names(base)
+    if seen != wanted:
+        raise ConfigError(
+            f"{line} would be judged by {', '.join(seen)}, other trials of the sweep by {', '.join(wanted)}: "
+            f"set one objective for all, e.g. objective={wanted[0]}."
+        )
+
+
+def _explain(error: Exception, overrides: Sequence[str]) -> str:
+    """Hydra's words; for an unknown key, the keys there are and whose it may be."""
+    text = str(error) + (f" {error.__cause__}" if error.__cause__ else "")
+    unknown = re.search(r"Could not override '([\w.]+)'.* (?:is not in struct|not in '\w+')", text, re.DOTALL)
+    if unknown:
+        key = unknown[1]
+        tree = compose("config", overrides=[line for line in overrides if _is_choice(line)], return_hydra_config=True)
+        return _unknown_key(key, tree) if "." in key else _unknown_knob(key, tree)
+    for noise in ("\nfull_key:", "\nConfig search path:", "\nSee https:"):
+        text = text.split(noise)[0]
+    return " ".join(text.split())
+
+
+def _misread(error: OverrideParseException) -> str:
+    """The part of Hydra's words that tells where it stopped reading."""
+    words = error.message.partition("\n")[2].partition("\nSee https:")[0]
+    if "missing EQUAL" in words:
+        return f"{error.override}: expected key=value."
+    if "Unknown function" in words or "(" in error.override:
+        return f"{error.override}: quote what has parentheses, e.g. 'traffic.scenarios=[\"D(64,16)\"]'."
+    return f"{error.override}: cannot be read: {' '.join(words.partition(' expecting {')[0].split())}."
+
+
+def _unknown_knob(key: str, tree: DictConfig) -> str:
+    knobs = list(tree.runtime.knobs)
+    known = [*knobs, *(str(name) for name in tree if name not in knobs)]
+    owners = [path.stem for path in sorted((CONF / "runtime").glob("*.yaml")) if f"\n{key}: null" in path.read_text()]
+    owned = f" It is a knob of runtime={' and runtime='.join(owners)}." if owners else ""
+    close = _did_you_mean(key, known)
+    return f"{key} is not a knob of runtime={tree.runtime.name}.{close}{owned} Its knobs: {', '.join(knobs)}."
+
+
+def _unknown_key(key: str, tree: DictConfig) -> str:
+    parent, _, name = key.rpartition(".")
+    section = OmegaConf.select(tree, parent)
+    if key in OPEN or parent in OPEN:
+        return f"{key}: add a + in front, e.g. +{key if parent in OPEN else f'{key}.ttft_p95_s'}=..."
+    if not isinstance(section, DictConfig):
+        return f"{key} is not a key: {parent} has none below it."
+    known = [str(other) for other in section]
+    missing = MISSING.get(parent, "")
+    return f"{key} is not a key.{_did_you_mean(name, known)}{missing} {parent} has: {', '.join(known)}."
+
+
+def _did_you_mean(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f" Did you mean {close[0]}?" if close else ""
+
+
+def _is_choice(line: str) -> bool:
+    """Whether an override chooses an option of a group, or says where options lie."""
+    key = line.split("=", 1)[0]
+    return key in _groups() or key == "hydra.searchpath" or "/" in key
+
+
+def _groups() -> set[str]:
+    return {path.name for path in CONF.iterdir() if path.is_dir()}

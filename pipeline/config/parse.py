@@ -1,0 +1,206 @@
+"""From Hydra's tree to one frozen Config; every kind, choice and range is checked here, before anything starts."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from pipeline.core.errors import ConfigError
+from pipeline.core.redact import SECRET_NAME
+from pipeline.core.schema import Config, Knob, Runtime, is_of
+from pipeline.core.values import parse as parse_value
+from pipeline.engines import catalogue
+
+if TYPE_CHECKING:  # the keeper needs no trees, and starts with every trial
+    from omegaconf import DictConfig
+
+PHASES = ("search", "confirm", "held_out")
+BESIDE = (
+    "dry_run",
+    "repeat_of",
+    "phase",
+    "cache",
+    "cache_dir",
+)  # keys of the root that say nothing of how a trial is configured
+
+
+def parse(tree: "DictConfig") -> Config:
+    """The frozen Config of a composed tree.
+
+    Raises:
+        ConfigError: an unknown key, a wrong kind, a value outside a knob's choices or range.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+    try:
+        data: dict[str, Any] = OmegaConf.to_container(tree, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+    except MissingMandatoryValue as error:
+        raise ConfigError(f"{error.full_key} has no value here: add {error.full_key}=... to the command.") from error
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{error.full_key} does not resolve: {str(error).splitlines()[0]}.") from error
+    _check_origin(data.get("repeat_of"), data.get("phase", PHASES[0]))
+    if data.get("cache") not in (None, "read"):
+        raise ConfigError(f"cache={data['cache']}: expected read, or null for none.")
+    for other in ("hydra", *BESIDE):
+        data.pop(other, None)
+    runtime = data.get("runtime")
+    names = {}
+    if isinstance(runtime, dict):
+        names = runtime.get("knobs", {})
+        runtime["extra_args"] = _words(runtime.get("extra_args", []))
+    settings = {name: data.pop(name, None) for name in names}
+    objective = data.get("objective")
+    data["objective"] = (objective,) if isinstance(objective, str) else objective
+    try:
+        config = parse_value(Config, {**data, "knobs": settings})
+    except ValidationError as error:
+        raise ConfigError(_explain(error)) from error
+    if config.runtime.version is None and (known := catalogue.versions(config.runtime.name)):
+        raise ConfigError(f"runtime.version is missing: flags differ between versions; expected e.g. {known[-1]}.")
+    for name, setting in settings.items():
+        check_setting(name, config.runtime, setting)
+    _refuse_secrets(config.runtime.env)
+    _check_location(config)
+    return config
+
+
+def _check_origin(repeat_of: object, phase: object) -> None:
+    """Accept what the sweeper `tuner` says of a trial beside its configuration."""
+    if phase not in PHASES:
+        raise ConfigError(f"phase={phase}: expected one of {', '.join(PHASES)}.")
+    if repeat_of is not None and (type(repeat_of) is not int or repeat_of < 0):
+        raise ConfigError(f"repeat_of={repeat_of}: expected the number of a trial, or null.")
+
+
+def _check_location(config: Config) -> None:
+    """Accept a place where genai-bench can run."""
+    if config.bench.location == "here":
+        return
+    if config.backend.kubernetes is None:
+        raise ConfigError(
+            f"bench.location=cluster: backend={config.backend.name} has no cluster; expected backend=ome."
+        )
+    if config.bench.cluster.image is None:
+        raise ConfigError("bench.location=cluster: set bench.cluster.image to an image that has genai-bench 0.0.5.")
+
+
+def _words(given: object) -> object:
+    """[--page-size,64] holds a number; a command line holds words."""
+    return [str(word) for word in given] if isinstance(given, list) else given
+
+
+def _refuse_secrets(env: Mapping[str, str]) -> None:
+    for name in env:
+        if SECRET_NAME.search(name):
+            raise ConfigError(
+                f"runtime.env.{name} looks like a secret, and the configuration is written to disk. Set {name} in the "
+                f"environment instead: the engine inherits it."
+            )
+
+
+def check_setting(name: str, runtime: Runtime, setting: object) -> None:
+    """Accept None or a value that the knob `name` takes in the version of the engine that is configured.
+
+    Raises:
+        ConfigError: naming the knob, what was given and what is allowed.
+    """
+    if setting is None:
+        return
+    check_knob(name, runtime.knobs[name], setting)
+    if catalogue.versions(runtime.name):
+        _check_version(name, runtime, str(setting))
+
+
+def check_knob(name: str, knob: Knob, setting: object) -> None:
+    """Accept None or a value of the knob's kind, among its choices, inside its range.
+
+    Raises:
+        ConfigError: naming the knob, what was given and what is allowed.
+    """
+    if setting is None or _fits(knob, setting):
+        return
+    raise ConfigError(f"{name}={setting}: expected {allowed(knob)} or null ({knob.help}).")
+
+
+def _check_version(name: str, runtime: Runtime, setting: str) -> None:
+    knob, engine = runtime.knobs[name], f"{runtime.name} {runtime.version}"
+    flag = catalogue.load(runtime.name, str(runtime.version)).find(knob.spelled(runtime.version))
+    if flag is None or not is_of(knob.versions, runtime.version):
+        have = [v for v in catalogue.versions(runtime.name) if is_of(knob.versions, v)]
+        raise ConfigError(
+            f"{name}={setting}: {engine} has no such flag ({', '.join(have)} has). Leave it null, or set "
+            f"runtime.version to the version that you run."
+        )
+    if knob.kind == "choice" and flag.choices and setting not in flag.choices:
+        there = [choice for choice in knob.choices if choice in flag.choices]
+        raise ConfigError(f"{name}={setting}: {engine} does not take it; expected one of {', '.join(there)}.")
+
+
+def allowed(knob: Knob) -> str:
+    """The knob's allowed values in words, e.g. `an integer, 1 or more (threads)`."""
+    if knob.kind == "choice":
+        return "one of " + ", ".join(knob.choices)
+    words = {"int": "an integer", "float": "a number", "bool": "true or false", "text": "a text"}[knob.kind]
+    bounds = [f"{knob.minimum:g} or more" if knob.minimum is not None else ""]
+    bounds.append(f"at most {knob.maximum:g}" if knob.maximum is not None else "")
+    unit = f" ({knob.unit})" if knob.unit else ""
+    return ", ".join([words, *filter(None, bounds)]) + unit
+
+
+def _fits(knob: Knob, setting: object) -> bool:
+    if knob.kind == "bool":
+        return isinstance(setting, bool)
+    if knob.kind == "choice":
+        return str(setting) in knob.choices and not isinstance(setting, bool)
+    if knob.kind == "text":
+        return isinstance(setting, str)
+    kinds = (int,) if knob.kind == "int" else (int, float)
+    if not isinstance(setting, kinds) or isinstance(setting, bool):
+        return False
+    low = knob.minimum is None or setting >= knob.minimum
+    return low and (knob.maximum is None or setting <= knob.maximum)
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    found = error.errors(include_url=False)
+    around = {item["loc"][:-1] for item in found}  # pydantic calls a list with a bad item too short as well
+    for item in found:
+        if item["type"] == "too_short" and item["loc"] in around:
+            continue
+        loc = [str(part) for part in item["loc"]]
+        kind, given = item["type"], item["input"]
+        if loc[0] == "knobs" and len(loc) > 1:  # one error for each kind that a knob may have
+            loc, kind = [loc[1]], "one_value"
+        words = _WORDS.get(kind, item["msg"]).format_map(item.get("ctx", {}))
+        if kind == "string_pattern_mismatch":
+            words = _SPELLINGS.get(loc[0], words)
+        seen = "" if kind in {"missing", "unexpected_keyword_argument"} else f", got {given!r}"
+        lines.append(f"{'.'.join(loc)}: {words}{seen}")
+    return "; ".join(dict.fromkeys(lines)) + "."
+
+
+# pydantic's error types in our words
+_WORDS = {
+    "missing": "is missing",
+    "unexpected_keyword_argument": "unknown key",
+    "one_value": "expected one value",
+    **dict.fromkeys(("int_parsing", "int_type", "int_from_float"), "expected an integer"),
+    **dict.fromkeys(("float_parsing", "float_type"), "expected a number"),
+    **dict.fromkeys(("bool_parsing", "bool_type"), "expected true or false"),
+    **dict.fromkeys(("dataclass_type", "mapping_type", "dict_type"), "expected keys and values"),
+    "string_type": "expected a text",
+    "tuple_type": "expected a list",
+    "path_type": "expected a path",
+    "too_short": "expected at least one item",
+    "greater_than": "expected more than {gt:g}",
+    "greater_than_equal": "expected {ge:g} or more",
+    "less_than_equal": "expected at most {le:g}",
+    "literal_error": "expected {expected}",
+}
+_SPELLINGS = {
+    "traffic": "expected D(in,out), N(mean,sd)/(mean,sd) or U(min,max)/(min,max)",
+    "backend": "expected pipeline.backends.<module>.<Class>",
+    "tracker": "expected pipeline.trackers.<module>.<Class>",
+}

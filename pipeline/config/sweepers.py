@@ -1,0 +1,187 @@
+"""What is swept, and what the chosen sweeper and launcher make of it. Pure."""
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.types import IntervalSweep, Override
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from pipeline.core import metrics
+from pipeline.core.errors import ConfigError
+from pipeline.core.limits import settings_of
+from pipeline.core.schema import Config
+
+LOAD = ("traffic", "slo", "objective")  # groups that do not reach the server, but for rules
+STREAMING = ("BasicLauncher", "parallel", "slurm")  # launchers that `tuner` gives one trial at a time
+PASSWORD = re.compile(r"://[^/@]*:[^/@]+@")
+
+
+def values_of(override: Override) -> Iterator[str]:
+    """The values of a sweep as text; an interval's ends."""
+    interval = override.value()
+    if isinstance(interval, IntervalSweep):
+        yield from (f"{interval.start:.15g}", f"{interval.end:.15g}")
+    else:
+        yield from override.sweep_string_iterator()
+
+
+def line_of(override: Override, pick: str | None) -> str:
+    """The override as one fixed choice: `pick`, or its first value."""
+    if not override.is_sweep_override():
+        return override.input_line or ""
+    try:
+        pick = pick if pick is not None else next(values_of(override))
+    except (StopIteration, ValueError) as error:  # an empty range, a step of 0
+        raise ConfigError(f"{override.input_line} gives no value.") from error
+    return f"{override.get_key_element()}={pick}"
+
+
+def is_optuna(sweeper: DictConfig) -> bool:
+    """Whether Optuna picks the trials."""
+    return "optuna" in str(sweeper.get("_target_")) or is_tuner(sweeper)
+
+
+def is_tuner(sweeper: DictConfig) -> bool:
+    """Whether it is our own sweeper."""
+    return "pipeline.sweep.tuner" in str(sweeper.get("_target_"))
+
+
+def count(swept: Iterable[Override], sweeper: DictConfig) -> int | None:
+    """How many configurations the sweeper will run; None where only time limits it."""
+    dimensions = [override for override in swept if override.is_sweep_override()]
+    size = math.prod(len(list(values_of(each))) for each in dimensions if each.is_discrete_sweep())
+    wanted = sweeper.get("n_trials")
+    is_endless = is_tuner(sweeper) and not all(each.is_discrete_sweep() for each in dimensions)
+    if wanted is None:
+        return None if is_endless else size
+    is_grid = "Grid" in str(OmegaConf.select(sweeper, "sampler._target_"))
+    return min(wanted, size) if is_grid or (is_tuner(sweeper) and not is_endless) else int(wanted)
+
+
+def baseline(swept: Mapping[str, Override], tree: DictConfig) -> tuple[str, ...] | None:
+    """The picks of `tuner`'s baseline: null for each swept knob; None where no knob is swept, or none is wanted."""
+    knobs = {*tree.runtime.knobs} & {name for name, each in swept.items() if each.is_sweep_override()}
+    if not (is_tuner(tree.hydra.sweeper) and tree.hydra.sweeper.baseline and knobs):
+        return None
+    dimensions = ((name, each) for name, each in swept.items() if each.is_sweep_override())
+    return tuple("null" if name in knobs else next(values_of(each)) for name, each in dimensions)
+
+
+def configurations(swept: Mapping[str, Override], tree: DictConfig) -> int | None:
+    """As `count`, with the baseline where the space does not hold it."""
+    seen, base = count(swept.values(), tree.hydra.sweeper), baseline(swept, tree)
+    if seen is None or base is None:
+        return seen
+    dimensions = [each for each in swept.values() if each.is_sweep_override()]
+    is_beside = any(
+        not each.is_discrete_sweep() or pick not in values_of(each) for each, pick in zip(dimensions, base, strict=True)
+    )
+    return min(seen + is_beside, tree.hydra.sweeper.n_trials or math.inf)  # type: ignore[return-value]
+
+
+def total(swept: Mapping[str, Override], tree: DictConfig) -> int | None:
+    """How many trials there will be, what is measured again included."""
+    seen, sweeper = configurations(swept, tree), tree.hydra.sweeper
+    if seen is None or not is_tuner(sweeper):
+        return seen
+    return int(seen * sweeper.repeats + 2 * sweeper.confirm + 2 * (sweeper.held_out is not None))
+
+
+def folder(tree: DictConfig) -> Path:
+    """Where a search by `tuner` is."""
+    return Path(tree.hydra.sweep.dir)
+
+
+def ordered(swept: Iterable[Override]) -> list[Override]:
+    """As `tuner` goes through them: what does not reach the server varies fastest, so that a server serves several."""
+    return sorted(swept, key=lambda each: is_load(each.get_key_element()))
+
+
+def is_load(name: str) -> bool:
+    """Whether a key says how the server is loaded and judged, not what it is."""
+    return name.split(".", maxsplit=1)[0] in LOAD
+
+
+def reuses(swept: Iterable[str], launcher: DictConfig) -> bool:
+    """Whether trials of this process may differ in their load alone: then a server can be theirs in turn."""
+    is_here = "BasicLauncher" in str(launcher.get("_target_"))
+    return is_here and any(map(is_load, swept))
+
+
+def check_tuner(tree: DictConfig, base: Config, swept: Iterable[Override]) -> None:
+    """Refuse settings of `tuner` that cannot be used, never end, or would put a password on disk.
+
+    Raises:
+        ConfigError: with what to set instead.
+    """
+    written: Any = OmegaConf.to_container(tree.hydra, resolve=False)
+    if PASSWORD.search(str(written["sweeper"]["storage"])):
+        raise ConfigError(
+            "hydra.sweeper.storage holds a password, and the configuration is written to disk. Set it in the "
+            "environment: export STUDY_URL=..., and hydra.sweeper.storage='${oc.env:STUDY_URL}'."
+        )
+    if (given := written["sweep"]["subdir"]) != "${hydra.job.num}":
+        raise ConfigError(f"hydra.sweep.subdir={given}: hydra/sweeper=tuner needs ${{hydra.job.num}}, the default.")
+    limits = settings_of(tree.hydra.sweeper).limits
+    if limits.gpu_hours and not base.gpus:
+        raise ConfigError(f"hydra.sweeper.gpu_hours={limits.gpu_hours:g}: hardware={base.hardware.name} has no GPU.")
+    if count(swept, tree.hydra.sweeper) is None and not (limits.timeout_s or limits.gpu_hours):
+        raise ConfigError("This search has no end: set hydra.sweeper.n_trials, timeout_s or gpu_hours.")
+
+
+def check_directions(base: Config, sweeper: DictConfig) -> None:
+    """Refuse directions of Optuna's that contradict the objectives.
+
+    Raises:
+        ConfigError: with the directions that fit.
+    """
+    direction = sweeper.get("direction")
+    if direction is None:
+        return
+    names = metrics.objective_names(base)
+    wanted = ["maximize" if metrics.is_maximised(name) else "minimize" for name in names]
+    seen = list(direction) if isinstance(direction, ListConfig) else [direction]
+    given = [str(getattr(item, "name", item)) for item in seen]
+    if given != wanted:
+        raise ConfigError(
+            f"hydra.sweeper.direction={given} does not fit objective={list(names)}: "
+            f"set 'hydra.sweeper.direction=[{','.join(wanted)}]'."
+        )
+
+
+def check_launcher(launcher: DictConfig, sweeper: DictConfig) -> None:
+    """Refuse a number of trials at once that `parallel` cannot have, or that the sweeper does not use.
+
+    Raises:
+        ConfigError: with what to set.
+    """
+    target = str(launcher.get("_target_"))
+    if is_tuner(sweeper) and sweeper.n_jobs is None and not any(name in target for name in STREAMING):
+        raise ConfigError(
+            f"{target.rsplit('.', 1)[-1]} takes batches of trials: add hydra.sweeper.n_jobs=2, or as many as are to "
+            f"run at once (or hydra/sweeper=basic for all at once)."
+        )
+    if "slurm" in target:
+        _check_jobs(launcher)
+    if "parallel" not in target:
+        return
+    count = launcher.n_jobs
+    if count is not None and (type(count) is not int or count < 1):
+        raise ConfigError(
+            f"hydra.launcher.n_jobs={count}: expected an integer, 1 or more (trials at once), or null (one per GPU)."
+        )
+    if count != 1 and sweeper.get("n_jobs") == 1:
+        raise ConfigError(
+            "The sweeper asks for one trial at a time, so that nothing would run in parallel: "
+            f"add hydra.sweeper.n_jobs={count or 2}, as many as are to run at once."
+        )
+
+
+def _check_jobs(launcher: DictConfig) -> None:
+    for name in ("array_parallelism", "poll_s", "timeout_min"):
+        seen = launcher.get(name, 1)
+        if type(seen) not in {int, float} or seen <= 0 or (name == "array_parallelism" and seen != int(seen)):
+            raise ConfigError(f"hydra.launcher.{name}={seen}: expected a number above 0.")

@@ -1,0 +1,211 @@
+"""What a run and a sweep leave on disk: every file name, spelled here alone, and how files are written."""
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.core.errors import PreflightFailed
+from pipeline.core.values import to_json
+
+MINIMUM_FREE_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class RunDir:
+    """Every file name of a run. The only place where they are spelled."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The trial's whole configuration, as frozen."""
+        return self.path / "config.json"
+
+    @property
+    def lease(self) -> Path:
+        """What the trial owns; after teardown, who removed it and what is left."""
+        return self.path / "lease.json"
+
+    @property
+    def plan(self) -> Path:
+        """The exact command, environment and levels."""
+        return self.path / "plan.json"
+
+    @property
+    def server_log(self) -> Path:
+        """The engine's stdout and stderr."""
+        return self.path / "server.log"
+
+    @property
+    def keeper_log(self) -> Path:
+        """What the keeper had to say; empty when all went well."""
+        return self.path / "keeper.log"
+
+    @property
+    def pipeline_log(self) -> Path:
+        """What the pipeline and its libraries logged during the trial."""
+        return self.path / "pipeline.log"
+
+    @property
+    def bench(self) -> Path:
+        """genai-bench's own files, one folder per scenario and concurrency."""
+        return self.path / "bench"
+
+    def level(self, scenario: str, concurrency: int) -> Path:
+        """The folder of one level; a scenario is spelled as genai-bench spells it in file names."""
+        safe = scenario.replace("/", "_").replace(",", "_").replace("(", "").replace(")", "")
+        return self.bench / safe / str(concurrency)
+
+    @property
+    def metrics(self) -> Path:
+        """The levels alone, for reading with other tools."""
+        return self.path / "metrics.json"
+
+    @property
+    def record(self) -> Path:
+        """The record."""
+        return self.path / "record.json"
+
+
+@dataclass(frozen=True, slots=True)
+class SweepDir:
+    """Every file name of a sweep's folder."""
+
+    path: Path
+
+    def trial(self, number: int) -> RunDir:
+        """The folder of a trial."""
+        return RunDir(self.path / str(number))
+
+    @property
+    def mark(self) -> Path:
+        """Which command's search this is, and whether it has come to its end."""
+        return self.path / "search.json"
+
+    @property
+    def records(self) -> tuple[Path, ...]:
+        """The record of every trial that has left one."""
+        return tuple(sorted(self.path.glob("*/record.json")))
+
+    @property
+    def ranking(self) -> Path:
+        """The ranked table as CSV."""
+        return self.path / "ranking.csv"
+
+    @property
+    def best(self) -> Path:
+        """The best trial's overrides, command and metrics."""
+        return self.path / "best.json"
+
+    @property
+    def best_dir(self) -> Path:
+        """Everything to run the best trial elsewhere."""
+        return self.path / "best"
+
+    @property
+    def study(self) -> Path:
+        """The search's Optuna study, in SQLite."""
+        return self.path / "study.db"
+
+    @property
+    def attempts(self) -> Path:
+        """The folders of trials that were interrupted and have been run again."""
+        return self.path / "attempts"
+
+    @property
+    def report(self) -> Path:
+        """The report, one self-contained page."""
+        return self.path / "report.html"
+
+    @property
+    def summary_csv(self) -> Path:
+        """A line per level of each trial, with every knob and metric."""
+        return self.path / "summary.csv"
+
+    @property
+    def summary_parquet(self) -> Path:
+        """The same with types."""
+        return self.path / "summary.parquet"
+
+    @property
+    def tracker(self) -> Path:
+        """The tracker's own folder: W&B's offline runs and what they refer to."""
+        return self.path / "wandb"
+
+    @property
+    def tracker_key(self) -> Path:
+        """The id of the sweep in the tracker."""
+        return self.tracker / "sweep-id"
+
+    @property
+    def tracker_report(self) -> Path:
+        """The id of the sweep's report in the tracker, once it has one."""
+        return self.tracker / "report-id"
+
+    @property
+    def tracker_script(self) -> Path:
+        """A program that makes the sweep's report in the tracker, where that could not be done at once."""
+        return self.path / "wandb_report.py"
+
+    @property
+    def tracker_log(self) -> Path:
+        """What the tracker's process printed."""
+        return self.path / "tracker.log"
+
+    def worker_log(self, number: int) -> Path:
+        """What a process that ran trials for the sweep printed outside of them, and its libraries."""
+        return self.path / "workers" / f"{number}.log"
+
+    @property
+    def bench_log(self) -> Path:
+        """What the resident genai-bench runner printed outside of levels."""
+        return self.path / "bench-runner.log"
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write `text` so that a reader sees the old file or the new one, also after a crash.
+
+    Raises:
+        OSError: the disk is full or the folder not writable; the old file is untouched.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def save(path: Path, item: object) -> None:
+    """Write a value as JSON, atomically."""
+    write_atomically(path, to_json(item) + "\n")
+
+
+def claim(run_dir: RunDir) -> None:
+    """Make sure that a trial can leave its record here: an own, writable folder on a disk that is not full.
+
+    Raises:
+        PreflightFailed: saying which of these is not so.
+    """
+    where = run_dir.path
+    try:
+        where.mkdir(parents=True, exist_ok=True)
+        if run_dir.record.exists() or run_dir.lease.exists():
+            raise PreflightFailed(f"{where} already holds a trial. Expected an empty run directory.")
+        write_atomically(where / ".writable", "x" * 4096)
+        (where / ".writable").unlink()
+        state = os.statvfs(where)
+    except OSError as error:
+        raise PreflightFailed(
+            f"Cannot write to the run directory {where}: {error.strerror or error}.",
+            hint="Choose another one with hydra.run.dir=... or hydra.sweep.dir=..., or free some space.",
+        ) from error
+    free = state.f_bavail * state.f_frsize
+    if free < MINIMUM_FREE_BYTES:
+        raise PreflightFailed(f"{where} has {free / 1e6:.0f} MB free; a trial needs {MINIMUM_FREE_BYTES / 1e6:.0f} MB.")

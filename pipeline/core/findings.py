@@ -1,0 +1,36 @@
+"""What is known of a trial before it is deployed, as values."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pipeline.core.values import Scalar, value
+
+_WORST_FIRST = ("refused", "rewritten", "warned")
+
+
+@value
+class Finding:
+    """Something that the engine will do with a trial: not start, run something else, or run badly."""
+
+    rule: str
+    verdict: Literal["refused", "rewritten", "warned"]
+    reason: str
+    source: str
+
+
+@value
+class Verdict:
+    """All that is foreseen of a trial. `knobs`: as asked, then as rewritten."""
+
+    findings: tuple[Finding, ...]
+    knobs: Mapping[str, Scalar | None]
+
+    @property
+    def word(self) -> str:
+        """The worst finding: refused, rewritten, warned; ok without one."""
+        seen = {finding.verdict for finding in self.findings}
+        return next((word for word in _WORST_FIRST if word in seen), "ok")
+
+    def reasons(self, word: str) -> tuple[str, ...]:
+        """Why, for one of the words."""
+        return tuple(finding.reason for finding in self.findings if finding.verdict == word)

@@ -1,0 +1,103 @@
+"""A trial's plan: the exact command, environment and levels, as frozen values (made in pipeline.config.planning)."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from pydantic import Field
+
+from pipeline.core.schema import Health
+from pipeline.core.schema_backends import Container, Kubernetes
+from pipeline.core.values import value
+
+
+@value
+class Assets:
+    """What a trial needs on disk before it can be planned."""
+
+    model_path: Path
+    tokenizer_dir: Path
+
+
+@value
+class Slots:
+    """GPUs and CPU cores that the trial has for itself (pipeline/machine/slots.py)."""
+
+    gpu_ids: tuple[str, ...] = ()  # as CUDA_VISIBLE_DEVICES takes them
+    gpu_used_mib: Mapping[str, int] = Field(default_factory=dict)  # by UUID, before the trial; empty without NVML
+    cores: tuple[int, ...] = ()
+
+
+@value
+class LevelPlan:
+    """One level to measure."""
+
+    scenario: str
+    concurrency: int
+    max_requests: int
+    max_time_s: float
+    seed: int
+    output_tokens_asked: float
+
+
+@value
+class OmeModel:
+    """A ClusterBaseModel's facts, and the ClusterServingRuntime for it."""
+
+    name: str
+    uri: str
+    path: str | None  # on the nodes; None: a claim's
+    key: str | None  # a Secret with the hub's token
+    vendor: str | None
+    version: str | None
+    format: str
+    architecture: str | None
+    quantization: str | None
+    parameters: str | None  # e.g. 8.2B
+    max_tokens: int | None
+    runtime: str
+    sizes: tuple[str, str] | None  # of the models that the runtime serves; None: any
+
+
+@value
+class Plan:
+    """All that deploying and measuring needs. In `argv`, {port} stands for the port found at deploy time."""
+
+    trial_id: str
+    sweep_id: str
+    number: int
+    backend: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    secret_env: Mapping[str, str]
+    host: str
+    run_dir: Path
+    model_path: Path
+    tokenizer_dir: Path
+    served_name: str
+    health: Health
+    settings_path: str | None
+    cache_reset: str
+    stop_grace_s: float
+    keeper: bool
+    container: Container | None = None  # with its image, and with the model among its mounts
+    kubernetes: Kubernetes | None = None  # with its image
+    ome_model: OmeModel | None = None
+    gpus: int = 0
+    slots: Slots = Slots()
+    gpu_vendor: str | None = None
+    levels: tuple[LevelPlan, ...]
+    warmup_requests: int
+
+
+def with_slots(planned: Plan, slots: Slots) -> Plan:
+    """The plan on these GPUs and cores. NVIDIA's containers are given their GPUs by Docker, all others by variables.
+
+    Variables that the runtime sets itself win.
+    """
+    ids, variables = ",".join(slots.gpu_ids), {}
+    if ids and planned.gpu_vendor == "amd":
+        variables = {"HIP_VISIBLE_DEVICES": ids}
+    elif ids and planned.container is None:
+        variables = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ids}  # numbered as NVML numbers them
+    return replace(planned, slots=slots, env={**variables, **planned.env})

@@ -1,0 +1,168 @@
+"""What a trial leaves behind: the values of its record, and the one class that names its files."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import Field
+
+from pipeline.core.errors import FailureKind, PipelineError
+from pipeline.core.findings import Verdict
+from pipeline.core.resolved import Rewrite
+from pipeline.core.schema import Config
+from pipeline.core.values import value
+
+Phase = Literal["search", "confirm", "held_out"]  # confirm: winner and baseline again; held_out: under other traffic
+
+
+@value
+class Failure:
+    """Why something failed: which step, which kind, in which words, and what to do."""
+
+    step: str
+    kind: FailureKind
+    message: str
+    hint: str
+
+
+def failure(step: str, error: BaseException) -> Failure:
+    """`error`, raised in `step`, as a value."""
+    if isinstance(error, PipelineError):
+        return Failure(step=step, kind=error.kind, message=str(error) or type(error).__name__, hint=error.hint)
+    if isinstance(error, Exception):
+        words = f"{type(error).__name__}: {error}"
+        return Failure(step=step, kind=FailureKind.INTERNAL, message=words, hint=PipelineError.hint)
+    words = f"stopped by {error}" if str(error) else f"stopped by {type(error).__name__}"
+    return Failure(step=step, kind=FailureKind.INTERRUPTED, message=words, hint="Run the same command again.")
+
+
+@value
+class StepTiming:
+    """How long a step took and how it ended."""
+
+    step: str
+    seconds: float
+    status: Literal["ok", "failed"]
+
+
+@value
+class Stats:
+    """Mean and percentiles of one quantity over the requests of a level (linear interpolation)."""
+
+    mean: float
+    p50: float
+    p90: float
+    p95: float
+    p99: float
+
+
+@value
+class LevelMetrics:
+    """One level in numbers. Latencies in seconds; throughput counts completed requests over run_duration_s."""
+
+    num_requests: int
+    num_errors: int
+    error_rate: float
+    error_codes: Mapping[str, int]
+    run_duration_s: float
+    ttft: Stats | None  # None: no request had that time
+    tpot: Stats | None
+    e2e: Stats | None
+    input_tokens_mean: float
+    output_tokens_mean: float
+    output_tokens_asked_mean: float | None
+    requests_per_s: float
+    output_tokens_per_s: float
+    input_tokens_per_s: float
+    total_tokens_per_s: float
+    slo_attainment: float | None
+    goodput_requests_per_s: float | None
+    goodput_output_tokens_per_s: float | None
+    meets_slo: bool
+    is_usable: bool
+
+
+@value
+class Level:
+    """One (scenario, concurrency) and what came of it. `result_file` is relative to the run directory."""
+
+    scenario: str
+    concurrency: int
+    status: Literal["ok", "failed", "skipped"]
+    failure: Failure | None = None
+    metrics: LevelMetrics | None = None
+    elapsed_s: float = 0.0
+    result_file: str | None = None
+    cache_reset: str = "none"
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """E.g. `D(64,16) x4`."""
+        return f"{self.scenario} x{self.concurrency}"
+
+
+@value
+class Teardown:
+    """What teardown saw at its end. `remaining` is empty when everything is gone."""
+
+    by: Literal["trial", "keeper", "reaper"]
+    seconds: float
+    remaining: tuple[str, ...]
+    error: str | None = None
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether we looked and nothing was left."""
+        return not self.remaining and self.error is None
+
+
+@value
+class Record:
+    """Everything a trial leaves behind, whatever happened."""
+
+    schema_version: Literal[1] = 1
+    trial_id: str
+    sweep_id: str
+    number: int
+    overrides: tuple[str, ...]
+    status: Literal["ok", "failed", "refused", "interrupted"]  # refused: known before deploying that it cannot start
+    is_baseline: bool
+    verdict: Verdict | None = None  # what was foreseen; None: the trial ended before it was asked
+    failure: Failure | None
+    config: Config
+    argv: tuple[str, ...]
+    deployment: Mapping[str, str] = Field(default_factory=dict)  # its GPUs and cores; image, container, docker run
+    settings: Mapping[str, Any] | None
+    rewrites: tuple[Rewrite, ...] = ()  # what the engine made of the knobs, where that is not what was asked
+    repeat_of: int | None = None  # the number of the trial whose configuration was measured again
+    phase: Phase = "search"
+    same_as: int | None = None  # the number of the trial whose levels these are: both resolved alike
+    cached_from: str | None = None  # the trial of another sweep whose levels these are: cache=read
+    levels: tuple[Level, ...]
+    objective: Mapping[str, float] | None
+    best_level: str | None
+    notes: tuple[str, ...]
+    steps: tuple[StepTiming, ...]
+    teardown: Teardown | None
+    tracker: Failure | None = None
+    environment: Mapping[str, str]
+    started_at: datetime
+    ended_at: datetime
+
+
+def now() -> datetime:
+    """The time in UTC."""
+    return datetime.now(UTC)
+
+
+class Timings:
+    """Collects the steps' timings of one trial while it runs; the one mutable helper of a trial."""
+
+    def __init__(self) -> None:
+        self.done: list[StepTiming] = []
+
+    def add(self, step: str, seconds: float, *, failed: bool) -> None:
+        """Remember a step that has ended."""
+        timing = StepTiming(step=step, seconds=round(seconds, 4), status="failed" if failed else "ok")
+        self.done.append(timing)

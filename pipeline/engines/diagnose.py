@@ -1,0 +1,198 @@
+"""Logs, exit codes and HTTP answers -> one failure kind, one hint and the engine's own reason. Pure.
+
+The wordings are data in pipeline.engines.death_patterns; here is how they are looked for. A death is matched line by
+line, the engines' prefixes taken off and lines below the level of an error left out, so that a warning that cost
+nothing is never taken for the cause.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from pipeline.core.errors import FailureKind
+from pipeline.core.values import value
+from pipeline.engines.death_patterns import ANY, BAD_FLAG, KNOBS, LLAMA, PATTERNS, SGLANG, VLLM, Pattern
+
+LOG_END = 256 * 1024  # bytes or characters; eight ranks' tracebacks, printed twice, are longer than one thinks
+LONGEST_REASON = 240
+REFUSALS = ("429", "503")
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_PREFIX = re.compile(
+    r"^\([\w. -]+ pid=\d+\) ?"  # vLLM: (EngineCore pid=104)
+    r"|^(ERROR|CRITICAL) \d\d-\d\d \d\d:\d\d:\d\d \[[^\]]*\] ?"  # vLLM
+    r"|^\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[^\]]*\] ?"  # SGLang: [2026-01-31 08:01:02 TP0]
+    r"|^\[rank\d+\]: ?"  # torch
+    r"|^(\d+\.)+\d+ (?=[EWID] )|^E "  # llama.cpp
+)
+_NOISE = re.compile(r"(INFO|WARNING|DEBUG)(:| \d\d-\d\d )|[IWD] |.*(UserWarning|FutureWarning|DeprecationWarning):")
+_EXCEPTION = re.compile(r"\s*Value error, |(\w+\.)*\w*(Error|Exception|ExceptionGroup)(: |$)")
+_ECHO = re.compile(
+    r"[Ss]ee (stack trace|root cause)|scheduler died during initialization|ProcessRaisedException"
+    r"|(CancelledError|EOFError|BrokenPipeError|ConnectionResetError|EngineDeadError)\b"
+)  # what a process says because another one failed
+_REFUSAL = re.compile(r"(\w+\.)*(ValueError|AssertionError|NotImplementedError|ValidationError)\b|\s*Value error, ")
+_SERVED = re.compile(
+    r"fired up and ready to roll|Application startup complete|Uvicorn running on|\"POST /\S+ HTTP/1\.\d\" 200"
+    r"|Decode batch|Avg prompt throughput|EngineCore encountered a fatal error|listening on http"
+)
+_ENGINES = ((SGLANG, r"sglang"), (VLLM, r"vllm|\(EngineCore|\(APIServer"), (LLAMA, r"llama[_.]|ggml_|gguf"))
+_STAGES = (
+    ("downloading the model", r"Downloading|Fetching \d+ files"),
+    (
+        "loading the weights",
+        r"Load weight begin|Starting to load model|Loading \S+ (checkpoint )?shards|load_tensors: ",
+    ),
+    ("compiling", r"Dynamo bytecode|Compiling a graph|torch\.compile|DeepGEMM"),
+    ("capturing CUDA graphs", r"[Cc]apturing (CUDA graphs|batches)|Capture .*(graph|begin)"),
+)
+_SIGNALS = {134: "SIGABRT", 135: "SIGBUS", 137: "SIGKILL", 139: "SIGSEGV"}  # as a shell or a container reports them
+_RUN_BY_HAND = "Read the end of server.log; run the command in plan.json by hand."
+_LIMIT = (
+    "The container ran out of memory: raise backend.container.memory_gib, or, if that is not set, free host memory."
+)
+_ENDINGS = {
+    "SIGKILL": (FailureKind.OOM_HOST, "Killed from outside, most often by the kernel's OOM killer: see `dmesg`."),
+    "SIGBUS": (
+        FailureKind.OOM_HOST,
+        "Most often /dev/shm is too small: in a container raise backend.container.shm_size_gib, or take --ipc=host.",
+    ),
+    "SIGSEGV": (FailureKind.SERVER_DIED, f"The engine crashed in its own code. {_RUN_BY_HAND}"),
+    "SIGABRT": (FailureKind.SERVER_DIED, f"The engine gave itself up. {_RUN_BY_HAND}"),
+}
+
+
+@value
+class Diagnosis:
+    """What happened. `reason` is the engine's own line, empty where it left none."""
+
+    kind: FailureKind
+    hint: str
+    reason: str = ""
+
+
+def server_death(how: str, log: str) -> Diagnosis:
+    """Why a server ended `how` (`exit code 1`, `killed by SIGKILL`, `... by the memory limit`) leaving `log`."""
+    lines = _errors(log)
+    if "memory limit" in how:  # Docker has seen it
+        return Diagnosis(kind=FailureKind.OOM_HOST, hint=_LIMIT, reason=_short(_root(lines)))
+    found = _cause(log, lines)
+    if found:
+        return found
+    usage = next((line for line in lines if re.search(r"\berror: ", line)), "") if how == "exit code 2" else ""
+    if usage:  # a parser's own check, in words of its own
+        return Diagnosis(kind=FailureKind.BAD_FLAG, hint=BAD_FLAG, reason=_short(usage))
+    reason = _root(lines)
+    if _REFUSAL.match(reason) and not _SERVED.search(log):
+        hint = "The engine refused this configuration: change the knob that its message names."
+        return Diagnosis(kind=FailureKind.LOAD_FAILED, hint=hint, reason=_short(reason))
+    kind, hint = _ENDINGS.get(_signal(how), (FailureKind.SERVER_DIED, _RUN_BY_HAND))
+    if "Received sigquit from a child process" in log:  # SGLang then kills itself: SIGKILL means nothing here
+        kind, hint = FailureKind.SERVER_DIED, _RUN_BY_HAND
+    return Diagnosis(kind=kind, hint=hint, reason=_short(reason))
+
+
+def not_ready(seen: str, log: str) -> Diagnosis:
+    """What it means that a living server was not ready at the deadline: `seen` is its last answer.
+
+    `seen` is as pipeline.engines.http.health gives it: `HTTP 503: ...` or the name of a connection's error.
+    """
+    found = _cause(log, _errors(log))
+    if found:
+        return Diagnosis(kind=found.kind, hint=f"The engine hangs after an error. {found.hint}", reason=found.reason)
+    status = re.match(r"HTTP (\d+)", seen)
+    if status and status[1] != "503":
+        hint = f"It answers {status[0]} where 200 means ready: check runtime.health.path and SERVETUNE_API_KEY."
+        return Diagnosis(kind=FailureKind.NOT_READY_IN_TIME, hint=hint)
+    stage = _stage(log)
+    if stage:
+        return _slow(f"It was still {stage} (end of server.log): raise runtime.health.timeout_s.")
+    if status:
+        return _slow("It listens and answers 503, so it is still starting: raise runtime.health.timeout_s.")
+    return _slow(
+        "Nothing answered on its port: raise runtime.health.timeout_s if the model is still loading at the end of "
+        "server.log, else check the host and port in plan.json."
+    )
+
+
+def overload(codes: Mapping[str, int], total: int, runtime: str = "") -> Diagnosis | None:
+    """What it means that a living server refused all `total` requests; None where it did not.
+
+    `codes` counts HTTP codes as genai-bench gives them; it writes 503 for a refused or broken connection, too.
+    """
+    refused = sum(codes.get(code, 0) for code in REFUSALS)
+    if not total or refused < total:
+        return None
+    raise_what = {
+        SGLANG: "raise max_running_requests (or --max-queued-requests, if you set it)",
+        VLLM: "raise max_num_seqs (or max_num_queued_reqs, if you set it)",
+        LLAMA: "raise n_parallel or n_threads_http",
+    }.get(runtime, "let the engine take more requests at once")
+    hint = f"The server lives but refused every request: lower traffic.concurrencies, or {raise_what}; see server.log."
+    return Diagnosis(kind=FailureKind.OVERLOADED, hint=hint)
+
+
+def engine_of(log: str) -> str | None:
+    """Which engine wrote a log, by its own words."""
+    return next((name for name, sign in _ENGINES if re.search(sign, log, re.IGNORECASE)), None)
+
+
+def _slow(hint: str) -> Diagnosis:
+    return Diagnosis(kind=FailureKind.NOT_READY_IN_TIME, hint=hint)
+
+
+def _errors(log: str) -> list[str]:
+    """The lines of the log's end without their prefixes, but for those that tell of no error."""
+    lines = []
+    for line in _COLOUR.sub("", log[-LOG_END:]).splitlines():
+        text, before = line, ""
+        while text != before:
+            before, text = text, _PREFIX.sub("", text)
+        if text and not _NOISE.match(text):
+            lines.append(text.rstrip())
+    return lines
+
+
+def _cause(log: str, lines: Sequence[str]) -> Diagnosis | None:
+    """The first pattern in the order of causes that matches, with the first line it matches."""
+    engine = engine_of(log)
+    for pattern in PATTERNS:
+        if engine is None or pattern.engine in (ANY, engine):
+            line = next((line for line in lines if re.search(pattern.regex, line)), None)
+            if line is not None:
+                return Diagnosis(kind=pattern.kind, hint=_hint(pattern, engine, log), reason=_short(line))
+    return None
+
+
+def _hint(pattern: Pattern, engine: str | None, log: str) -> str:
+    text = pattern.hint_running if pattern.hint_running and _SERVED.search(log) else pattern.hint
+    return text.format_map(knobs(engine if pattern.engine == ANY else pattern.engine))
+
+
+def knobs(engine: str | None) -> Mapping[str, str]:
+    """The knobs by their parts as `engine` spells them; both GPU engines' spellings where it is not known."""
+    if engine is not None and engine in KNOBS:
+        return KNOBS[engine]
+    return {part: " / ".join(dict.fromkeys(KNOBS[name][part] for name in (SGLANG, VLLM))) for part in KNOBS[SGLANG]}
+
+
+def _root(lines: Sequence[str]) -> str:
+    """The last exception that is not another process's echo: parents print theirs after their children's."""
+    raised = [line for line in lines if _EXCEPTION.match(line) and not _ECHO.search(line)]
+    return raised[-1] if raised else ""
+
+
+def _short(line: str) -> str:
+    text = re.sub(r" \[type=\w+, input_value=.*", "", line.strip())  # pydantic repeats the whole configuration
+    return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}..."
+
+
+def _signal(how: str) -> str:
+    named = re.search(r"SIG[A-Z]+", how)
+    code = re.search(r"exit code (\d+)", how)
+    return named[0] if named else _SIGNALS.get(int(code[1]), "") if code else ""
+
+
+def _stage(log: str) -> str | None:
+    """The stage that the log speaks of last."""
+    last = {name: [match.start() for match in re.finditer(sign, log)][-1:] for name, sign in _STAGES}
+    return max((places[0], name) for name, places in last.items() if places)[1] if any(last.values()) else None

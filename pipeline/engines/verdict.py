@@ -1,0 +1,159 @@
+"""What an engine will make of a combination of knobs, known before it costs GPU time. Pure but for reading rules.
+
+The rules are data: engines/rules/<name>.yaml, each with its reason and the source it was read from. `when` is a Jinja
+expression over the facts of the trial:
+
+- each knob by its name: what was asked, as rewritten by the rules before, else the engine's own default, else none
+- `asked`: the knobs as asked (none: not asked); `model`: its architecture; `hardware`; `sm`: 90 for compute
+  capability 9.0; `gpus`: GPUs that the trial takes; `concurrency`: the busiest level; `longest_tokens`: the longest
+  request, prompt and answer; `env`: the engine's environment variables
+- `extra`: what runtime.extra_args sets, by the engine's own names; it stands for the knob of the same flag, too.
+  `twice`: knobs that it sets once more; `unknown`, `ambiguous`: flags that this version has not, or several of
+"""
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from jinja2 import StrictUndefined
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from pydantic import Field, ValidationError
+
+from pipeline.core import scenario
+from pipeline.core.errors import ConfigError
+from pipeline.core.findings import Finding, Verdict
+from pipeline.core.places import PACKAGE
+from pipeline.core.schema import Config, Knob, is_of
+from pipeline.core.values import Scalar, parse, value
+from pipeline.engines import catalogue
+from pipeline.engines.catalogue import Catalogue, Reading
+
+_jinja = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
+
+
+@value
+class Rule:
+    """What an engine does with a combination. `default`: what it takes for a knob that was not asked."""
+
+    id: str
+    verdict: Literal["refused", "rewritten", "warned", "default"]
+    versions: str = ""  # of the engine, as PEP 440 writes them; empty: all
+    given: tuple[str, ...] = ()  # facts that must be known (not none), or the rule is passed over
+    when: str  # a Jinja expression
+    becomes: Mapping[str, Scalar] = Field(default_factory=dict)  # "= tp_size" is an expression
+    reason: str  # a Jinja template over the same facts
+    source: str
+
+
+def judge(config: Config) -> Verdict:
+    """Every rule of the runtime, in order; later ones see what earlier ones rewrote.
+
+    Raises:
+        jinja2.TemplateError: a rule is not written as it must be.
+    """
+    facts = _facts(config)
+    knobs = dict(config.knobs)
+    findings = []
+    for rule in _rules(config.runtime.rules):
+        if not is_of(rule.versions, config.runtime.version) or not _applies(rule, facts):
+            continue
+        became = {name: _value(item, facts) for name, item in rule.becomes.items()}
+        changed = {name: item for name, item in became.items() if facts.get(name) != item}
+        told = rule.verdict in {"refused", "warned"} or any(knobs.get(name) is not None for name in changed)
+        if rule.verdict != "default" and told:
+            findings.append(_finding(rule, facts))
+        if rule.verdict == "rewritten":
+            knobs |= changed
+        facts |= changed
+    return Verdict(findings=tuple(findings), knobs=knobs)
+
+
+def _facts(config: Config) -> dict[str, Any]:
+    hardware, capability = config.hardware, config.hardware.compute_capability
+    lengths = [scenario.longest(line) for line in config.traffic.scenarios]
+    flags = _flags(config)
+    extra = flags.read(config.runtime.extra_args) if flags else Reading(settings={})
+    knobs = {name: _effective(config, name, knob, flags) for name, knob in config.runtime.knobs.items()}
+    set_here = {name: extra.settings[dest] for name, dest in _dests(config, flags) if dest in extra.settings}
+    return {
+        **knobs,
+        **set_here,
+        "twice": [name for name in set_here if config.knobs.get(name) is not None],
+        "unknown": list(extra.unknown),
+        "ambiguous": list(extra.ambiguous),
+        "extra": dict(extra.settings),
+        "env": dict(config.runtime.env),
+        "asked": dict(config.knobs),
+        "model": config.model.arch,
+        "hardware": hardware,
+        "sm": None if capability is None else round(capability * 10),
+        "gpus": config.gpus,
+        "concurrency": max(config.traffic.concurrencies),
+        "longest_tokens": max(tokens.input + tokens.output for tokens in lengths),
+    }
+
+
+def _flags(config: Config) -> Catalogue | None:
+    runtime = config.runtime
+    is_known = runtime.version in catalogue.versions(runtime.name)
+    return catalogue.load(runtime.name, str(runtime.version)) if is_known else None
+
+
+def _effective(config: Config, name: str, knob: Knob, flags: Catalogue | None) -> Scalar | None:
+    """What was asked, else the default in the engine's parser, else None: the engine decides later."""
+    asked = config.knobs.get(name)
+    if asked is not None or flags is None:
+        return asked
+    flag = flags.find(knob.spelled(config.runtime.version))
+    return flag.default if flag else None
+
+
+def _dests(config: Config, flags: Catalogue | None) -> Iterator[tuple[str, str]]:
+    """Each knob and what the engine's parser calls its flag."""
+    for name, knob in config.runtime.knobs.items():
+        flag = flags.find(knob.spelled(config.runtime.version)) if flags else None
+        if flag:
+            yield name, flag.dest
+
+
+def _applies(rule: Rule, facts: Mapping[str, Any]) -> bool:
+    if any(facts[name] is None for name in rule.given):
+        return False
+    return bool(_expression(rule.when)(**facts))
+
+
+def _value(item: Scalar, facts: Mapping[str, Any]) -> Scalar:
+    if isinstance(item, str) and item.startswith("= "):
+        item = _expression(item[2:])(**facts)
+    return item
+
+
+def _finding(rule: Rule, facts: Mapping[str, Any]) -> Finding:
+    reason = _jinja.from_string(rule.reason).render(**facts)
+    return Finding(rule=rule.id, verdict=rule.verdict, reason=reason, source=rule.source)  # type: ignore[arg-type]
+
+
+@cache
+def _expression(text: str) -> Any:
+    return _jinja.compile_expression(text, undefined_to_none=False)
+
+
+@cache
+def _rules(names: tuple[str, ...]) -> tuple[Rule, ...]:
+    return tuple(rule for name in names for rule in load(name))
+
+
+def load(name: str) -> tuple[Rule, ...]:
+    """The rules of a file in pipeline/engines/rules/, or of a YAML file of the user's own.
+
+    Raises:
+        ConfigError: there is no such file, or it does not hold rules.
+    """
+    folder = PACKAGE / "engines" / "rules"
+    path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
+    try:
+        return parse(tuple[Rule, ...], yaml.safe_load(path.read_text()) or [])
+    except (OSError, yaml.YAMLError, ValidationError) as error:
+        raise ConfigError(f"runtime.rules: {path} cannot be used: {error}") from error

@@ -1,0 +1,91 @@
+"""A child process that serves this one: started once, spoken to in JSON lines, gone when we are."""
+
+import ctypes
+import json
+import os
+import secrets
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from pipeline.machine import process
+
+TICK_S = 0.1
+CLOSE_S = 1.0
+PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
+
+Watch = Callable[[], None]  # asked while we wait; what it raises ends the waiting
+
+
+class Companion:
+    """`python -m <module>` in a session of its own: commands on its stdin, answers on its stdout, words to `log`.
+
+    It and all that it starts carry a label and have a temporary folder of their own, so that nothing outlives `close`.
+    """
+
+    def __init__(self, module: str, *, log: Path, env: Mapping[str, str]) -> None:
+        self.label = f"{module.rpartition('.')[2]}-{secrets.token_hex(6)}"
+        self.log = log
+        self.buffer = b""
+        self.scratch = TemporaryDirectory(prefix="servetune-", ignore_cleanup_errors=True)
+        own = {process.LABEL: self.label, "TMPDIR": self.scratch.name}
+        try:
+            self.child: subprocess.Popen[bytes] = process.spawn_piped(
+                process.python(module), log=log, env={**env, **own}
+            )
+        except OSError:
+            self.scratch.cleanup()
+            raise
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can still answer."""
+        return self.child.poll() is None
+
+    def send(self, command: Mapping[str, Any]) -> None:
+        """Give it a command; one that is gone is noticed by the missing answer."""
+        if self.child.stdin:
+            try:
+                self.child.stdin.write(json.dumps(command).encode() + b"\n")
+            except BrokenPipeError:
+                return
+
+    def answer(self, *, timeout_s: float, watch: Watch = lambda: None) -> dict[str, Any] | None:
+        """Its next answer; None when it is silent for `timeout_s` or gone."""
+        end = time.monotonic() + timeout_s
+        while b"\n" not in self.buffer:
+            if self.child.stdout is None or self.child.stdout.closed or time.monotonic() >= end:
+                return None
+            watch()
+            ready, _, _ = select.select([self.child.stdout], [], [], TICK_S)
+            if ready:
+                data = os.read(self.child.stdout.fileno(), 65536)
+                if not data:
+                    return None
+                self.buffer += data
+        line, self.buffer = self.buffer.split(b"\n", 1)
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def close(self) -> None:
+        """End it, gently if it is waiting for a command; then whatever it started."""
+        for pipe in (self.child.stdin, self.child.stdout):
+            if pipe:
+                pipe.close()
+        if not process.wait_until(lambda: not self.is_alive, timeout_s=CLOSE_S, interval_s=0.01):
+            self.child.kill()
+        self.child.wait()
+        process.stop_labelled(self.label, grace_s=0)
+        self.scratch.cleanup()
+
+
+def die_with_parent() -> None:
+    """For the child: be killed by the kernel when the parent is gone (Linux; elsewhere the end of stdin must do)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

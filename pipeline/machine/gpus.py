@@ -1,0 +1,182 @@
+"""The NVIDIA GPUs of this machine as NVML tells them: memory, who computes on them, how they are connected."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from pipeline.core.values import value
+from pipeline.machine import process
+
+MIB = 2**20
+BUSY_SHARE = 0.1  # of a GPU's memory: less is held by a driver or a desktop
+GIVEN_BACK_S = 10.0
+NVLINK = 0  # nearer than NVML's nearest level, NVML_TOPOLOGY_SINGLE = 10; NVML_TOPOLOGY_SYSTEM = 50 is the farthest
+
+
+@value
+class GpuProcess:
+    """A process that computes on a GPU. `name` is `?` where it runs in another PID namespace."""
+
+    pid: int
+    name: str
+    used_mib: int | None
+
+
+@value
+class Gpu:
+    """One GPU. `distances` has NVML's topology level (0: NVLink) to each GPU of the machine, by index."""
+
+    index: int
+    uuid: str
+    memory_mib: int
+    used_mib: int
+    processes: tuple[GpuProcess, ...] = ()
+    numa_node: int = -1
+    distances: tuple[int, ...] = ()
+
+    @property
+    def busy(self) -> str | None:
+        """Who uses it, in words; None: it is idle."""
+        if self.processes:
+            return ", ".join(f"process {one.pid} ({one.name})" for one in self.processes)
+        if self.used_mib > BUSY_SHARE * self.memory_mib:
+            return f"{self.used_mib / 1024:.1f} GiB in use by a process that cannot be seen from here"
+        return None
+
+
+def look() -> tuple[Gpu, ...] | None:
+    """Every GPU, by index; None where there is no NVML: no NVIDIA driver, or a broken one."""
+    with _nvml() as nvml:
+        if nvml is None:
+            return None
+        handles = list(_handles(nvml))
+        return tuple(_gpu(nvml, index, handles) for index in range(len(handles)))
+
+
+def describe() -> dict[str, str]:
+    """For a record: which GPUs and which driver; empty where there is no NVML."""
+    with _nvml() as nvml:
+        if nvml is None:
+            return {}
+        names = Counter(str(nvml.nvmlDeviceGetName(handle)) for handle in _handles(nvml))
+        told = ", ".join(f"{count} x {name}" for name, count in names.items())
+        return {"gpu": told, "gpu_driver": str(nvml.nvmlSystemGetDriverVersion())}
+
+
+def named(gpus: Sequence[Gpu], ids: Sequence[str]) -> tuple[Gpu, ...]:
+    """Those that the ids mean: an index or (the beginning of) a UUID, as in CUDA_VISIBLE_DEVICES."""
+    return tuple(gpu for wanted in ids for gpu in gpus if wanted == str(gpu.index) or _is_start(wanted, gpu.uuid))
+
+
+def nearest(gpus: Sequence[Gpu], count: int) -> tuple[Gpu, ...]:
+    """The `count` GPUs among these that data travels between on the shortest ways; the first ones of equals."""
+
+    def spread(chosen: Sequence[Gpu]) -> tuple[int, int, int]:
+        ways = [one.distances[other.index] for one, other in combinations(chosen, 2) if one.distances]
+        return max(ways, default=0), len({gpu.numa_node for gpu in chosen}), sum(ways)
+
+    return min(combinations(gpus, count), key=spread)
+
+
+def kept(before_mib: Mapping[str, int]) -> tuple[str, ...]:
+    """The GPUs, by UUID with what was in use before, whose memory is not given back in time, in words.
+
+    A GPU that a process computes on is left out: it is not ours, ours are gone.
+    """
+
+    def seen() -> tuple[str, ...]:
+        idle = [gpu for gpu in look() or () if gpu.uuid in before_mib and not gpu.processes]
+        more = [(gpu, gpu.used_mib - before_mib[gpu.uuid]) for gpu in idle]
+        return tuple(
+            f"GPU {gpu.index} still holds {mib / 1024:.1f} GiB"
+            for gpu, mib in more
+            if mib > BUSY_SHARE * gpu.memory_mib
+        )
+
+    process.wait_until(lambda: not seen(), timeout_s=GIVEN_BACK_S, interval_s=0.2)
+    return seen()
+
+
+def _is_start(wanted: str, uuid: str) -> bool:
+    return wanted.startswith("GPU-") and uuid.startswith(wanted)
+
+
+@contextmanager
+def _nvml() -> Iterator[Any]:
+    """NVML, initialised; None where it cannot be."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        yield None
+        return
+    try:
+        yield pynvml
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _handles(nvml: Any) -> Iterator[Any]:
+    """Of the GPUs that we may use: a job's cgroup can forbid others, and CUDA then does not count them either."""
+    for index in range(nvml.nvmlDeviceGetCount()):
+        with suppress(nvml.NVMLError):
+            yield nvml.nvmlDeviceGetHandleByIndex(index)
+
+
+def _gpu(nvml: Any, index: int, handles: Sequence[Any]) -> Gpu:
+    handle = handles[index]
+    memory_mib, used_mib = _memory(nvml, handle)
+    return Gpu(
+        index=index,
+        uuid=nvml.nvmlDeviceGetUUID(handle),
+        memory_mib=memory_mib,
+        used_mib=used_mib,
+        processes=tuple(_processes(nvml, handle)),
+        numa_node=_numa_node(nvml, handle),
+        distances=tuple(_distance(nvml, handle, other) if other is not handle else 0 for other in handles),
+    )
+
+
+def _memory(nvml: Any, handle: Any) -> tuple[int, int]:
+    """MiB in all, and in use without what the driver keeps for itself, where it tells them apart (version 2)."""
+    for version in (nvml.nvmlMemory_v2, None):
+        with suppress(nvml.NVMLError):
+            seen = nvml.nvmlDeviceGetMemoryInfo(handle, version=version)
+            return seen.total // MIB, seen.used // MIB
+    return 0, 0  # memory shared with the CPU: NVML does not count it
+
+
+def _processes(nvml: Any, handle: Any) -> Iterator[GpuProcess]:
+    with suppress(nvml.NVMLError):
+        for one in nvml.nvmlDeviceGetComputeRunningProcesses(handle):
+            used = one.usedGpuMemory
+            yield GpuProcess(pid=one.pid, name=_name(one.pid), used_mib=None if used is None else used // MIB)
+
+
+def _name(pid: int) -> str:
+    with suppress(psutil.Error):
+        return psutil.Process(pid).name()
+    return "?"
+
+
+def _numa_node(nvml: Any, handle: Any) -> int:
+    with suppress(nvml.NVMLError, OSError, ValueError):
+        bus = nvml.nvmlDeviceGetPciInfo(handle).busId.lower()
+        domain, rest = bus.split(":", 1)
+        return int(Path(f"/sys/bus/pci/devices/{domain[-4:]}:{rest}/numa_node").read_text())
+    return -1
+
+
+def _distance(nvml: Any, one: Any, other: Any) -> int:
+    with suppress(nvml.NVMLError):
+        if nvml.nvmlDeviceGetP2PStatus(one, other, nvml.NVML_P2P_CAPS_INDEX_NVLINK) == nvml.NVML_P2P_STATUS_OK:
+            return NVLINK
+    with suppress(nvml.NVMLError):
+        return int(nvml.nvmlDeviceGetTopologyCommonAncestor(one, other))
+    return int(nvml.NVML_TOPOLOGY_SYSTEM)

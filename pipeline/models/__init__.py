@@ -1,0 +1,1 @@
+"""What is served: its shape, its size in memory, its files and its tokenizer."""

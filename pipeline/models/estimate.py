@@ -1,0 +1,90 @@
+"""About how long a trial will take, from data sheets. Pure. To plan an afternoon with; not a prediction.
+
+A roofline: prefill is bound by arithmetic, decoding by what must be read from memory for each token. The engine's
+scheduling, communication between GPUs, prefix caches and speculation are not in it; expect a factor of two either way.
+"""
+
+import math
+from itertools import product
+
+from pipeline.core import scenario
+from pipeline.core.schema import Architecture, Config, Hardware
+from pipeline.core.values import value
+from pipeline.models import memory
+
+LOAD_GIB_PER_S = 1.5  # a guess: GLM-4.6-FP8's 337 GiB were seen to take 3 to 5 minutes from local disks
+PREFILL_EFFICIENCY = 0.5  # a guess, of the data sheet's arithmetic
+DECODE_EFFICIENCY = 0.6  # a guess, of the data sheet's bandwidth
+STEP_S = 0.004  # a guess: what a decoding step takes however small the model (launches, sampling, scheduling)
+TERA, GIGA = 1e12, 1e9
+
+
+@value
+class Estimate:
+    """Seconds. `load_s`, `levels` and `total_s` are None where the model's or the GPU's numbers are not known."""
+
+    load_s: float | None
+    levels: tuple[float, ...] | None  # in the order of traffic.scenarios, and of traffic.concurrencies within each
+    total_s: float | None
+    at_most_s: float  # if the server needs all of its health check's time, and each level all of its own
+
+
+def estimate(config: Config) -> Estimate:
+    """The time of one trial, or at least the most that it may take."""
+    traffic, arch = config.traffic, config.model.arch
+    ladder = tuple(product(traffic.scenarios, traffic.concurrencies))
+    at_most = config.runtime.health.timeout_s + len(ladder) * traffic.max_time_per_level_s
+    if arch is None:
+        return Estimate(load_s=None, levels=None, total_s=None, at_most_s=at_most)
+    load = min(config.runtime.startup_s + arch.weights_gib / LOAD_GIB_PER_S, config.runtime.health.timeout_s)
+    if config.hardware.memory_bandwidth_gb_s is None or config.hardware.bf16_tflops is None:
+        return Estimate(load_s=load, levels=None, total_s=None, at_most_s=at_most)
+    levels = tuple(min(level_s(config, arch, *each), traffic.max_time_per_level_s) for each in ladder)
+    return Estimate(load_s=load, levels=levels, total_s=load + sum(levels), at_most_s=at_most)
+
+
+def level_s(config: Config, arch: Architecture, line: str, concurrency: int) -> float:
+    """Waves of `concurrency` requests, each prefilled and then decoded together; replicas share them out."""
+    traffic = config.traffic
+    spread = memory.parallelism(config, config.knobs)
+    gpus = spread.tensor * spread.pipeline
+    tokens = scenario.mean(line)
+    batch = math.ceil(concurrency / spread.data)
+    waves = max(traffic.min_requests, traffic.requests_per_user * concurrency) / concurrency
+    prefill = batch * prefill_s(arch, config.hardware, gpus, tokens.input)
+    step = step_s(arch, config.hardware, gpus, batch, tokens.input + tokens.output / 2)
+    return waves * (prefill + tokens.output * step)
+
+
+def prefill_s(arch: Architecture, hardware: Hardware, gpus: int, tokens: float) -> float:
+    """Two operations for each parameter and token; attention's own are left out, as short prompts allow.
+
+    Source: Kaplan et al., arXiv 2001.08361, table 1.
+    """
+    operations = 2 * arch.active_parameters_b * GIGA * tokens
+    return operations / ((hardware.bf16_tflops or 0) * TERA * gpus * PREFILL_EFFICIENCY)
+
+
+def step_s(arch: Architecture, hardware: Hardware, gpus: int, batch: int, context: float) -> float:
+    """One token for each request of the batch: whichever is slower, reading weights and KV cache, or arithmetic.
+
+    Source: Pope et al., Efficiently Scaling Transformer Inference, arXiv 2211.05102, section 2.
+    """
+    weights = arch.weights_gib * memory.GIB * _touched(arch, batch)
+    size = 4.0 if arch.dtype == "float32" else 2.0
+    cache = batch * context * memory.kv_bytes_per_token(arch, memory.Parallelism(), size)
+    reading = (weights + cache) / ((hardware.memory_bandwidth_gb_s or 0) * GIGA * gpus)
+    computing = 2 * arch.active_parameters_b * GIGA * batch / ((hardware.bf16_tflops or 0) * TERA * gpus)
+    return STEP_S + max(reading, computing) / DECODE_EFFICIENCY
+
+
+def _touched(arch: Architecture, batch: int) -> float:
+    """The share of the weights that a batch reads: all of a dense model, of experts those that some token chose.
+
+    A token chooses k of n experts; taken as even and independent, a batch of b misses one with (1 - k / n) ** b.
+    """
+    if not arch.experts or not arch.experts_per_token or arch.experts == arch.experts_per_token:
+        return 1.0
+    chosen = arch.experts_per_token / arch.experts
+    experts = (1 - arch.active_parameters_b / arch.parameters_b) / (1 - chosen)
+    return 1 - experts * (1 - chosen) ** batch

@@ -1,0 +1,50 @@
+"""`best/` of a sweep: everything to run its winner elsewhere, and to check that it still does what it did."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.core.errors import PipelineError
+from pipeline.core.files import write_atomically
+from pipeline.core.record import Record
+from pipeline.core.values import to_json
+from pipeline.report.best import card, cluster, containers, scripts
+
+EXECUTABLE = 0o755
+
+
+def write(folder: Path, winner: Record, records: Sequence[Record], against_baseline: str | None) -> None:
+    """Write the folder anew.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    files, left_out = _deployable(winner)
+    told = card.of(winner, records, against_baseline, left_out)
+    files |= {
+        "overrides.txt": "".join(f"{word}\n" for word in winner.overrides),
+        "command.sh": scripts.command(winner),
+        "recheck.sh": scripts.recheck(),
+        "card.json": to_json(told) + "\n",
+        "card.md": card.markdown(told),
+    }
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, text)
+        if path.suffix == ".sh":
+            path.chmod(EXECUTABLE)
+    for path in folder.rglob("*"):
+        if path.is_file() and str(path.relative_to(folder)) not in files:
+            path.unlink()  # of an earlier winner
+
+
+def _deployable(winner: Record) -> tuple[dict[str, str], dict[str, str]]:
+    """What starts the engine, by file name; and what there is none of, with the reason."""
+    files: dict[str, str] = {}
+    left_out: dict[str, str] = {}
+    for name, make in (("serve.sh", scripts.serve), ("docker", containers.files), ("ome", cluster.files)):
+        try:
+            files |= make(winner)
+        except PipelineError as error:
+            left_out[name] = str(error).splitlines()[0]
+    return files, left_out

@@ -1,0 +1,115 @@
+"""What the winner may be expected to do: its metrics with intervals, where they were measured. Pure."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from pydantic import Field
+
+from pipeline.core import metrics
+from pipeline.core.record import LevelMetrics, Record
+from pipeline.core.statistics import Interval, interval
+from pipeline.core.values import value
+
+SHOWN = ("output_tokens_per_s", "requests_per_s", "ttft_p95_s", "tpot_p95_s", "e2e_p95_s", "error_rate")
+GOODPUT = ("slo_attainment", "goodput_requests_per_s")
+IDENTITY = ("image", "image_digest", "node", "gpus", "cores")
+
+
+@value
+class Card:
+    """The expected performance of one configuration. Latencies in seconds."""
+
+    trial_id: str
+    overrides: tuple[str, ...]
+    engine: str
+    model: str
+    traffic: str
+    measured: int  # how often
+    objective: Mapping[str, Interval]
+    levels: Mapping[str, Mapping[str, Interval]]  # by level and metric
+    against_baseline: str | None
+    environment: Mapping[str, str]
+    notes: tuple[str, ...]
+    left_out: Mapping[str, str] = Field(default_factory=dict)
+    measured_at: str
+
+
+def of(
+    winner: Record, records: Sequence[Record], against_baseline: str | None, left_out: Mapping[str, str] | None = None
+) -> Card:
+    """The card of a configuration: over its trial and all that measured it again under the same traffic."""
+    same = [one for one in records if one.repeat_of == winner.number and one.phase != "held_out"]
+    samples = [winner, *(one for one in same if one.status == "ok" and one.objective)]
+    config = winner.config
+    return Card(
+        trial_id=winner.trial_id,
+        overrides=winner.overrides,
+        engine=f"{config.runtime.name} {config.runtime.version or ''}".rstrip(),
+        model=f"{config.model.name}" + (f" at {config.model.revision}" if config.model.revision else ""),
+        traffic=f"{config.traffic.name}: {', '.join(config.traffic.scenarios)}, seed {config.traffic.seed}",
+        measured=len(samples),
+        objective=_means([one.objective or {} for one in samples]),
+        levels={name: _means(seen) for name, seen in _levels(samples)},
+        against_baseline=against_baseline,
+        environment={**winner.environment, **_placed(winner)},
+        notes=winner.notes,
+        left_out=dict(left_out or {}),
+        measured_at=winner.started_at.isoformat(timespec="seconds"),
+    )
+
+
+def _placed(winner: Record) -> dict[str, str]:
+    return {name: told for name, told in winner.deployment.items() if name in IDENTITY}
+
+
+def _levels(samples: Sequence[Record]) -> Iterator[tuple[str, list[dict[str, float]]]]:
+    for level in samples[0].levels:
+        seen = [other for one in samples for other in one.levels if other.name == level.name and other.metrics]
+        yield level.name, [_numbers(one.metrics) for one in seen if one.metrics]
+
+
+def _numbers(seen: LevelMetrics) -> dict[str, float]:
+    return {name: number for name, number in metrics.flatten(seen).items() if not isinstance(number, bool)}
+
+
+def _means(seen: Sequence[Mapping[str, float]]) -> dict[str, Interval]:
+    names = dict.fromkeys(name for one in seen for name in one)
+    found = {name: interval([one[name] for one in seen if name in one]) for name in names}
+    return {name: mean for name, mean in found.items() if mean}
+
+
+def markdown(card: Card) -> str:
+    """The card for people."""
+    return "\n".join(_lines(card)) + "\n"
+
+
+def _lines(card: Card) -> Iterator[str]:
+    yield f"# {card.model} on {card.engine}"
+    yield from ("", f"Trial {card.trial_id}, measured {_times(card.measured)}, first at {card.measured_at}.", "")
+    yield f"    {' '.join(card.overrides)}"
+    yield from ("", "## Expected", "")
+    yield from (f"- {name}: {spelled(seen)}" for name, seen in card.objective.items())
+    yield f"- against the baseline: {card.against_baseline or 'not measured again, so nothing is shown'}"
+    yield from ("", f"Traffic: {card.traffic}", "")
+    shown = [*SHOWN, *(name for name in GOODPUT if any(name in level for level in card.levels.values()))]
+    yield f"| level | {' | '.join(shown)} |"
+    yield f"|---|{'---|' * len(shown)}"
+    for name, level in card.levels.items():
+        yield f"| {name} | {' | '.join(spelled(level.get(metric)) for metric in shown)} |"
+    yield from ("", "95% t-intervals of the mean, where it was measured more than once.", "", "## Measured on", "")
+    yield from (f"- {name}: {told}" for name, told in card.environment.items())
+    if card.notes:
+        yield from ("", "## To be known", "", *(f"- {note}" for note in card.notes))
+    if card.left_out:
+        yield from ("", "## Not in this folder", "", *(f"- {what}: {why}" for what, why in card.left_out.items()))
+
+
+def spelled(seen: Interval | None) -> str:
+    """`32.6 [31.9, 33.2]`."""
+    if seen is None:
+        return "-"
+    ends = "" if seen.low is None or seen.high is None else f" [{seen.low:.4g}, {seen.high:.4g}]"
+    return f"{seen.mean:.4g}{ends}"
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"

@@ -1,0 +1,62 @@
+"""Shell scripts: the engine's command, the pipeline's, and the one that checks again. Pure."""
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pipeline.config import planning
+from pipeline.core.plan import Assets
+from pipeline.core.record import Record
+from pipeline.core.schema import Config
+from pipeline.models import assets
+
+MODEL, RUN_DIR, PORT = "/SERVETUNE_MODEL", "/SERVETUNE_RUN_DIR", "{port}"
+VARIABLES = {MODEL: '"$MODEL"', RUN_DIR: '"$RUN_DIR"', PORT: '"$PORT"'}
+HEAD = "#!/bin/sh\n"
+
+
+def serve(winner: Record) -> dict[str, str]:
+    """The engine's command line as a script; model, port and working folder are variables."""
+    config = winner.config
+    words = planning.argv(config, Assets(model_path=Path(MODEL), tokenizer_dir=Path(MODEL)), Path(RUN_DIR))
+    model = assets.expected(config.model).model_path
+    lines = [
+        f"{HEAD}# The engine of trial {winner.trial_id}: {config.runtime.name} {config.runtime.version or ''}".rstrip(),
+        "set -eu",
+        f': "${{MODEL:={model}}}" "${{PORT:=8000}}"',
+        *(["RUN_DIR=$(mktemp -d)"] if any(RUN_DIR in word for word in words) else []),
+        *environment(config),
+        f"exec {command_line(words)}",
+    ]
+    return {"serve.sh": "\n".join(lines) + "\n"}
+
+
+def environment(config: Config) -> list[str]:
+    """The engine's variables; the value of a secret comes from ours of its name, where that is set."""
+    plain = [f"export {name}={shlex.quote(text)}" for name, text in config.runtime.env.items()]
+    secrets = config.runtime.secret_env.items()
+    return plain + [f'[ -z "${{{ours}:-}}" ] || export {name}="${ours}"' for name, ours in secrets]
+
+
+def command_line(words: Sequence[str], variables: Mapping[str, str] = VARIABLES) -> str:
+    """The words, quoted for sh, with variables where their places are; a line for each flag."""
+    quoted = [_quoted(word, variables) for word in words]
+    return "".join(f" \\\n  {word}" if word.startswith("-") and i else f" {word}" for i, word in enumerate(quoted))[1:]
+
+
+def _quoted(word: str, variables: Mapping[str, str]) -> str:
+    if not any(place in word for place in variables):
+        return shlex.quote(word)
+    parts = re.split(f"({'|'.join(map(re.escape, variables))})", word)
+    return "".join(variables.get(part) or shlex.quote(part) for part in parts if part)
+
+
+def command(winner: Record) -> str:
+    """The pipeline's own command for the trial."""
+    return f'{HEAD}exec {shlex.join(["python", "-m", "pipeline", *winner.overrides])} "$@"\n'
+
+
+def recheck() -> str:
+    """One command that measures the best configuration again and compares it with the card."""
+    return f'{HEAD}exec python -m pipeline.recheck "$(dirname "$0")" "$@"\n'

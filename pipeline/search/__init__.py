@@ -1,1 +1,0 @@
-"""The search of a sweep as an ask/tell core on Optuna, without Hydra: `pipeline.tuner` is its Hydra shell."""

@@ -1,0 +1,1 @@
+"""Many trials: which is next, where it runs, how it goes on after a stop."""

@@ -1,0 +1,57 @@
+"""A trial that another process had begun: what it left is a result, or is put aside before the trial is run again."""
+
+from pydantic import ValidationError
+
+from pipeline.backends import lease
+from pipeline.core.files import RunDir, SweepDir
+from pipeline.core.record import Record
+from pipeline.core.values import load
+from pipeline.machine import identity, process
+from pipeline.trial import postmortem
+
+TEARDOWN_S = 300.0  # for a trial that is at its teardown, because its sweep was killed
+
+
+def finished(run_dir: RunDir) -> Record | None:
+    """The record of a trial that had come to its end before its process did."""
+    found = record_of(run_dir)
+    return None if found is None or found.status == "interrupted" else found
+
+
+def is_final(found: Record | None) -> bool:
+    """Whether a trial whose job is run again need not be: one that has failed may only have felt the job's end."""
+    return found is not None and found.status in {"ok", "refused"}
+
+
+def record_of(run_dir: RunDir) -> Record | None:
+    """The record that a trial has left, if it has."""
+    try:
+        return load(Record, run_dir.record)
+    except (OSError, ValidationError):
+        return None
+
+
+def put_aside(sweep: SweepDir, number: int) -> None:
+    """Tear down what is left of the trial, and keep its folder as an earlier attempt.
+
+    Raises:
+        OSError: the folder cannot be moved.
+    """
+    run_dir = sweep.trial(number)
+    if not run_dir.path.exists():
+        return
+    process.wait_until(lambda: not _is_owned(run_dir), timeout_s=TEARDOWN_S)
+    postmortem.tear_down(run_dir)
+    sweep.attempts.mkdir(exist_ok=True)
+    had = sum(1 for _ in sweep.attempts.glob(f"{number}-*"))
+    run_dir.path.rename(sweep.attempts / f"{number}-{had}")
+
+
+def _is_owned(run_dir: RunDir) -> bool:
+    """Whether a process is still at the trial."""
+    try:
+        owned = load(lease.Lease, run_dir.lease)
+    except (OSError, ValidationError):
+        return False
+    here = identity.of().host == owned.owner.host
+    return owned.released is None and here and identity.is_alive(owned.owner)

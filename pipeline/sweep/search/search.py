@@ -1,0 +1,74 @@
+"""The search of one process: which trial is next, and what became of it."""
+
+import time
+
+from pipeline.core.limits import Limits
+from pipeline.sweep.search import policy
+from pipeline.sweep.search.outcome import Outcome
+from pipeline.sweep.search.policy import Next, Seen
+from pipeline.sweep.search.space import Params
+from pipeline.sweep.search.study import Job, Study
+
+
+class Search:
+    """Asks the policy and the sampler, tells the study. Safe beside other processes on the same study."""
+
+    def __init__(
+        self, study: Study, limits: Limits, baseline: Params | None, *, is_maximised: bool, in_order: bool
+    ) -> None:
+        """`in_order`: every combination in turn, without a sampler."""
+        self.study, self.limits, self.baseline, self.is_maximised = study, limits, baseline, is_maximised
+        size = study.space.size if study.space.is_listable else None
+        is_whole = size is not None and (limits.n_trials is None or size <= limits.n_trials)
+        self.in_order = in_order or is_whole  # where all are run, their order is the one that was typed
+        self.began = time.monotonic()
+
+    def next(self) -> Job | None:
+        """The next trial to run; None when no new one is to start."""
+        with self.study.locked():
+            if again := self.study.orphan():
+                return again
+            seen = self.study.seen()
+            if wanted := policy.first(seen, self.baseline):
+                return self.study.begin(wanted)
+            if self._is_out_of_time():
+                return None
+            if wanted := policy.repeat(seen, self.limits):
+                return self.study.begin(wanted)
+            return None if policy.is_full(seen, self.limits) else self._new(seen)
+
+    def confirmation(self) -> Job | None:
+        """The next measurement that shows whether the winner beats the baseline; None when there is no more to do."""
+        with self.study.locked():
+            if self.study.others() or self._is_out_of_time():
+                return None
+            if again := self.study.orphan():
+                return again
+            wanted = policy.confirmation(self.study.seen(), self.limits, is_maximised=self.is_maximised)
+            return self.study.begin(wanted) if wanted else None
+
+    def tell(self, number: int, outcome: Outcome) -> None:
+        """What became of a trial of ours."""
+        with self.study.locked():
+            self.study.tell(number, outcome)
+
+    def _is_out_of_time(self) -> bool:
+        elapsed_s = time.monotonic() - self.began
+        return policy.is_out_of_time(self.limits, elapsed_s=elapsed_s, gpu_hours=self.study.gpu_hours())
+
+    def _new(self, seen: list[Seen]) -> Job | None:
+        if self.in_order:
+            return self._unseen(seen, None)
+        for _ in range(policy.PROPOSALS):
+            job = self.study.begin(Next())
+            twin = policy.same(seen, job.params)
+            if twin is None:
+                return job
+            self.study.tell(job.number, Outcome(values=(), attributes={"same_as": twin.number}, is_answered=True))
+            if self.study.space.is_listable:
+                return self._unseen(seen, job.number)
+        return None
+
+    def _unseen(self, seen: list[Seen], seed: int | None) -> Job | None:
+        params = policy.unseen(seen, self.study.space, seed=seed)
+        return self.study.begin(Next(params=params)) if params is not None else None

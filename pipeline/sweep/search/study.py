@@ -1,0 +1,245 @@
+"""The Optuna study of a sweep: its trials as `Seen`, and what changes them. The only module that imports optuna.
+
+An Optuna trial's number is the trial's number and the name of its folder. What Optuna has no word for is in user
+attributes: `next` (what the trial is), `owner` (the process that runs it), `result` (its values, whatever its state).
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from pipeline.core.errors import ConfigError
+from pipeline.core.values import from_json, parse, plain, to_json, value
+from pipeline.machine import identity, locks
+from pipeline.machine.identity import Identity
+from pipeline.sweep.search.outcome import Outcome
+from pipeline.sweep.search.policy import Next, Seen
+from pipeline.sweep.search.space import Choice, Params, Space, Span
+
+Direction = Literal["maximize", "minimize"]
+NEXT, OWNER, RESULT, ANSWERED, GPU_HOURS, BEAT = "next", "owner", "result", "answered", "gpu_hours", "alive"
+SILENT_S = 300.0  # a process of another machine that has not been heard of for so long is gone
+BUSY_S = 60.0  # to wait for the database while others write
+
+
+@value
+class Job:
+    """A trial of the study that this process is to run."""
+
+    number: int
+    what: Next
+    params: Params
+    is_again: bool = False  # somebody else had begun it and is gone
+
+
+class Study:
+    """A study that may be shared with other processes. Every change happens inside `locked`."""
+
+    def __init__(
+        self, storage: BaseStorage, name: str, space: Space, directions: Sequence[Direction], lock: str
+    ) -> None:
+        """Open the study, made if it is missing.
+
+        Raises:
+            ConfigError: it is a search in another space.
+        """
+        optuna.logging.set_verbosity(optuna.logging.ERROR)  # the progress table owns the terminal
+        self.space, self.lock, self.storage = space, lock, storage
+        self.distributions = {one.name: _distribution(one) for one in space.dimensions}
+        self.optuna = optuna.create_study(
+            storage=storage, study_name=name, directions=list(directions), load_if_exists=True
+        )
+        self.me = to_json(identity.of())
+        self.running: dict[int, Trial] = {}
+        self._ended: dict[int, Seen] = {}
+        self.agree("space", [to_json(one) for one in space.dimensions])
+        self.agree("directions", list(directions))
+
+    def agree(self, name: str, told: list[str]) -> None:
+        """Make sure that all processes on this study, also later ones, mean the same.
+
+        Raises:
+            ConfigError: it was begun with something else.
+        """
+        seen = self.optuna.user_attrs.get(name)
+        if seen is None:
+            self.optuna.set_user_attr(name, told)
+        elif seen != told:
+            had, has = (
+                " ".join(item for item in one if item not in other) for one, other in ((seen, told), (told, seen))
+            )
+            raise ConfigError(
+                f"This search was begun with {name} {had or '-'}, and now has {has or '-'}: repeat the command that "
+                f"began it, or choose another hydra.sweep.dir (or hydra.sweeper.study_name)."
+            )
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """No other process of this machine asks meanwhile."""
+        with _locked(self.lock):
+            yield
+
+    def seen(self) -> list[Seen]:
+        """Every trial that has begun, by number."""
+        found = []
+        for trial in self.optuna.get_trials(deepcopy=False):
+            if trial.number not in self._ended and trial.state != TrialState.WAITING:
+                one = _seen(trial)
+                if one.state == "running":
+                    found.append(one)
+                    continue
+                self._ended[trial.number] = one
+            if trial.number in self._ended:
+                found.append(self._ended[trial.number])
+        return found
+
+    def begin(self, wanted: Next) -> Job:
+        """A new trial of ours: what is wanted, or what the sampler proposes."""
+        if wanted.params is not None:
+            inside = dict(wanted.params) if self.space.holds(wanted.params) else {}
+            self.optuna.enqueue_trial(inside, user_attrs={NEXT: plain(wanted)})
+        trial = self.optuna.ask()
+        told = trial.user_attrs.get(NEXT)
+        what = parse(Next, told) if told else Next()
+        if what.params is None or self.space.holds(what.params):
+            params = {name: trial._suggest(name, each) for name, each in self.distributions.items()}  # noqa: SLF001
+        else:
+            params = dict(what.params)
+        trial.set_user_attr(NEXT, plain(Next(params=params, **_origin(what))))
+        return self._ours(trial, Job(number=trial.number, what=what, params=params))
+
+    def orphan(self) -> Job | None:
+        """A trial whose process is gone, now ours; the first of them."""
+        for trial in self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if trial.number not in self.running and not self._is_alive(trial.user_attrs.get(OWNER)):
+                again = Trial(self.optuna, trial._trial_id)  # noqa: SLF001 - there is no other way to go on with one
+                what = parse(Next, trial.user_attrs.get(NEXT, {}))
+                if what.params is None:  # it ended between asking and telling us of it
+                    self.optuna.tell(trial.number, state=TrialState.FAIL)
+                    continue
+                return self._ours(again, Job(number=trial.number, what=what, params=what.params, is_again=True))
+        return None
+
+    def others(self) -> bool:
+        """Whether another process that lives is at a trial."""
+        running = self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return any(t.number not in self.running and self._is_alive(t.user_attrs.get(OWNER)) for t in running)
+
+    def tell(self, number: int, outcome: Outcome) -> None:
+        """End a trial of ours."""
+        trial = self.running.pop(number)
+        what = parse(Next, trial.user_attrs[NEXT])
+        told = {**outcome.attributes, GPU_HOURS: outcome.gpu_hours, ANSWERED: outcome.is_answered}
+        for name, item in {**told, RESULT: list(outcome.values)}.items():
+            if item is not None:
+                trial.set_user_attr(name, item)
+        for name, amount in outcome.constraints.items():
+            trial.set_constraint(name, amount)
+        counts = bool(outcome.values) and what.phase != "held_out" and self.space.holds(what.params or {})
+        if counts:
+            self.optuna.tell(number, list(outcome.values))
+        else:  # of no use to the sampler; what was measured is in `result`
+            self.optuna.tell(number, state=TrialState.FAIL)
+
+    def gpu_hours(self) -> float:
+        """Used by all trials that have ended."""
+        return sum(float(t.user_attrs.get(GPU_HOURS, 0.0)) for t in self.optuna.get_trials(deepcopy=False))
+
+    def close(self) -> None:
+        """Give back the connection of this thread."""
+        self.storage.remove_session()
+
+    def beat(self) -> None:
+        """Let other machines know that this process lives."""
+        self.optuna.set_user_attr(_beat(from_json(Identity, self.me)), time.time())
+
+    def _ours(self, trial: Trial, job: Job) -> Job:
+        trial.set_user_attr(OWNER, self.me)
+        self.running[job.number] = trial
+        return job
+
+    def _is_alive(self, owner: str | None) -> bool:
+        if owner is None:
+            return False
+        who = from_json(Identity, owner)
+        if who.host == from_json(Identity, self.me).host:
+            return identity.is_alive(who)
+        heard: float | None = self.optuna.user_attrs.get(_beat(who))
+        return heard is not None and time.time() - heard < SILENT_S
+
+
+def opened(url: str, name: str, space: Space, directions: Sequence[Direction], lock: str) -> Study:
+    """The study in a storage, one process of this machine after the other: the first one makes the tables.
+
+    Raises:
+        ConfigError: it cannot be opened, or is a search in another space.
+    """
+    with _locked(lock):
+        return Study(storage(url), name, space, directions, lock)
+
+
+@contextmanager
+def _locked(lock: str) -> Iterator[None]:
+    while (file := locks.take(lock)) is None:
+        time.sleep(0.05)
+    try:
+        yield
+    finally:
+        locks.give_back([file])
+
+
+def storage(url: str) -> BaseStorage:
+    """Where the study is kept: a database by its SQLAlchemy URL, or a journal file by its path, ending in `.log`.
+
+    Raises:
+        ConfigError: it cannot be opened.
+    """
+    try:
+        if url.endswith(".log") and "://" not in url:
+            return JournalStorage(JournalFileBackend(url))
+        wait = {"connect_args": {"timeout": BUSY_S}} if url.startswith("sqlite") else {}
+        return RDBStorage(url, engine_kwargs=wait)
+    except Exception as error:
+        raise ConfigError(
+            f"hydra.sweeper.storage cannot be opened: {type(error).__name__}. Expected a URL of a database, e.g. "
+            f"postgresql://host/name, with its driver installed, or the path of a journal ending in .log."
+        ) from error
+
+
+def _distribution(dimension: Choice | Span) -> BaseDistribution:
+    if isinstance(dimension, Choice):
+        return CategoricalDistribution(dimension.values)
+    if dimension.is_whole:
+        low, high = int(dimension.low), int(dimension.high)
+        return IntDistribution(low, high, log=dimension.is_log, step=int(dimension.step or 1))
+    return FloatDistribution(dimension.low, dimension.high, log=dimension.is_log, step=dimension.step)
+
+
+def _origin(what: Next) -> dict[str, Any]:
+    return {"repeat_of": what.repeat_of, "phase": what.phase, "is_baseline": what.is_baseline}
+
+
+def _seen(trial: FrozenTrial) -> Seen:
+    what = parse(Next, trial.user_attrs.get(NEXT, {}))
+    values = tuple(trial.user_attrs.get(RESULT, ()))
+    is_running = trial.state == TrialState.RUNNING
+    return Seen(
+        number=trial.number,
+        state="running" if is_running else "complete" if values else "failed",
+        params=what.params or {},
+        values=values,
+        is_feasible=all(amount <= 0 for amount in trial.constraints.values()),
+        is_answered=bool(trial.user_attrs.get(ANSWERED)),
+        **_origin(what),
+    )
+
+
+def _beat(who: Identity) -> str:
+    return f"{BEAT} {who.host} {who.pid}"

@@ -1,0 +1,198 @@
+"""The trials of one process: one Config each, one progress, one resident genai-bench; and the table at the end."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from hydra.conf import HydraConf
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from pipeline import bench, trackers
+from pipeline.config.command_line import Outline, to_config
+from pipeline.core import metrics
+from pipeline.core.errors import Interrupted, PipelineError, WorkerDied
+from pipeline.core.files import RunDir
+from pipeline.core.record import Record
+from pipeline.core.schema import Config
+from pipeline.machine import owner, progress, signals
+from pipeline.machine.progress import Display, Progress
+from pipeline.trial import kept, postmortem, run
+from pipeline.trial.story import Place
+
+Value = float | tuple[float, ...] | None
+
+
+class TrialFailed(PipelineError):
+    """A trial left a record that says it failed. Tells Hydra and the sweeper; people read the record."""
+
+
+@dataclass
+class Session:
+    """What outlives a trial in this process."""
+
+    outline: Outline | None = None
+    progress: Progress | None = None
+    display: Display | None = None
+    folders: list[Path] = field(default_factory=list)
+    closing: list[Callable[[], None]] = field(default_factory=list)
+
+
+_session = Session()
+
+
+def begin(outline: Outline) -> None:
+    """Expect these trials in this process."""
+    _session.outline = outline
+    if outline.uses_optuna:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)  # the progress table owns the terminal
+
+
+def expect(folder: Path) -> None:
+    """There will be trials in this folder, wherever they run: it gets a table at the end."""
+    if folder not in _session.folders:
+        _session.folders.append(folder)
+
+
+def report_to(progress: Progress) -> None:
+    """Tell this one of the trials of this process, instead of a person."""
+    _session.progress = progress
+
+
+def display() -> Display:
+    """What people look at, made on first use."""
+    outline = _session.outline
+    shown = _session.display or progress.make(outline.total if outline else None)
+    _session.progress = _session.display = shown
+    return shown
+
+
+def at_end(close: Callable[[], None]) -> None:
+    """Call this before the table."""
+    _session.closing.append(close)
+
+
+def trial(tree: DictConfig) -> Value:
+    """Run the trial of a composed tree inside a Hydra job; the objective's value, or values in their order.
+
+    None for a trial that failed, where nobody needs to be told but the record's readers.
+
+    Raises:
+        TrialFailed: the trial failed, and a sweeper that searches has to know.
+        ConfigError: the tree cannot be used.
+        Interrupted: a signal stopped it.
+    """
+    config = to_config(tree)
+    hydra = HydraConfig.get()
+    place = place_of(tree, hydra, Path(hydra.runtime.output_dir))
+    expect(place.run_dir.path.parent)
+    shown = _session.progress or display()
+    shown.begin(place.number, telling(place.overrides))
+    with signals.interruptible():
+        owner.obey()
+        done = run.run(config, place, shown)
+    return _value_of(done, config, is_searching=_is_searching(hydra))
+
+
+def _value_of(done: Record, config: Config, *, is_searching: bool) -> Value:
+    if done.objective is None or done.status != "ok":
+        if not is_searching:
+            return None
+        raise TrialFailed(done.failure.message.splitlines()[0] if done.failure else done.status)
+    scores = tuple(done.objective[name] for name in metrics.objective_names(config))
+    return scores[0] if len(scores) == 1 else scores
+
+
+def tree_of(context: HydraContext, config: DictConfig, overrides: Sequence[str], number: int) -> DictConfig:
+    """The composed tree of one trial of a sweep, Hydra's part in it."""
+    tree: DictConfig = context.config_loader.load_sweep_config(config, list(overrides))
+    with open_dict(tree):
+        tree.hydra.job.id, tree.hydra.job.num = str(number), number
+    return tree
+
+
+def config_of(tree: DictConfig) -> Config:
+    """The configuration in the composed tree of a trial.
+
+    Raises:
+        ConfigError: the tree cannot be used.
+    """
+    task = tree.copy()
+    with open_dict(task):
+        del task["hydra"]
+    return to_config(task)
+
+
+def folder_of(tree: DictConfig) -> Path:
+    """Where a trial of a sweep writes."""
+    return Path(tree.hydra.sweep.dir).absolute() / str(tree.hydra.sweep.subdir)
+
+
+def bury(
+    tree: DictConfig, error: WorkerDied | Interrupted, *, at: str = "run", started_at: datetime
+) -> tuple[Record, JobReturn]:
+    """The record of a trial whose process has ended before it could tell anybody, and what Hydra is told of it.
+
+    Raises:
+        ConfigError: the tree cannot be used.
+    """
+    config = config_of(tree)
+    place = place_of(tree, tree.hydra, folder_of(tree))
+    done = postmortem.write(place, config, error, at=at, started_at=started_at)
+    told = JobReturn(overrides=list(tree.hydra.overrides.task), status=JobStatus.COMPLETED)
+    try:
+        told.return_value = _value_of(done, config, is_searching=_is_searching(tree.hydra))
+    except TrialFailed as failed:
+        told.status, told.return_value = JobStatus.FAILED, failed
+    return done, told
+
+
+def _is_searching(hydra: HydraConf) -> bool:
+    """Whether a sweeper wants a value from each trial; `tuner` reads records."""
+    target = str(hydra.sweeper.get("_target_"))
+    return hydra.mode == RunMode.MULTIRUN and not any(
+        name in target for name in ("BasicSweeper", "pipeline.sweep.tuner")
+    )
+
+
+def telling(overrides: Sequence[str]) -> tuple[str, ...]:
+    """The overrides that tell this trial from the others of its sweep; all of them for a single one."""
+    swept = _session.outline.swept if _session.outline else ()
+    return tuple(word for word in overrides if not swept or word.split("=", 1)[0] in swept)
+
+
+def place_of(tree: DictConfig, hydra: HydraConf, folder: Path) -> Place:
+    """Where the trial of a composed tree and Hydra's part of it writes."""
+    number = None if OmegaConf.is_missing(hydra.job, "num") else hydra.job.num
+    return Place(
+        sweep_id=folder.parent.name,
+        number=number or 0,  # a single run has no number
+        overrides=tuple(hydra.overrides.task),
+        run_dir=RunDir(folder),
+        repeat_of=tree.repeat_of,
+        phase=tree.phase,
+        reuses=bool(_session.outline and _session.outline.reuses),
+        cache=cache_of(tree, folder.parent),
+    )
+
+
+def cache_of(tree: DictConfig, folder: Path) -> Path | None:
+    """Where records that may answer are looked for, if they are: by default beside the sweep's folder."""
+    return Path(tree.cache_dir or folder.parent).absolute() if tree.cache else None
+
+
+def end() -> list[Path]:
+    """Close launchers, display, runners and trackers; the folders of the sweeps that this process has worked on."""
+    while _session.closing:
+        _session.closing.pop()()
+    kept.close()
+    if _session.progress:
+        _session.progress.close()
+    bench.close()
+    trackers.close()
+    return _session.folders

@@ -1,0 +1,39 @@
+"""From Hydra's overrides to the space of a search. Pure."""
+
+from collections.abc import Collection, Sequence
+
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+
+from pipeline.config.sweepers import values_of
+from pipeline.core.values import Scalar
+from pipeline.sweep.search.space import Choice, Space, Span
+
+
+def space_of(overrides: Sequence[Override]) -> Space:
+    """The dimensions of what is swept, in the order in which it was given."""
+    return Space(dimensions=tuple(_dimension(each) for each in overrides if each.is_sweep_override()))
+
+
+def baseline_of(space: Space, knobs: Collection[str]) -> dict[str, Scalar] | None:
+    """The combination that leaves every swept knob to the engine; None where no knob is swept."""
+    if not {*space.names} & {*knobs}:
+        return None
+    return {
+        one.name: "null" if one.name in knobs else one.values[0] if isinstance(one, Choice) else one.low
+        for one in space.dimensions
+    }
+
+
+def _dimension(override: Override) -> Choice | Span:
+    name, swept = override.get_key_element(), override.value()
+    if isinstance(swept, IntervalSweep):
+        ends = (swept.start or 0, swept.end or 0)
+        is_whole = all(type(end) is int for end in ends)
+        low, high = sorted(ends if is_whole else map(float, ends))
+        return Span(name=name, low=low, high=high, is_log="log" in swept.tags)
+    if isinstance(swept, RangeSweep) and not swept.shuffle:
+        numbers = [number for number in override.sweep_iterator() if type(number) is int]
+        if len(numbers) > 1:
+            ordered = sorted(numbers)
+            return Span(name=name, low=ordered[0], high=ordered[-1], step=ordered[1] - ordered[0])
+    return Choice(name=name, values=tuple(dict.fromkeys(values_of(override))))

@@ -1,0 +1,1 @@
+"""One trial: the fixed steps, and what became of them."""

@@ -1,0 +1,210 @@
+"""Whether this machine can run a trial: small checks that raise PreflightFailed with what to mend. Nothing is left."""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+
+from packaging.version import InvalidVersion, Version
+
+from pipeline import backends
+from pipeline.backends import lease
+from pipeline.bench import installed_program
+from pipeline.core.errors import FailureKind, ModelError, PreflightFailed
+from pipeline.core.schema import Config
+from pipeline.machine import process, slots
+from pipeline.models import assets, hub
+
+Check = Callable[[Config], str]
+NVIDIA_SMI = ("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
+NVIDIA_DEVICE = Path("/dev/nvidiactl")
+SMI_TIMEOUT_S = 30
+GIB = 2**30
+# Asked of the engine's interpreter; importing an engine takes many seconds, its version is on the disk.
+PROBE = """
+import importlib.metadata, importlib.util, json, sys
+def version(name):
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "" if importlib.util.find_spec(name) else None
+print(json.dumps({name: version(name) for name in sys.argv[1:]}))
+"""
+
+
+def of(config: Config) -> Iterator[tuple[str, Check]]:
+    """The checks for this configuration but its model: name, and a function that says what it found or raises."""
+    yield "leases can be written", _state_dir
+    yield "genai-bench", _genai_bench
+    if config.backend.is_process:
+        yield from _of_this_machine(config)
+    if slots.gpu_count(config) or config.hardware.cores_per_trial:
+        yield "GPUs and cores for a trial", slots.survey
+    yield from backends.load(config.backend.target).checks(config)
+
+
+def _of_this_machine(config: Config) -> Iterator[tuple[str, Check]]:
+    """What an engine needs that runs as a process here."""
+    yield f"runtime {config.runtime.name}", _program
+    for module in config.runtime.needs_modules:
+        yield f"package {module}", _package(module)
+    if config.hardware.vendor == "nvidia":
+        yield f"hardware {config.hardware.name}", _gpus
+
+
+def _state_dir(_config: Config) -> str:
+    where = lease.state_dir() / "leases"
+    try:
+        where.mkdir(parents=True, exist_ok=True)
+        if not os.access(where, os.W_OK | os.X_OK):
+            raise PermissionError(f"Permission denied: {where}")
+    except OSError as error:
+        raise PreflightFailed(
+            f"Leases cannot be written to {where}: {error.strerror or error}. Without a lease nothing is deployed.",
+            hint="Make it writable, or set SERVETUNE_STATE_DIR to another folder.",
+        ) from error
+    return str(where)
+
+
+def _genai_bench(config: Config) -> str:
+    if config.bench.location == "cluster":
+        return f"in the cluster, by {config.bench.cluster.image}"
+    program = config.bench.program or installed_program()
+    if not os.access(program, os.X_OK):
+        raise PreflightFailed(f"{program} is not a program.", hint="Run `make setup`, or set bench.program.")
+    return str(program)
+
+
+def _program(config: Config) -> str:
+    runtime = config.runtime
+    is_python = runtime.command[0] == "{python}"
+    program = _python(config) if is_python else runtime.command[0]
+    found = shutil.which(program)
+    if found is None:
+        raise PreflightFailed(
+            f"runtime={runtime.name} starts {program!r}, which is not a program on the PATH.",
+            hint=f"Install it, or set runtime.{'python' if is_python else 'command'}.",
+        )
+    return found
+
+
+def _python(config: Config) -> str:
+    return str(config.runtime.python or sys.executable)
+
+
+def _package(name: str) -> Check:
+    def check(config: Config) -> str:
+        python = _python(config)
+        version = _versions(python, config.runtime.needs_modules, tuple(config.runtime.env.items())).get(name)
+        if version is None:
+            raise PreflightFailed(f"The Python package {name} is not installed in {python}.", hint=_install(config))
+        if config.runtime.version and version and not _is_same_release(version, config.runtime.version):
+            raise PreflightFailed(
+                f"{name} {version} is installed in {python}; the flags are those of runtime.version="
+                f"{config.runtime.version}.",
+                hint=f"Set runtime.version={version}; if it has no catalogue of flags yet, make one: "
+                f"python -m pipeline.catalogues {name}=={version}",
+            )
+        if not config.runtime.version and (trouble := _import_trouble(python, name)):
+            hint = "Install it: apt install libgomp1" if "libgomp" in trouble else "Install what it names."
+            raise PreflightFailed(f"The Python package {name} cannot be imported: {trouble}", hint=hint)
+        return version or "installed"
+
+    return check
+
+
+def _install(config: Config) -> str:
+    runtime = config.runtime
+    if runtime.version is None:
+        return "Run `make setup`, or `uv sync --extra llamacpp`."
+    return (
+        f"Install it in an environment of its own (uv venv ENGINE; uv pip install --python ENGINE/bin/python "
+        f"{runtime.name}=={runtime.version}) and set runtime.python=ENGINE/bin/python."
+    )
+
+
+def _is_same_release(installed: str, wanted: str) -> bool:
+    """A build's own suffix (+cu129) changes no flags."""
+    try:
+        return Version(installed).public == Version(wanted).public
+    except InvalidVersion:
+        return False
+
+
+@cache
+def _versions(python: str, names: tuple[str, ...], env: tuple[tuple[str, str], ...]) -> Mapping[str, str | None]:
+    asked = process.ask((python, "-c", PROBE, *names), env={**os.environ, **dict(env)})
+    told: dict[str, str | None] = json.loads(asked.stdout) if asked.returncode == 0 else {}
+    return told
+
+
+@cache
+def _import_trouble(python: str, name: str) -> str:
+    """The last line of what `import name` says when it fails, tried in another process; empty when it works."""
+    tried = process.ask((python, "-c", f"import {name}"), env=os.environ)
+    words = tried.stderr.rstrip().rpartition("\n")[2] or f"exit code {tried.returncode}"
+    return words if tried.returncode else ""
+
+
+def _gpus(config: Config) -> str:
+    names = nvidia_gpus()
+    if len(names) < config.gpus:
+        seen = f"this machine has {len(names)} ({', '.join(sorted(set(names)))})" if names else "there is none here"
+        raise PreflightFailed(
+            f"The trial takes {config.gpus} NVIDIA GPU{'s' * (config.gpus != 1)}; {seen}.",
+            kind=FailureKind.NO_GPU,
+            hint="See `nvidia-smi`; on a machine without, dry_run=true shows the verdicts.",
+        )
+    return f"{len(names)} x {names[0]}"
+
+
+@cache
+def nvidia_gpus() -> tuple[str, ...]:
+    """The names of the GPUs; a driver without nvidia-smi is believed to have as many as are asked."""
+    if shutil.which(NVIDIA_SMI[0]) is None:
+        return ("NVIDIA GPU (nvidia-smi is missing: not counted)",) * 1024 if NVIDIA_DEVICE.exists() else ()
+    asked = process.ask(NVIDIA_SMI, env=os.environ, timeout_s=SMI_TIMEOUT_S)
+    return tuple(asked.stdout.split("\n")[:-1]) if asked.returncode == 0 else ()
+
+
+def model(config: Config) -> str:
+    """Where the model is, or how much has to be downloaded; whether that can be done."""
+    wanted = config.model
+    if config.backend.kubernetes:
+        return "in the cluster" + ("; only its tokenizer is needed here" if config.bench.location == "here" else "")
+    found = assets.locate(wanted)
+    if config.runtime.needs_gguf and (found is None or found.is_dir()):
+        raise ModelError(
+            f"runtime={config.runtime.name} serves GGUF files; model={wanted.name} is none.",
+            hint="Set model=gguf model.path=/path/to/the/file.gguf, or choose another runtime.",
+        )
+    if found is not None:
+        return str(found)
+    needed = wanted.arch.weights_gib if wanted.arch else 0
+    where = _existing(hub.cache_dir())
+    free = shutil.disk_usage(where).free / GIB
+    if free < needed:
+        raise ModelError(
+            f"{wanted.repo} has {needed:.0f} GiB to download; {where} has {free:.0f} GiB free.",
+            hint="Free some space, or set HF_HOME to another disk.",
+        )
+    if wanted.gated and not _has_token():
+        raise ModelError(
+            f"{wanted.repo} is gated, and there is no Hugging Face token.",
+            kind=FailureKind.MODEL_GATED,
+            hint=f"Accept the licence at https://huggingface.co/{wanted.repo}, then set HF_TOKEN.",
+        )
+    return f"{wanted.repo}: {needed:.1f} GiB will be downloaded to {hub.cache_dir()}"
+
+
+def _existing(path: Path) -> Path:
+    return next(folder for folder in (path, *path.parents) if folder.exists())
+
+
+def _has_token() -> bool:
+    from huggingface_hub import get_token
+
+    return get_token() is not None

@@ -1,0 +1,125 @@
+"""Wait until a server is ready and warm, or say why it never will be."""
+
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import requests
+
+from pipeline.backends import Backend, Deployment
+from pipeline.core.errors import FailureKind, NotReady, ServerDied, WarmupFailed
+from pipeline.core.files import RunDir
+from pipeline.core.plan import Plan
+from pipeline.core.redact import Secrets
+from pipeline.engines import diagnose, http, prefix_cache
+from pipeline.machine import signals
+
+TAIL_LINES = 15
+TAIL_WIDTH = 400  # SGLang prints all its arguments in one line of 20,000 characters
+
+
+def wait_ready(backend: Backend, deployment: Deployment, plan: Plan) -> None:
+    """Return when the health path answers 200 and the listener is ours.
+
+    Raises:
+        ServerDied: the server ended; the message holds the end of its log.
+        NotReady: the deadline passed, or somebody else answers on the port.
+    """
+    log = RunDir(plan.run_dir).server_log
+    end = time.monotonic() + plan.health.timeout_s
+    seen = "no answer yet"
+    while time.monotonic() < end:
+        check_alive(backend, deployment, log)
+        signals.check()  # one that a library has swallowed
+        answer = http.health(deployment.url, plan.health.path)
+        if answer is None:
+            _check_ours(backend, deployment, log)
+            return
+        seen = answer
+        time.sleep(plan.health.interval_s)
+    found = diagnose.not_ready(seen, _text(log))
+    seen = "; ".join(filter(None, [seen, backend.condition(deployment)]))
+    reason = f" {found.reason}" if found.reason else ""
+    raise NotReady(
+        f"{deployment.url}{plan.health.path} was not ready within {plan.health.timeout_s:g} s; "
+        f"last answer: {seen}.{reason}\n{_tail(log)}",
+        kind=found.kind,
+        hint=found.hint,
+    )
+
+
+def check_alive(backend: Backend, deployment: Deployment, log: Path) -> None:
+    """Nothing while the server runs.
+
+    Raises:
+        ServerDied: with its exit code, its own reason first, the end of its log and a diagnosis.
+    """
+    how = backend.death(deployment)
+    if how is None:
+        return
+    found = diagnose.server_death(how, _text(log))
+    first = f"The server ended ({how}): {found.reason}" if found.reason else f"The server ended: {how}."
+    raise ServerDied(f"{first}\n{_tail(log)}", kind=found.kind, hint=found.hint)
+
+
+def _check_ours(backend: Backend, deployment: Deployment, log: Path) -> None:
+    if backend.owns_listener(deployment):
+        return
+    check_alive(backend, deployment, log)
+    raise NotReady(
+        f"Something else answers on port {deployment.port}; our server does not listen there.",
+        kind=FailureKind.PORT_TAKEN,
+        hint="Run the trial again: a free port is found each time.",
+    )
+
+
+def warm_up(deployment: Deployment, plan: Plan, *, concurrency: int, timeout_s: float) -> None:
+    """Send the plan's warm-up requests, `concurrency` at a time; the answers are not measured.
+
+    Raises:
+        WarmupFailed: one was not answered.
+    """
+    if not plan.warmup_requests:
+        return
+
+    def one(_index: int) -> None:
+        http.complete(deployment.url, plan.served_name, timeout_s=timeout_s)
+
+    pool = ThreadPoolExecutor(max_workers=max(1, min(concurrency, plan.warmup_requests)))
+    try:
+        list(pool.map(one, range(plan.warmup_requests)))
+    except requests.RequestException as error:
+        raise WarmupFailed(
+            f"A warm-up request to {deployment.url}/v1/chat/completions was not answered: {error}"
+        ) from error
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def wait_idle(deployment: Deployment, plan: Plan, *, timeout_s: float, alive: Callable[[], None]) -> str:
+    """Let aborted requests of the level before run out, then empty the prefix cache; what was done, in words."""
+    end = time.monotonic() + timeout_s
+    while not (is_idle := prefix_cache.is_idle(deployment.url, plan.cache_reset)) and time.monotonic() < end:
+        alive()
+        time.sleep(plan.health.interval_s)
+    done = prefix_cache.empty(deployment.url, plan.cache_reset)
+    return done if is_idle else f"{done}; earlier requests were still running after {timeout_s:g} s"
+
+
+def _text(log: Path) -> str:
+    """The end of a log, which may be long, without secrets, which may be in it."""
+    if not log.exists():
+        return ""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - diagnose.LOG_END))
+        return str(Secrets(os.environ).hide(file.read().decode(errors="replace")))
+
+
+def _tail(log: Path) -> str:
+    lines = _text(log).splitlines()[-TAIL_LINES:]
+    if not lines:
+        return f"{log} is empty."
+    shown = (line if len(line) <= TAIL_WIDTH else f"{line[:TAIL_WIDTH]} [...]" for line in lines)
+    return "\n".join([f"Last lines of {log}:", *(f"  | {line}" for line in shown)])

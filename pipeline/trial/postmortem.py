@@ -1,0 +1,116 @@
+"""The record of a trial whose process ended before it could write one, from what lies in its folder."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from pydantic import ValidationError
+
+from pipeline.backends import lease, teardown
+from pipeline.bench import results
+from pipeline.core import files, metrics, record
+from pipeline.core.errors import FailureKind, Interrupted, JobEnded, PipelineError, WorkerDied
+from pipeline.core.files import RunDir
+from pipeline.core.plan import Plan
+from pipeline.core.record import Level, Record, Teardown
+from pipeline.core.schema import Config
+from pipeline.core.values import load
+from pipeline.machine import identity
+from pipeline.machine.progress import Silent
+from pipeline.trial.levels import skipped
+from pipeline.trial.story import Place, Story, to_record
+
+SKEW = timedelta(minutes=5)  # between the clock of a cluster's node and ours
+
+
+def write(
+    place: Place, config: Config, error: WorkerDied | Interrupted, *, at: str = "run", started_at: datetime
+) -> Record:
+    """Tear down what the trial may have left, then its record: the one that it left itself, or one of how far it came.
+
+    The keeper may be at the same teardown: both go by the label, and what is gone is gone.
+    """
+    seen = tear_down(place.run_dir)
+    found = _load(place.run_dir)
+    skew = SKEW if isinstance(error, JobEnded) else timedelta()
+    if found and found.started_at >= started_at - skew:
+        return _corrected(found, error, place.run_dir)
+    place.run_dir.path.mkdir(parents=True, exist_ok=True)
+    story = Story(place, config, Silent(), started_at=started_at)
+    story.has_folder = found is None  # an older trial's record stays
+    story.stopped_by = error if isinstance(error, Interrupted) else None
+    story.failure = record.failure(at, error)
+    story.teardown = seen
+    story.plan = _plan(place.run_dir)
+    story.levels = list(_levels(story.plan, config)) if story.plan else []
+    return to_record(story)
+
+
+def _corrected(found: Record, error: WorkerDied | Interrupted, run_dir: RunDir) -> Record:
+    """The trial's own record; but the scheduler knows why it ended where the trial may have seen its engine die."""
+    if not isinstance(error, JobEnded):
+        return found
+    vague = {"interrupted"} if error.kind == FailureKind.WORKER_DIED else {"interrupted", "failed"}
+    if found.status not in vague:
+        return found
+    at = found.failure.step if found.failure else "run"
+    done = replace(found, status="failed", failure=record.failure(at, error))
+    files.save(run_dir.record, done)
+    return done
+
+
+def _load(run_dir: RunDir) -> Record | None:
+    try:
+        return load(Record, run_dir.record)
+    except (OSError, ValidationError):
+        return None
+
+
+def _plan(run_dir: RunDir) -> Plan | None:
+    try:
+        return load(Plan, run_dir.plan)
+    except (OSError, ValidationError):
+        return None
+
+
+def tear_down(run_dir: RunDir) -> Teardown | None:
+    """Remove what a trial has left; how that ended, None if the trial never came to own anything."""
+    try:
+        owned = lease.current(load(lease.Lease, run_dir.lease))
+    except (OSError, ValidationError):
+        return None
+    if owned.released and owned.released.is_clean:
+        return owned.released
+    if "docker" in owned.backend and owned.owner.host != identity.of().host:
+        return _elsewhere(owned)
+    return teardown.run(owned, by="reaper")
+
+
+def _elsewhere(owned: lease.Lease) -> Teardown:
+    """A node's Docker cannot be looked at from here; processes end with their batch job, objects are in the cluster."""
+    words = f"it ran on {owned.owner.host}: run python -m pipeline.reap there"
+    outcome = Teardown(by="reaper", seconds=0.0, remaining=(), error=words)
+    with suppress(OSError):
+        lease.release(owned, outcome)
+    return outcome
+
+
+def _levels(planned: Plan, config: Config) -> Iterator[Level]:
+    """What genai-bench had written is a result; the rest was not run."""
+    for level in planned.levels:
+        try:
+            path = results.result_file(RunDir(planned.run_dir).level(level.scenario, level.concurrency))
+            seen = results.read(path)
+            measured = metrics.measure(seen, config.slo, output_tokens_asked=level.output_tokens_asked)
+        except PipelineError:
+            yield skipped(level, "the trial ended before it was done", FailureKind.NOT_RUN)
+            continue
+        yield Level(
+            scenario=level.scenario,
+            concurrency=level.concurrency,
+            status="ok",
+            metrics=measured,
+            result_file=str(path.relative_to(planned.run_dir)),
+            warnings=metrics.warnings_for(measured),
+        )

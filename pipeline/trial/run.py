@@ -1,0 +1,202 @@
+"""One trial: preflight, model, deploy, health-check, warm-up, genai-bench per level, teardown, record, tracker.
+
+Read `_deploy_and_measure` first. Whatever happens in it, teardown has run and a record is on disk afterwards.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from typing import Any
+
+from pipeline import backends, bench, trackers
+from pipeline.backends import Backend, Deployment, keeper, lease, teardown
+from pipeline.config import planning
+from pipeline.core import files, metrics, plan, record
+from pipeline.core.errors import PipelineError, TeardownFailed, TrackerFailed, WarmupFailed
+from pipeline.core.files import RunDir, SweepDir
+from pipeline.core.plan import Assets, Plan
+from pipeline.core.record import Record, Teardown
+from pipeline.core.schema import Config
+from pipeline.engines import http
+from pipeline.machine import process, signals, slots
+from pipeline.machine.progress import Progress
+from pipeline.trial import cached, health, kept, preflight, twin
+from pipeline.trial.kept import Tenant
+from pipeline.trial.levels import Ladder
+from pipeline.trial.story import FILES_TIMEOUT_S, Place, Story, save, to_record
+
+DEATH_S = 1.0  # between a connection that breaks and the end of the process behind it
+HEALTH_GRACE_S = 15.0  # beyond the health check's own deadline, for an answer that never ends
+
+
+def run(config: Config, place: Place, progress: Progress) -> Record:
+    """Run one trial to its record.
+
+    Raises:
+        Interrupted: a signal stopped it; the record is written all the same.
+    """
+    story = Story(place, config, progress)
+    with signals.interruptible(), signals.held():
+        try:
+            _deploy_and_measure(story)
+        except BaseException as error:  # noqa: BLE001 - recorded; raised again below if it is not an Exception
+            story.failure = story.failure or record.failure(story.at, error)
+            story.stopped_by = None if isinstance(error, Exception) else error
+            signals.acknowledge()
+        done = _track(story, to_record(story))
+    progress.ended(done)
+    if story.stopped_by is not None:
+        raise story.stopped_by
+    return done
+
+
+def _deploy_and_measure(story: Story) -> None:
+    config, timeouts = story.config, story.config.timeouts
+    sweep = SweepDir(story.place.run_dir.path.parent)
+    with story.step("preflight", timeout_s=timeouts.preflight_s):
+        files.claim(story.place.run_dir)
+        story.has_folder = True
+        story.verdict = preflight.foresee(config)
+        if story.share(twin.by_rules(sweep, config, story.verdict)):
+            return
+        preflight.refuse(story.verdict)
+        if story.place.cache and story.recall(cached.find(story)):
+            return
+        if http.API_KEY_ENV in config.runtime.secret_env.values() and config.bench.hides_key:
+            http.protect()
+        runner = bench.runner(config.bench, sweep.bench_log)
+        runner.start()
+        tracker = trackers.load(config.tracker.target)
+        with suppress(Exception):  # what ails the tracker is told when it is given the record; it costs no trial
+            tracker.start(config.tracker, story.place.run_dir)
+        preflight.run(config)
+    with story.step("model", timeout_s=timeouts.download_s):
+        assets = preflight.fetch(config)
+        runner.start(assets.tokenizer_dir)
+        story.plan = _plan(story, assets)
+        backends.load(story.plan.backend).prepare(story.plan, story.tell)
+    with ExitStack() as stack:
+        tenant, deployment = _server(story, story.plan, stack)
+        backend = backends.load(story.plan.backend)
+        with story.step("health", timeout_s=story.plan.health.timeout_s + HEALTH_GRACE_S):
+            health.wait_ready(backend, deployment, story.plan)
+            story.settings = _settings(deployment, story.plan)
+        if story.share(twin.by_settings(sweep, config, story.settings)):
+            return
+        with story.step("warmup", timeout_s=timeouts.warmup_s):
+            _warm_up(deployment, backend, story.plan, timeout_s=timeouts.warmup_s)
+        ladder = Ladder(config, story.plan, deployment, backend, runner, story.progress)
+        with story.step("bench_start"):  # what is imported meanwhile must not take time from a measurement
+            runner.wait_ready(timeout_s=config.bench.start_timeout_s, watch=ladder.check)
+            tracker.wait_ready(timeout_s=config.tracker.timeout_s)
+        with story.step("bench"):
+            story.neighbours = lease.neighbours(deployment.lease)
+            ladder.climb(story.levels)
+            story.neighbours = max(story.neighbours, lease.neighbours(deployment.lease))
+            story.objective = metrics.objective(story.levels, config)
+        if story.place.reuses and kept.is_fit(story):
+            kept.keep(tenant, deployment, stack.pop_all())
+
+
+def _server(story: Story, planned: Plan, stack: ExitStack) -> tuple[Tenant, Deployment]:
+    """The server of the trial before where that is the very one that we need, else a new one."""
+    if found := kept.take(story, planned, stack):
+        return found
+    locks = stack.enter_context(_slots(story, planned))
+    tenant = Tenant(story)
+    return tenant, stack.enter_context(_deployed(tenant, story.plan or planned, locks))
+
+
+@contextmanager
+def _slots(story: Story, planned: Plan) -> Iterator[tuple[int, ...]]:
+    """The trial has its GPUs and cores in this scope, and the plan says which; the open files that are their locks."""
+    with ExitStack() as stack:
+        with story.step("slots", timeout_s=story.config.timeouts.slots_s):
+            backends.load(planned.backend).await_room(planned, story.tell)  # first: here nothing is held meanwhile
+            held = stack.enter_context(slots.taken(story.config, planned.run_dir, story.tell))
+            story.plan = plan.with_slots(planned, held.slots)
+            files.save(story.place.run_dir.plan, story.plan)
+        yield held.files
+
+
+def _plan(story: Story, assets: Assets) -> Plan:
+    place = story.place
+    made = planning.make(
+        story.config,
+        assets,
+        sweep_id=place.sweep_id,
+        number=place.number,
+        run_dir=place.run_dir.path.resolve(),
+    )
+    files.save(place.run_dir.config, story.config)
+    return made
+
+
+def _warm_up(deployment: Deployment, backend: Backend, planned: Plan, *, timeout_s: float) -> None:
+    users = min(level.concurrency for level in planned.levels)
+    try:
+        health.warm_up(deployment, planned, concurrency=users, timeout_s=timeout_s)
+    except WarmupFailed:
+        process.wait_until(lambda: backend.death(deployment) is not None, timeout_s=DEATH_S)
+        health.check_alive(backend, deployment, RunDir(planned.run_dir).server_log)  # its death says more
+        raise
+
+
+def _settings(deployment: Deployment, planned: Plan) -> Mapping[str, Any] | None:
+    return http.settings(deployment.url, planned.settings_path) if planned.settings_path else None
+
+
+@contextmanager
+def _deployed(tenant: Tenant, planned: Plan, locks: tuple[int, ...]) -> Iterator[Deployment]:
+    """The server exists in this scope; it is gone, and looked for, when the scope is left in whatever way."""
+    owned, story = lease.make(planned), tenant.story
+    guard = None
+    try:
+        with story.step("lease", timeout_s=FILES_TIMEOUT_S, is_held=True):
+            lease.update(owned)
+            guard = keeper.start(owned, locks) if planned.keeper else None
+        with story.step("deploy", timeout_s=story.config.backend.deploy_s or story.config.timeouts.deploy_s):
+            story.deployment = backends.load(planned.backend).deploy(planned, owned)
+        yield story.deployment
+    finally:
+        seen = _tear_down(tenant.story, owned)
+        if guard:
+            keeper.dismiss(guard, owned, is_clean=seen.is_clean)
+        tenant.story.teardown = seen if seen.is_clean else lease.current(owned).released or seen
+
+
+def _tear_down(story: Story, owned: lease.Lease) -> Teardown:
+    """Teardown by the lease on disk. What goes wrong is kept, never raised: the trial's first error stays first."""
+    timeout_s = story.config.timeouts.teardown_s
+    seen = None
+    try:
+        with story.step("teardown", timeout_s=timeout_s, is_held=True):
+            seen = teardown.run(lease.current(owned), by="trial")
+            _insist(seen)
+    except BaseException as error:  # noqa: BLE001 - kept in the record
+        words = str(error) or type(error).__name__
+        return seen or Teardown(by="trial", seconds=timeout_s, remaining=(), error=words)
+    return seen
+
+
+def _insist(seen: Teardown) -> None:
+    if not seen.is_clean:
+        raise TeardownFailed("; ".join(seen.remaining) or str(seen.error))
+
+
+def _track(story: Story, done: Record) -> Record:
+    """Publish; the record is complete on disk already, and is written again with what became of this."""
+    config = story.config.tracker
+    trouble = None
+    try:
+        with story.step("tracker", timeout_s=config.timeout_s):
+            trackers.load(config.target).publish(done, config, story.place.run_dir)
+    except BaseException as error:  # noqa: BLE001 - recorded; raised again by `run` if it is not an Exception
+        if isinstance(error, Exception) and not isinstance(error, PipelineError):
+            error = TrackerFailed(f"{type(error).__name__}: {error}")
+        trouble = record.failure("tracker", error)
+        story.stopped_by = story.stopped_by or (None if isinstance(error, Exception) else error)
+        signals.acknowledge()
+    done = replace(done, tracker=trouble, steps=tuple(story.timings.done))
+    save(story, done)
+    return done

@@ -1,0 +1,138 @@
+"""`dry_run=true`: every trial told, nothing started or written."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from support.cli import Result, pipeline
+from support.places import STUB_ENGINE
+
+from pipeline import dry_run
+from pipeline.config import expand
+
+
+def dry(*overrides: str, tmp_path: Path, gguf: Path, sweep: bool = True) -> Result:
+    return pipeline("dry_run=true", *overrides, folder=tmp_path / "out", gguf=gguf, sweep=sweep)
+
+
+def test_every_trial_is_told_and_nothing_is_left(tmp_path: Path, tiny_gguf: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    result = dry("parallel=3,4,13", tmp_path=tmp_path, gguf=tiny_gguf)
+    assert result.code == 0, result.err
+    assert sorted(tmp_path.rglob("*")) == before
+    lines = [line.strip() for line in result.out.splitlines()]
+    assert [line for line in lines if line.startswith("trial")] == [
+        "trial 0  parallel=3", "trial 1  parallel=4", "trial 2  parallel=13"
+    ]  # fmt: skip
+    assert [line.split(":")[0] for line in lines if line.startswith("verdict")] == [
+        "verdict  rewritten", "verdict  ok", "verdict  refused"
+    ]  # fmt: skip
+    assert "the same as trial 0: not deployed again, its result counts for both" in lines
+    assert "refused: the stub cannot count to 13: take 12 [unlucky; tests/fakes/stub_engine.py]" in lines
+    assert lines[-1].startswith("3 trials: 1 rewritten, 1 refused, 1 shared.")
+    assert lines[-1].endswith("Nothing was started or written.")
+
+
+def test_the_command_is_the_one_that_would_run(tmp_path: Path, tiny_gguf: Path) -> None:
+    result = dry("parallel=4", "load_s=0.5", tmp_path=tmp_path, gguf=tiny_gguf, sweep=False)
+    (line,) = (line for line in result.out.splitlines() if line.startswith("  server"))
+    engine = STUB_ENGINE
+    assert line == f"  server   {sys.executable} {engine} --port PORT --parallel 4 --load-s 0.5"
+    assert "  levels   D(48,16) x1, x4 (4 + 8 requests)" in result.out.splitlines()
+
+
+def test_a_command_of_which_nothing_would_start_fails(tmp_path: Path, tiny_gguf: Path) -> None:
+    assert dry("parallel=13", tmp_path=tmp_path, gguf=tiny_gguf, sweep=False).code == 1
+
+
+def test_a_bad_value_is_refused_as_ever(tmp_path: Path, tiny_gguf: Path) -> None:
+    result = dry("parallel=4,0", tmp_path=tmp_path, gguf=tiny_gguf)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("error: parallel=0: expected an integer, 1 or more")
+
+
+CLUSTER = ("backend=ome", "runtime=vllm", "model=qwen3_8b", "hardware=h100")
+
+
+def test_a_trial_in_a_cluster_is_yaml_with_all_that_is_told_as_comments(capsys: pytest.CaptureFixture[str]) -> None:
+    assert dry_run.show([*CLUSTER, "max_num_seqs=null,2"], is_sweep=True)
+    told = capsys.readouterr().out
+    documents = list(yaml.safe_load_all(told))
+    own = ["Job", "InferenceService"]
+    assert [one["kind"] for one in documents] == ["ClusterBaseModel", "ClusterServingRuntime", *own, *own]
+    assert [one["metadata"]["name"] for one in documents[2:]] == ["st-sweep-0"] * 2 + ["st-sweep-1"] * 2
+    args = documents[-1]["spec"]["engine"]["runner"]["args"]
+    assert args[args.index("--max-num-seqs") + 1] == "2"
+    assert args[args.index("--port") + 1] == "8080"
+    assert "\n#   server   VLLM_SERVER_DEV_MODE=1 python3 -m vllm" in told
+    assert " serve /mnt/data/models/Qwen/Qwen3-8B " in told
+    assert "by ClusterServingRuntime servetune-vllm-small-qwen3forcausallm; VLLM_API_KEY in a Secret" in told
+    assert told.endswith("Nothing was started or written.\n")
+
+
+def test_only_what_would_be_deployed_can_be_applied(capsys: pytest.CaptureFixture[str]) -> None:
+    assert not dry_run.show([*CLUSTER, "tensor_parallel_size=5"], is_sweep=False)
+    told = capsys.readouterr().out
+    assert "#   verdict  refused" in told
+    assert list(yaml.safe_load_all(told)) == []
+
+
+def test_models_that_differ_are_each_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    dry_run.show([*CLUSTER, "model=qwen3_8b,qwen3_0_6b,qwen3_8b"], is_sweep=True)
+    documents = list(yaml.safe_load_all(capsys.readouterr().out))
+    names = [one["metadata"]["name"] for one in documents if one["kind"] == "ClusterBaseModel"]
+    assert names == ["qwen3-8b", "qwen3-0-6b"]
+
+
+def shown(*overrides: str) -> list[expand.Trial]:
+    return list(expand.trials(overrides, is_sweep=True))
+
+
+def test_a_sweep_is_every_combination_in_hydras_order() -> None:
+    found = shown("n_threads=null,2", "traffic=smoke,chat", "n_parallel=4")
+    assert [trial.overrides for trial in found] == [
+        ("n_threads=null", "traffic=smoke"), ("n_threads=null", "traffic=chat"),
+        ("n_threads=2", "traffic=smoke"), ("n_threads=2", "traffic=chat"),
+    ]  # fmt: skip
+    assert [(t.config.knobs["n_threads"], t.config.traffic.name, t.config.knobs["n_parallel"]) for t in found] == [
+        (None, "smoke", 4), (None, "chat", 4), (2, "smoke", 4), (2, "chat", 4)
+    ]  # fmt: skip
+
+
+def test_an_experiments_own_sweep_is_gone_through() -> None:
+    assert [trial.overrides for trial in shown("experiment=smoke", "n_threads=1,2")] == [
+        ("n_threads=null", "n_parallel=null"),  # the baseline, which the space does not hold
+        ("n_threads=1", "n_parallel=null"), ("n_threads=1", "n_parallel=4"),
+        ("n_threads=2", "n_parallel=null"), ("n_threads=2", "n_parallel=4"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("values", "allowed"),
+    [
+        ("1,2", {1, 2}),
+        ("range(3,6)", {3, 4, 5}),
+        ("int(interval(7,9))", {7, 8, 9}),
+    ],
+    ids=["choice", "range", "interval"],
+)
+def test_a_search_is_shown_by_draws_from_its_space(values: str, allowed: set[int]) -> None:
+    search = ("hydra/sweeper=tpe", f"n_threads={values}")
+    found = shown(*search)
+    assert expand.is_drawn(search)
+    assert len(found) == 12
+    assert {trial.config.knobs["n_threads"] for trial in found} <= allowed
+
+
+def test_a_grid_is_no_search() -> None:
+    assert not expand.is_drawn(("hydra/sweeper=grid", "n_threads=1,2"))
+    assert not expand.is_drawn(("n_threads=1,2",))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "0 s"), (99.4, "99 s"), (100, "2 min"), (5999, "100 min"), (6000, "1.7 h")],
+)
+def test_times_are_told_as_people_tell_them(seconds: float, words: str) -> None:
+    assert dry_run.clock(seconds) == words

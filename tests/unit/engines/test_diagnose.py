@@ -1,0 +1,282 @@
+"""What engines say when they cannot serve -> kind, hint and reason. Each log in logs/ names its source."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.core.errors import FailureKind as Kind
+from pipeline.core.places import CONF
+from pipeline.engines.death_patterns import ANY, KNOBS, LLAMA, PATTERNS, SGLANG, VLLM, Pattern
+from pipeline.engines.diagnose import engine_of, knobs, not_ready, overload, server_death
+
+LOGS = Path(__file__).parent / "logs"
+ENGINES = (SGLANG, VLLM, LLAMA)
+CAUSES = {
+    "llamacpp/bad-cache-type": (Kind.BAD_FLAG, "knobs named in the message", "GGML_TYPE_Q3_0"),
+    "llamacpp/bad-choice": (Kind.BAD_FLAG, "knobs named in the message", "invalid choice: 'maybe'"),
+    "llamacpp/bad-number": (Kind.BAD_FLAG, "knobs named in the message", "argument --threads: invalid int"),
+    "llamacpp/cache-block-size": (Kind.UNSUPPORTED_COMBINATION, "knob that the message", "does not divide n_embd"),
+    "llamacpp/gpu-memory": (Kind.OOM_GPU, "lower n_gpu_layers", "cudaMalloc failed: out of memory"),
+    "llamacpp/kv-cache-too-big": (Kind.OOM_HOST, "smaller n_ctx or n_parallel", "insufficient memory"),
+    "llamacpp/model-cut-off": (Kind.MODEL_MISSING, "check model.path", "not within the file bounds"),
+    "llamacpp/model-garbage": (Kind.MODEL_MISSING, "check model.path", "invalid magic characters"),
+    "llamacpp/model-missing": (Kind.MODEL_MISSING, "check model.path", "failed to open GGUF file"),
+    "llamacpp/no-context": (Kind.LOAD_FAILED, "combination of knobs", "failed to create context"),
+    "llamacpp/no-memory-for-mmap": (Kind.OOM_HOST, "Not enough memory", "Cannot allocate memory"),
+    "llamacpp/no-memory-for-weights": (Kind.OOM_HOST, "Not enough memory", "CPU_REPACK"),
+    "llamacpp/port-taken": (Kind.PORT_TAKEN, "run the trial again", "couldn't bind"),
+    "llamacpp/quantised-v-without-flash-attention": (Kind.UNSUPPORTED_COMBINATION, "change the knob", "flash_attn"),
+    "llamacpp/unknown-flag": (Kind.BAD_FLAG, "runtime.extra_args", "unrecognized arguments: --page-size 3"),
+    "sglang/ambiguous-option": (Kind.BAD_FLAG, "does not take", "ambiguous option: --cuda-graph-max-bs could"),
+    "sglang/chunk-not-divisible": (Kind.UNSUPPORTED_COMBINATION, "change the knob", "divisible by page_size"),
+    "sglang/custom-all-reduce-is-only-a-warning": (Kind.OOM_GPU, "raise tp_size", "GPU 1 has a total capacity"),
+    "sglang/driver-too-old": (Kind.DRIVER_TOO_OLD, "newer NVIDIA driver", "found version 12040"),
+    "sglang/dtype-for-quantisation": (Kind.UNSUPPORTED_COMBINATION, "another type", "Supported dtypes"),
+    "sglang/expected-argument": (Kind.BAD_FLAG, "does not take", "--mem-fraction-static: expected one argument"),
+    "sglang/fa3-on-wrong-gpu": (Kind.UNSUPPORTED_COMBINATION, "This attention_backend", "requires SM>=80"),
+    "sglang/gated": (Kind.MODEL_GATED, "HF_TOKEN", "Cannot access gated repo for url https://"),
+    "sglang/hub-unreachable": (Kind.HUB_UNREACHABLE, "local folder", "trying to locate the file on the Hub"),
+    "sglang/inner-port-taken": (Kind.PORT_TAKEN, "run the trial again", "dist_init_port at 30001 is not available"),
+    "sglang/invalid-choice": (Kind.BAD_FLAG, "does not take", "--attention-backend: invalid choice: 'fa9'"),
+    "sglang/kv-after-weights": (Kind.KV_CACHE_TOO_SMALL, "raise mem_fraction_static", "above 0.712"),
+    "sglang/kv-pool": (Kind.KV_CACHE_TOO_SMALL, "raise mem_fraction_static", "Current value"),
+    "sglang/kv-pool-old": (Kind.KV_CACHE_TOO_SMALL, "raise mem_fraction_static", "Current value"),
+    "sglang/more-gpus-than-there-are": (Kind.UNSUPPORTED_COMBINATION, "lower tp_size", "invalid device ordinal"),
+    "sglang/nccl": (Kind.GPU_COMMUNICATION, "lower tp_size to 1", "DistBackendError: NCCL error in"),
+    "sglang/no-accelerator": (Kind.NO_GPU, "CUDA_VISIBLE_DEVICES", "No accelerator (CUDA"),
+    "sglang/nvfp4-kv-on-wrong-gpu": (Kind.UNSUPPORTED_COMBINATION, "kv_cache_dtype", "requires Blackwell SM100"),
+    "sglang/oom-at-load": (Kind.OOM_GPU, "raise tp_size", "torch.OutOfMemoryError: CUDA out of memory. Tried"),
+    "sglang/oom-in-graph-capture": (Kind.OOM_GPU, "cuda_graph_max_bs_decode", "Capture cuda graph failed"),
+    "sglang/oom-while-serving": (Kind.OOM_GPU, "chunked_prefill_size or max_running_requests", "Tried to allocate"),
+    "sglang/port-taken": (Kind.PORT_TAKEN, "run the trial again", "('127.0.0.1', 30000): address already in use"),
+    "sglang/prefill-out-of-memory": (Kind.KV_CACHE_TOO_SMALL, "lower max_running_requests", "Prefill out of memory"),
+    "sglang/quantisation-on-wrong-gpu": (Kind.UNSUPPORTED_COMBINATION, "Quantisation", "Minimum capability: 80"),
+    "sglang/rank-bus-error": (Kind.OOM_HOST, "--shm-size", "crashed with exit code -7"),
+    "sglang/rank-ends-of-itself": (Kind.SERVER_DIED, "run the command in plan.json", "KeyError: 'model.layers.0"),
+    "sglang/rank-killed": (Kind.OOM_HOST, "dmesg", "exit code: -9"),
+    "sglang/tokenizer-missing": (Kind.MODEL_MISSING, "check model.path", "Can't load tokenizer for '/models/m'"),
+    "sglang/trtllm-mha-on-wrong-gpu": (Kind.UNSUPPORTED_COMBINATION, "attention_backend", "TRTLLM MHA backend"),
+    "sglang/unknown-architecture": (Kind.UNSUPPORTED_COMBINATION, "engine version", "['NewForCausalLM']"),
+    "sglang/unknown-quantisation": (Kind.BAD_FLAG, "does not take", "Unknown quantization method: fp9"),
+    "vllm/backend-not-valid": (Kind.UNSUPPORTED_COMBINATION, "block_size", "['block_size not supported'"),
+    "vllm/batched-tokens-below-seqs": (Kind.UNSUPPORTED_COMBINATION, "change the knob", "to max_num_seqs (1024)."),
+    "vllm/bfloat16-on-old-gpu": (Kind.UNSUPPORTED_COMBINATION, "another type", "Tesla T4"),
+    "vllm/context-too-long-old": (Kind.KV_CACHE_TOO_SMALL, "lower max_model_len", "max seq len (131072)"),
+    "vllm/custom-all-reduce": (Kind.GPU_COMMUNICATION, "--disable-custom-all-reduce", "custom_all_reduce.cuh:368"),
+    "vllm/driver-insufficient": (Kind.DRIVER_TOO_OLD, "older engine version", "cudaGetDeviceCount"),
+    "vllm/engine-killed": (Kind.OOM_HOST, "dmesg", "{'EngineCore': -9}"),
+    "vllm/gated": (Kind.MODEL_GATED, "Accept the model's terms", "trying to access a gated repo"),
+    "vllm/gpu-held-by-another": (Kind.OOM_GPU, "Another program", "(3.22/4.0 GiB) on startup"),
+    "vllm/heads-not-divisible": (Kind.UNSUPPORTED_COMBINATION, "change the knob", "attention heads (14)"),
+    "vllm/hub-offline": (Kind.HUB_UNREACHABLE, "HF_HUB_OFFLINE", "outgoing traffic has been disabled"),
+    "vllm/invalid-choice": (Kind.BAD_FLAG, "does not take", "--kv-cache-dtype: invalid choice: 'int3'"),
+    "vllm/invalid-repository": (Kind.MODEL_MISSING, "check model.path", "'/models/nope'"),
+    "vllm/more-gpus-than-there-are": (Kind.UNSUPPORTED_COMBINATION, "lower tensor_parallel_size", "World size (8)"),
+    "vllm/nccl": (Kind.GPU_COMMUNICATION, "NCCL_DEBUG=INFO", "NCCL error: unhandled cuda error"),
+    "vllm/no-cache-blocks": (Kind.KV_CACHE_TOO_SMALL, "raise gpu_memory_utilization", "No available memory"),
+    "vllm/no-device": (Kind.NO_GPU, "nvidia-smi", "Failed to infer device type"),
+    "vllm/no-gpu": (Kind.NO_GPU, "nvidia-smi", "No CUDA GPUs are available"),
+    "vllm/no-kernel-image": (Kind.UNSUPPORTED_COMBINATION, "engine version", "no kernel image"),
+    "vllm/no-valid-backend": (Kind.UNSUPPORTED_COMBINATION, "attention_backend", "No valid attention backend"),
+    "vllm/no-weights": (Kind.MODEL_MISSING, "check model.path", "Cannot find any model weights"),
+    "vllm/oom-at-load": (Kind.OOM_GPU, "raise tensor_parallel_size", "torch.OutOfMemoryError: CUDA out of memory."),
+    "vllm/oom-in-sampler-warmup": (Kind.OOM_GPU, "max_num_seqs", "when warming up sampler"),
+    "vllm/oom-while-serving": (Kind.OOM_GPU, "max_num_batched_tokens or max_num_seqs", "Tried to allocate 2.00 GiB"),
+    "vllm/port-taken": (Kind.PORT_TAKEN, "run the trial again", "OSError: [Errno 98] Address already in use"),
+    "vllm/quantisation-on-wrong-gpu": (Kind.UNSUPPORTED_COMBINATION, "other weights", "method nvfp4"),
+    "vllm/repository-not-found": (Kind.MODEL_MISSING, "check model.path", "api/models/nobody/nothing"),
+    "vllm/shared-memory": (Kind.OOM_HOST, "--ipc=host", "shared memory segment"),
+    "vllm/unknown-cause": (Kind.SERVER_DIED, "run the command in plan.json", "KeyError: 'model.layers.0.mlp.gate'"),
+    "vllm/unknown-quantisation": (Kind.BAD_FLAG, "does not take", "Unknown quantization method: fp9"),
+    "vllm/unrecognized": (Kind.BAD_FLAG, "does not take", "vllm: error: unrecognized arguments"),
+    "vllm/worker-bus-error": (Kind.OOM_HOST, "--shm-size", "exit code: -7"),
+    "vllm/worker-failed": (Kind.LOAD_FAILED, "refused this configuration", "Error in memory profiling"),
+}
+STILL = {
+    "sglang/capturing": "still capturing CUDA graphs",
+    "sglang/loading": "still loading the weights",
+    "vllm/compiling": "still compiling",
+    "vllm/downloading": "still downloading the model",
+    "llamacpp/serving": "Nothing answered on its port",
+}
+
+
+def log(name: str) -> str:
+    """The excerpt without its first line, which names its source."""
+    source, _, text = (LOGS / f"{name}.log").read_text().partition("\n")
+    assert re.match(r"# source: \S{3}", source), name
+    return text
+
+
+@pytest.mark.parametrize("name", CAUSES)
+def test_a_death_has_its_kind_its_hint_and_the_engines_own_reason(name: str) -> None:
+    kind, hint, reason = CAUSES[name]
+    found = server_death("exit code 1", log(name))
+    assert (found.kind, hint in found.hint, reason in found.reason) == (kind, True, True), found
+
+
+def test_every_log_is_judged() -> None:
+    names = {f"{path.parent.name}/{path.stem}" for path in LOGS.glob("*/*.log")}
+    assert names == {*CAUSES, *STILL}
+
+
+@pytest.mark.parametrize("pattern", PATTERNS, ids=lambda pattern: pattern.regex[:40])
+def test_every_wording_has_a_log(pattern: Pattern) -> None:
+    logs = [log(name) for name in CAUSES if pattern.engine in (ANY, name.partition("/")[0])]
+    found = [line for text in logs for line in text.splitlines() if re.search(pattern.regex, line)]
+    assert found
+
+
+@pytest.mark.parametrize("engine", [SGLANG, VLLM])
+def test_every_kind_that_an_engine_can_give_has_a_log_of_it(engine: str) -> None:
+    can = {pattern.kind for pattern in PATTERNS if pattern.engine in (ANY, engine)}
+    assert can <= {kind for name, (kind, _, _) in CAUSES.items() if name.startswith(f"{engine}/")}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_hints_name_only_knobs_that_the_engine_has(engine: str) -> None:
+    path = CONF / "runtime" / f"{engine}.yaml"
+    if not path.is_file():
+        pytest.skip(f"no {path.name} yet")
+    known = {*yaml.safe_load(path.read_text())["runtime"]["knobs"], "extra_args"}
+    hints = [part for p in PATTERNS if p.engine in (ANY, engine) for part in (p.hint, p.hint_running)]
+    words = {word for hint in hints for word in re.findall(r"\b[a-z]+(?:_[a-z]+)+\b", hint.format_map(KNOBS[engine]))}
+    assert words <= known
+
+
+@pytest.mark.parametrize(
+    ("how", "text", "kind", "hint"),
+    [
+        ("killed by SIGKILL", "serving\n", Kind.OOM_HOST, "dmesg"),
+        ("exit code 137", "serving\n", Kind.OOM_HOST, "dmesg"),
+        ("exit code 1 (killed by the memory limit)", "serving\n", Kind.OOM_HOST, "memory_gib"),
+        ("killed by SIGBUS", "serving\n", Kind.OOM_HOST, "--ipc=host"),
+        ("exit code 135", "", Kind.OOM_HOST, "shm_size_gib"),
+        ("killed by SIGSEGV", "serving\n", Kind.SERVER_DIED, "crashed in its own code"),
+        ("exit code 134", "serving\n", Kind.SERVER_DIED, "gave itself up"),
+        ("exit code 2", "usage: x\nx: error: pick one of the two\n", Kind.BAD_FLAG, "runtime.extra_args"),
+        ("exit code 7", "", Kind.SERVER_DIED, "Read the end of server.log"),
+        ("killed by SIGKILL", log("sglang/oom-at-load"), Kind.OOM_GPU, "tp_size"),
+        ("killed by SIGKILL", log("sglang/rank-ends-of-itself"), Kind.SERVER_DIED, "plan.json"),
+    ],
+    ids=[
+        "killed", "killed-in-container", "memory-limit", "bus-error", "bus-error-in-container", "segfault", "abort",
+        "parsers-own-words", "silent", "killed-by-itself-after-oom", "killed-by-itself-after-exception",
+    ],
+)  # fmt: skip
+def test_an_ending_counts_where_the_log_names_no_cause(how: str, text: str, kind: Kind, hint: str) -> None:
+    found = server_death(how, text)
+    assert found.kind == kind
+    assert hint in found.hint
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "kind"),
+    [
+        ("vllm/oom-at-load", "vllm/nccl", Kind.OOM_GPU),
+        ("sglang/nccl", "sglang/oom-at-load", Kind.OOM_GPU),
+        ("vllm/no-cache-blocks", "vllm/engine-killed", Kind.KV_CACHE_TOO_SMALL),
+        ("vllm/hub-offline", "vllm/invalid-repository", Kind.HUB_UNREACHABLE),
+        ("llamacpp/kv-cache-too-big", "llamacpp/no-context", Kind.OOM_HOST),
+    ],
+    ids=[
+        "oom-breaks-nccl",
+        "nccl-of-the-others-first",
+        "no-kv-then-killed",
+        "offline-looks-missing",
+        "llama-last-words",
+    ],
+)
+def test_the_root_cause_wins_over_what_follows_from_it(first: str, then: str, kind: Kind) -> None:
+    assert server_death("exit code 1", log(first) + log(then)).kind == kind
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "(EngineCore pid=1) WARNING 11-02 08:26:59 [parallel.py:750] Address already in use. Retrying with a new port.",
+        "(EngineCore pid=1) INFO 11-02 08:26:59 [x.py:1] if CUDA out of memory occurs, lower gpu_memory_utilization",
+        "x.py:3: UserWarning: CUDA initialization: The NVIDIA driver on your system is too old",
+        "1.06.520.107 W sched_reserve: insufficient memory, retrying",
+        "W llama_context: failed to init something optional",
+    ],
+)
+def test_a_warning_is_no_cause(line: str) -> None:
+    assert server_death("exit code 1", f"{line}\n").kind == Kind.SERVER_DIED
+
+
+def test_a_reason_is_clean_of_prefixes_and_of_pydantics_tail_and_not_too_long() -> None:
+    reason = server_death("exit code 1", log("vllm/batched-tokens-below-seqs")).reason
+    assert reason == "Value error, max_num_batched_tokens (512) must be greater than or equal to max_num_seqs (1024)."
+    assert len(server_death("exit code 1", log("vllm/oom-at-load")).reason) == 243
+    coloured = "\x1b[36m(EngineCore pid=1)\x1b[0m \x1b[31mERROR 11-02 08:26:59 [core.py:1]\x1b[0m KeyError: 'x'"
+    assert server_death("exit code 1", coloured).reason == "KeyError: 'x'"
+
+
+def test_only_the_end_of_a_long_log_counts() -> None:
+    text = log("llamacpp/model-missing") + "\n" * 300_000
+    assert server_death("exit code 1", text).kind == Kind.SERVER_DIED
+
+
+def test_an_unknown_engines_hint_names_both_spellings() -> None:
+    assert engine_of("torch.OutOfMemoryError: CUDA out of memory.") is None
+    assert knobs(None)["memory"] == "mem_fraction_static / gpu_memory_utilization"
+    assert knobs(None)["kv_type"] == "kv_cache_dtype"
+
+
+@pytest.mark.parametrize("name", STILL)
+def test_a_server_that_is_not_ready_is_said_to_be_at_its_stage(name: str) -> None:
+    found = not_ready("ConnectionError", log(name))
+    assert found.kind == Kind.NOT_READY_IN_TIME
+    assert STILL[name] in found.hint
+    assert "runtime.health.timeout_s" in found.hint
+
+
+@pytest.mark.parametrize(
+    ("seen", "name", "kind", "hint"),
+    [
+        ("HTTP 503: ", "llamacpp/serving", Kind.NOT_READY_IN_TIME, "answers 503"),
+        ("HTTP 404: {}", "llamacpp/serving", Kind.NOT_READY_IN_TIME, "check runtime.health.path"),
+        ("HTTP 401: no", "vllm/compiling", Kind.NOT_READY_IN_TIME, "SERVETUNE_API_KEY"),
+        ("ConnectionError", "sglang/oom-at-load", Kind.OOM_GPU, "hangs after an error. Weights"),
+        ("ReadTimeout", "vllm/nccl", Kind.GPU_COMMUNICATION, "hangs after an error. The GPUs"),
+    ],
+    ids=["503", "wrong-path", "key", "hung-after-oom", "hung-after-nccl"],
+)
+def test_a_deadline_is_explained_by_the_last_answer_and_the_log(seen: str, name: str, kind: Kind, hint: str) -> None:
+    found = not_ready(seen, log(name))
+    assert found.kind == kind
+    assert hint in found.hint
+
+
+@pytest.mark.parametrize(
+    ("codes", "total", "is_overload"),
+    [
+        ({"503": 8}, 8, True),
+        ({"503": 5, "429": 3}, 8, True),
+        ({"503": 7, "500": 1}, 8, False),
+        ({"503": 7}, 8, False),
+        ({}, 0, False),
+    ],
+    ids=["503", "both", "one-other", "one-answered", "none-asked"],
+)
+def test_only_a_server_that_refuses_everything_is_overloaded(
+    codes: dict[str, int], total: int, is_overload: bool
+) -> None:
+    found = overload(codes, total, VLLM)
+    assert (found is not None) == is_overload
+    if found:
+        assert found.kind == Kind.OVERLOADED
+        assert "max_num_seqs" in found.hint
+
+
+@pytest.mark.parametrize(
+    ("runtime", "words"),
+    [(SGLANG, "max_running_requests"), (VLLM, "max_num_queued_reqs"), (LLAMA, "n_parallel"), ("x", "at once")],
+)
+def test_the_remedy_for_overload_is_the_engines_own(runtime: str, words: str) -> None:
+    found = overload({"503": 1}, 1, runtime)
+    assert found is not None
+    assert words in found.hint

@@ -1,0 +1,223 @@
+"""What a person sees while trials run."""
+
+from dataclasses import replace
+from io import StringIO
+from typing import Any
+
+import pytest
+from rich.console import Console
+from support.records import make_failed_record, make_failure, make_record
+
+from pipeline.core.record import Record
+from pipeline.machine import progress
+from pipeline.machine.progress import Lines, LiveTable, best_so_far
+
+
+def trial(number: int, score: float, *, name: str = "output_tokens_per_s", **changes: Any) -> Record:
+    return make_record(number=number, objective={name: score}, **changes)
+
+
+def test_lines_tell_a_trial_from_its_beginning_to_its_score(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Lines(4)
+    lines.begin(1, ["n_threads=2", "n_parallel=4"])
+    lines.step("deploy")
+    lines.step("bench", detail="D(64,16) x4")
+    lines.ended(trial(1, 41.234))
+    first, level, score = capsys.readouterr().out.splitlines()
+    assert first == "trial 2/4: n_threads=2 n_parallel=4"
+    assert level.endswith(" s  bench D(64,16) x4")
+    assert score.endswith(" s  output_tokens_per_s 41.23 at D(64,16) x2")
+
+
+def test_lines_tell_now_and_then_how_far_a_long_step_is(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Lines(1)
+    for said in ("1 of 9 GiB", "2 of 9 GiB", "3 of 9 GiB"):
+        lines.step("model", said)
+    lines.told = ("model", lines.told[1] - progress.AGAIN_S)
+    lines.step("model", "4 of 9 GiB")
+    assert [line.split(" s  ")[1] for line in capsys.readouterr().out.splitlines()] == [
+        "model 1 of 9 GiB",
+        "model 4 of 9 GiB",
+    ]
+
+
+def test_lines_tell_every_level_and_the_first_words_of_every_step(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Lines(1)
+    told = [("bench", "D(64,16) x1"), ("bench", "D(64,16) x4"), ("slots", "waits"), ("model", "pulling")]
+    for name, said in told:
+        lines.step(name, said)
+    lines.step("model")
+    lines.step("model", "pulling")
+    seen = [line.split(" s  ")[1] for line in capsys.readouterr().out.splitlines()]
+    assert seen == [" ".join(words) for words in [*told, told[-1]]]
+
+
+def test_lines_tell_why_a_trial_failed(capsys: pytest.CaptureFixture[str]) -> None:
+    Lines(None).ended(make_failed_record(failure=make_failure(message="it died", hint="Mend it.")))
+    out = capsys.readouterr().out
+    assert " s  failed: server_died\n" in out
+    assert "  wait: it died\n  hint: Mend it.\n" in out
+
+
+@pytest.mark.parametrize(
+    ("total", "overrides", "line"),
+    [(None, [], "trial 1: defaults\n"), (1, ["a=1"], "trial 1/1: a=1\n")],
+    ids=["open-end-and-defaults", "known"],
+)
+def test_lines_count_trials(
+    capsys: pytest.CaptureFixture[str], total: int | None, overrides: list[str], line: str
+) -> None:
+    Lines(total).begin(0, overrides)
+    assert capsys.readouterr().out == line
+
+
+def test_a_pipe_gets_lines() -> None:
+    assert isinstance(progress.make(3), Lines)
+
+
+class Screen:
+    """A terminal of 120 columns and the live table on it."""
+
+    def __init__(self, total: int | None) -> None:
+        self.out = StringIO()
+        console = Console(file=self.out, force_terminal=True, width=120, color_system=None)
+        self.table = LiveTable(console, total)
+
+    def shows(self) -> str:
+        """The picture as it stands, without the escapes that move the cursor."""
+        picture = Console(file=StringIO(), width=120)
+        with picture.capture() as seen:
+            picture.print(self.table.live.get_renderable())
+        return seen.get()
+
+
+def test_the_table_shows_the_running_trial_and_its_step() -> None:
+    screen = Screen(4)
+    screen.table.begin(2, ["n_threads=2"])
+    screen.table.step("bench", detail="D(64,16) x4")
+    screen.table.close()
+    assert screen.shows().splitlines()[1].split() == ["2", "n_threads=2", "bench", "D(64,16)", "x4", "0"]
+    assert "n_threads=2" in screen.out.getvalue()
+
+
+def test_the_table_keeps_ended_trials_and_the_best_so_far() -> None:
+    screen = Screen(4)
+    screen.table.begun -= 300
+    for number, score in enumerate((10.0, 30.0, 20.0)):
+        screen.table.begin(number, [f"n={number}"])
+        screen.table.ended(trial(number, score))
+    screen.table.close()
+    shown = screen.shows()
+    assert [line.split()[:2] for line in shown.splitlines()[1:4]] == [["0", "n=0"], ["1", "n=1"], ["2", "n=2"]]
+    assert "3 of 4 trials; best so far: trial 1 (output_tokens_per_s 30 at D(64,16) x2); about 100 s to go" in shown
+
+
+def test_the_table_shows_a_failed_trial_by_its_kind() -> None:
+    screen = Screen(2)
+    screen.table.begin(0, ["n=0"])
+    screen.table.ended(make_failed_record(number=0))
+    screen.table.close()
+    assert "failed: server_died" in screen.shows()
+    assert "best so far" not in screen.shows()
+
+
+def test_the_table_keeps_only_the_last_trials_in_sight() -> None:
+    screen = Screen(None)
+    for number in range(progress.SHOWN + 3):
+        screen.table.begin(number, [f"n={number}"])
+        screen.table.ended(trial(number, 1.0))
+    screen.table.close()
+    shown = screen.shows()
+    assert [line.split()[0] for line in shown.splitlines()[1 : progress.SHOWN + 1]] == [str(n) for n in range(3, 15)]
+    assert "15 trials" in shown
+
+
+def test_lines_of_several_trials_tell_whose_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Lines(4)
+    one, other = lines.beside(), lines.beside()
+    one.begin(0, ["n=0"])
+    other.begin(3, ["n=3"])
+    one.step("bench", "D(48,16) x4")
+    other.ended(make_failed_record(number=3, failure=make_failure(message="it died", hint="Mend it.")))
+    said = capsys.readouterr().out.splitlines()
+    assert said[:2] == ["[0] trial 1/4: n=0", "[3] trial 4/4: n=3"]
+    assert said[2].startswith("[0] ")
+    assert said[2].endswith(" s  bench D(48,16) x4")
+    assert [line[:4] for line in said[3:]] == ["[3] "] * 3
+
+
+def test_the_table_shows_every_running_trial() -> None:
+    screen = Screen(4)
+    one, other = screen.table.beside(), screen.table.beside()
+    one.begin(0, ["n=0"])
+    other.begin(1, ["n=1"])
+    one.step("deploy")
+    other.step("bench", "D(64,16) x4")
+    rows = [line.split()[:3] for line in screen.shows().splitlines()[1:3]]
+    one.ended(trial(0, 10.0))
+    screen.table.close()
+    assert rows == [["0", "n=0", "deploy"], ["1", "n=1", "bench"]]
+    assert [line.split()[:3] for line in screen.shows().splitlines()[1:3]] == [
+        ["0", "n=0", "output_tokens_per_s"],
+        ["1", "n=1", "bench"],
+    ]
+
+
+def test_silence_is_a_progress_too(capsys: pytest.CaptureFixture[str]) -> None:
+    silent = progress.Silent()
+    silent.begin(0, [])
+    silent.step("deploy")
+    silent.ended(trial(0, 1.0))
+    silent.close()
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("word", ["extra=[/x]", "objective=[ttft_p95_s]"], ids=["like-an-end-tag", "like-a-tag"])
+def test_square_brackets_are_text_and_no_markup(word: str) -> None:
+    screen = Screen(2)
+    screen.table.begin(0, [word])
+    assert word in screen.shows()
+    screen.table.ended(trial(0, 1.0))
+    screen.table.close()
+    assert word in screen.shows()
+
+
+def test_a_table_that_was_never_opened_closes_quietly() -> None:
+    screen = Screen(1)
+    screen.table.close()
+    assert screen.out.getvalue() == ""
+
+
+FAILED = make_failed_record(number=9)
+
+
+@pytest.mark.parametrize(
+    ("records", "expected"),
+    [
+        ([trial(0, 1.0), trial(1, 3.0), FAILED, trial(2, 2.0)], 1),
+        ([trial(n, score, name="ttft_p95_s") for n, score in enumerate((0.3, 0.1, 0.2))], 1),
+        ([FAILED, trial(1, 0.0)], 1),
+        ([trial(0, 1.0), trial(1, 0.1, name="ttft_p95_s")], 0),
+        ([FAILED], None),
+        ([], None),
+    ],
+    ids=["most-throughput", "least-latency", "zero-is-a-result", "another-objective", "all-failed", "none"],
+)
+def test_the_best_so_far_is_the_best_by_the_first_objective(records: list[Record], expected: int | None) -> None:
+    found = best_so_far(records)
+    assert (found.number if found else None) == expected
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        (trial(0, 41.234), "output_tokens_per_s 41.23 at D(64,16) x2"),
+        (trial(0, 0.0, best_level=None), "output_tokens_per_s 0"),
+        (trial(1, 41.234, same_as=0), "output_tokens_per_s 41.23 at D(64,16) x2 (as trial 0)"),
+        (FAILED, "failed: server_died"),
+        (replace(FAILED, failure=None, status="interrupted"), "interrupted: no result"),
+    ],
+    ids=["with-its-level", "without-a-level", "shared", "failed", "nothing-known"],
+)
+def test_a_score_is_a_number_or_a_kind_of_failure(record: Record, words: str) -> None:
+    assert progress.score(record) == words

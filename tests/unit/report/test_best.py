@@ -1,0 +1,190 @@
+"""What a sweep's winner leaves to be run elsewhere, and whether it is checked again for real."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import yaml
+from hydra import initialize_config_dir
+from parts.llama import lasting_ports
+from support.cli import Result, pipeline
+from support.places import ROOT
+from support.records import make_levels, make_metrics, make_record
+
+from pipeline import recheck
+from pipeline.config.command_line import composed, to_config
+from pipeline.core.places import CONF
+from pipeline.core.record import Record
+from pipeline.core.values import load
+from pipeline.machine import process
+from pipeline.report import best
+from pipeline.report.best import card
+
+ENGINE = ("runtime=sglang", "model=llama31_8b", "hardware=h100", "page_size=64", "tp_size=2")
+
+
+def winner(*overrides: str, **changes: Any) -> Record:
+    with initialize_config_dir(str(CONF)):
+        config = to_config(composed(list(overrides)))
+    return make_record(config=config, overrides=overrides, **changes)
+
+
+def written(folder: Path, made: Record, *others: Record, verdict: str | None = None) -> dict[str, str]:
+    best.write(folder, made, [made, *others], verdict)
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def words(script: str) -> list[str]:
+    """Of the command that a script ends with."""
+    return shlex.split(script.partition("exec ")[2].replace("\\\n", ""))
+
+
+def test_everything_is_there_and_every_script_is_one(tmp_path: Path) -> None:
+    files = written(tmp_path, winner(*ENGINE))
+    scripts = {"serve.sh", "docker-run.sh", "command.sh", "recheck.sh"}
+    objects = {"ome/1-clusterbasemodel.yaml", "ome/2-clusterservingruntime.yaml", "ome/3-inferenceservice.yaml"}
+    assert {*files} == {*scripts, *objects, "compose.yaml", "overrides.txt", "card.md", "card.json"}
+    for name in scripts:
+        subprocess.run(["sh", "-n", str(tmp_path / name)], check=True)
+        assert os.access(tmp_path / name, os.X_OK)
+    assert files["overrides.txt"].split() == [*ENGINE]
+    assert words(files["command.sh"])[:-1] == ["python", "-m", "pipeline", *ENGINE]
+
+
+def test_every_way_to_start_it_has_the_same_flags(tmp_path: Path) -> None:
+    files = written(tmp_path, winner(*ENGINE))
+    compose = yaml.safe_load(files["compose.yaml"])["services"]["engine"]
+    service = yaml.safe_load(files["ome/3-inferenceservice.yaml"])
+    ways = (
+        words(files["serve.sh"]),
+        words(files["docker-run.sh"]),
+        compose["command"],
+        service["spec"]["engine"]["runner"]["args"],
+    )
+    for way in ways:
+        assert way[way.index("--tp-size") :] == ["--tp-size", "2", "--page-size", "64"]
+    assert compose["image"] == "lmsysorg/sglang:v0.5.23"
+    assert compose["deploy"]["resources"]["reservations"]["devices"][0]["count"] == 2
+    assert compose["ports"] == ["127.0.0.1:8000:8000"]
+
+
+def test_what_is_started_with_them_is_nobodys_trial(tmp_path: Path) -> None:
+    """Nothing that carries a lease's label may be lasting: the reaper would remove it."""
+    files = written(tmp_path, winner(*ENGINE))
+    assert not [name for name, text in files.items() if "servetune.lease" in text or "servetune.io/lease" in text]
+    service = yaml.safe_load(files["ome/3-inferenceservice.yaml"])
+    assert service["metadata"]["name"] == "st-best-llama31-8b"
+    assert "ownerReferences" not in service["metadata"]
+
+
+def test_the_image_that_was_measured_is_named_by_its_digest(tmp_path: Path) -> None:
+    digest = "lmsysorg/sglang@sha256:" + "0" * 64
+    files = written(tmp_path, winner(*ENGINE, "backend=docker", deployment={"image_digest": digest}))
+    assert digest in words(files["docker-run.sh"])
+    assert yaml.safe_load(files["compose.yaml"])["services"]["engine"]["image"] == digest
+
+
+def test_what_cannot_be_made_is_left_out_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "ome").mkdir()
+    (tmp_path / "ome" / "3-inferenceservice.yaml").write_text("of an earlier winner")
+    files = written(tmp_path, winner("n_threads=2"))
+    assert {"compose.yaml", "ome/3-inferenceservice.yaml"}.isdisjoint(files)
+    assert "- docker: runtime=llamacpp has no image" in files["card.md"]
+
+
+def test_odd_values_stay_what_they_are(tmp_path: Path) -> None:
+    odd = 'runtime.extra_args=["--json={\'a\': \\"$HOME\\"}"]'
+    made = winner(*ENGINE, odd)
+    (asked,) = made.config.runtime.extra_args
+    files = written(tmp_path, made)
+    assert words(files["serve.sh"])[-1] == words(files["docker-run.sh"])[-1] == asked
+    assert yaml.safe_load(files["compose.yaml"])["services"]["engine"]["command"][-1] == asked.replace("$", "$$")
+
+
+def test_the_card_has_intervals_over_all_that_measured_it(tmp_path: Path) -> None:
+    made = winner(*ENGINE, number=3, objective={"output_tokens_per_s_per_gpu": 10.0})
+    again = [
+        replace(made, number=4 + i, repeat_of=3, phase="confirm", objective={"output_tokens_per_s_per_gpu": seen})
+        for i, seen in enumerate((11.0, 12.0))
+    ]
+    other = replace(made, number=9, repeat_of=3, phase="held_out", objective={"output_tokens_per_s_per_gpu": 99.0})
+    files = written(tmp_path, made, *again, other, verdict="better by 12% [8%, 15%]")
+    told = load(card.Card, tmp_path / "card.json")
+    assert (told.measured, told.objective["output_tokens_per_s_per_gpu"].mean) == (3, 11.0)
+    assert "- output_tokens_per_s_per_gpu: 11 [8.516, 13.48]" in files["card.md"]
+    assert "- against the baseline: better by 12% [8%, 15%]" in files["card.md"]
+
+
+@pytest.mark.parametrize(
+    ("speed", "verdict"), [(149.0, "as expected"), (120.0, "worse"), (200.0, "better"), (None, "missing")]
+)
+def test_a_new_measurement_is_held_against_the_card(speed: float | None, verdict: str) -> None:
+    made = winner(*ENGINE)
+    told = card.of(made, [made], None)
+    objective = None if speed is None else {"output_tokens_per_s": speed}
+    line = next(recheck.compare(told, replace(made, objective=objective), tolerance=0.1))
+    assert (line.name, line.verdict, line.is_judged) == ("output_tokens_per_s", verdict, True)
+
+
+def test_less_latency_is_better() -> None:
+    made = winner(*ENGINE)
+    fast = tuple(replace(level, metrics=replace(make_metrics(), ttft=None, tpot=None)) for level in make_levels())
+    told = {
+        line.name: line.verdict
+        for line in recheck.compare(card.of(made, [made], None), replace(made, levels=fast), 0.1)
+    }
+    assert told["ttft_p95_s at D(64,16) x1"] == "missing"
+    assert told["e2e_p95_s at D(64,16) x1"] == "as expected"
+
+
+@pytest.fixture
+def swept(tmp_path: Path, tiny_gguf: Path) -> Result:
+    """A sweep whose winner has four slots."""
+    env = {"STUB_BENCH_RATE": "slots"}
+    return pipeline("parallel=null,4", folder=tmp_path / "out", gguf=tiny_gguf, sweep=True, env=env)
+
+
+def test_the_engine_starts_by_the_script(swept: Result) -> None:
+    port = str(lasting_ports(1)[0])
+    with subprocess.Popen([swept.folder / "best" / "serve.sh"], env={**os.environ, "PORT": port}) as server:
+        try:
+            assert process.wait_until(lambda: is_up(port), timeout_s=20)
+            assert requests.get(f"http://127.0.0.1:{port}/props", timeout=5).json()["total_slots"] == 4
+        finally:
+            server.terminate()
+
+
+def is_up(port: str) -> bool:
+    try:
+        return requests.get(f"http://127.0.0.1:{port}/health", timeout=1).ok
+    except requests.ConnectionError:
+        return False
+
+
+@pytest.mark.parametrize(("rate", "code", "words"), [("slots", 0, "As expected."), ("300", 1, "Not as expected")])
+def test_the_winner_is_checked_again_for_real(swept: Result, rate: str, code: int, words: str) -> None:
+    more = ["hydra.searchpath=[file://" + str(ROOT / "tests" / "fakes" / "conf") + "]"]
+    done = again(swept.folder / "best", *more, env={"STUB_BENCH_RATE": rate})
+    assert (done.returncode, words in done.stdout) == (code, True), done.stdout + done.stderr
+    assert re.search(r"output_tokens_per_s_per_gpu +40\d", done.stdout)
+    assert [*(swept.folder / "recheck").glob("*/0/record.json")]
+
+
+def test_a_folder_without_a_card_is_told(tmp_path: Path) -> None:
+    done = again(tmp_path)
+    assert (done.returncode, "Expected the folder best/ of a sweep" in done.stderr) == (2, True)
+
+
+def again(folder: Path, *more: str, env: Mapping[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline.recheck", str(folder), *more],
+        cwd=ROOT, env={**os.environ, **(env or {})}, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip

@@ -1,0 +1,170 @@
+"""The end of a sweep: what is printed, what is saved, and the exit codes of `python -m pipeline.report`."""
+
+import csv
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+from support.records import make_config, make_failed_record, make_failure, make_levels, make_record
+
+from pipeline.core.files import RunDir, SweepDir, save
+from pipeline.core.record import Level, Record, Teardown
+from pipeline.report.__main__ import main
+from pipeline.report.summary import finish
+
+LEFT = Teardown(by="trial", seconds=1.0, remaining=("process 12 [defunct]", "port 80 is still listened on"))
+AWKWARD = ('traffic.scenarios=["D(64,16)"]', "model.path=/a b/c's.gguf", "objective=[ttft_p95_s,e2e_p50_s]")
+
+
+def sweep(folder: Path, *records: Record) -> Path:
+    for number, record in enumerate(records):
+        run = RunDir(folder / str(number))
+        run.path.mkdir()
+        save(run.record, record)
+    return folder
+
+
+def trial(number: int, score: float, **changes: object) -> Record:
+    objective = {"output_tokens_per_s": score}
+    return make_record(**{"number": number, "objective": objective, "overrides": (f"n={number}",), **changes})
+
+
+def test_the_table_ranks_trials_against_the_baseline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finish(sweep(tmp_path, trial(0, 100.0, is_baseline=True), trial(1, 125.0), make_failed_record(number=2)))
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0][:4] == ["rank", "trial", "overrides", "output_tokens_per_s"]
+    assert lines[1][:5] == ["1", "1", "n=1", "125", "+25.0%"]
+    assert lines[2][:5] == ["2", "0", "n=0", "100", "baseline"]
+    assert lines[3][:6] == ["-", "2", "page_size=32", "server_died", "in", "wait"]
+
+
+def test_the_ranking_is_saved_as_csv(tmp_path: Path) -> None:
+    finish(sweep(tmp_path, trial(0, 100.0, is_baseline=True), trial(1, 125.0), make_failed_record(number=2)))
+    rows = list(csv.DictReader(SweepDir(tmp_path).ranking.read_text().splitlines()))
+    assert list(rows[0]) == [
+        "rank", "number", "overrides", "rewrites", "same_as", "is_baseline", "status", "half_width", "measured", "runs",
+        "is_optimal", "against_baseline", "best_level", "cached_from", "ttft_p95_s", "tpot_p95_s", "error_rate",
+        "slo_attainment", "why", "output_tokens_per_s",
+    ]  # fmt: skip
+    assert [row["output_tokens_per_s"] for row in rows] == ["125.0", "100.0", ""]
+    assert [row["rank"] for row in rows] == ["1", "2", ""]
+    assert rows[2]["why"] == "server_died in wait"
+
+
+def test_the_best_trial_can_be_run_again_as_it_is_written(tmp_path: Path) -> None:
+    argv = ("server", "--model", "/a b/c's.gguf", "--port", "{port}")
+    finding = finish(sweep(tmp_path, trial(0, 1.0, overrides=AWKWARD, argv=argv)))
+    best = json.loads(SweepDir(tmp_path).best.read_text())
+    assert shlex.split(best["command"]) == ["python", "-m", "pipeline", *AWKWARD]
+    assert tuple(shlex.split(best["server_command"])) == argv
+    assert best["objective"] == {"output_tokens_per_s": 1.0}
+    assert finding.best is not None
+    assert finding.best.trial_id == "sweep-1/7"
+
+
+def test_what_is_printed_can_be_pasted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finish(sweep(tmp_path, trial(0, 1.0, overrides=AWKWARD)))
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("Best: "))
+    assert shlex.split(line.removeprefix("Best: ")) == ["python", "-m", "pipeline", *AWKWARD]
+
+
+def test_square_brackets_are_text_and_no_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    records = (trial(0, 2.0, overrides=("extra=[/x]",)), trial(1, 1.0, overrides=("objective=[ttft]",)))
+    finish(sweep(tmp_path, *records))
+    out = capsys.readouterr().out
+    assert "extra=[/x]" in out
+    assert "objective=[ttft]" in out
+
+
+def test_failures_are_told_with_their_hints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    failure = make_failure(
+        message="The server ended: exit code 1.\nLast lines of server.log:\n  | bad", hint="Mend it."
+    )
+    finish(sweep(tmp_path, make_failed_record(number=0, failure=failure), trial(1, 1.0)))
+    assert "Trial 0, wait: The server ended: exit code 1.\n  hint: Mend it." in capsys.readouterr().out
+
+
+def test_levels_that_were_not_measured_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    skipped = Level(scenario="D(8,4)", concurrency=8, status="skipped", failure=make_failure(message="overloaded"))
+    finish(sweep(tmp_path, trial(0, 1.0, levels=(*make_levels(), skipped))))
+    assert "Trial 0, D(8,4) x8 skipped: overloaded" in capsys.readouterr().out
+
+
+def test_notes_and_the_trackers_troubles_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tracker = make_failure(message="W&B [offline] did not answer")
+    finish(sweep(tmp_path, trial(0, 1.0, notes=("no /slots: the cache was not reset",), tracker=tracker)))
+    out = capsys.readouterr().out
+    assert "Trial 0: no /slots: the cache was not reset" in out
+    assert "Trial 0, tracker: W&B [offline] did not answer" in out
+
+
+def test_what_was_left_behind_is_told_and_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finding = finish(sweep(tmp_path, trial(0, 1.0, teardown=LEFT), trial(1, 2.0)))
+    expected = "Trial 0 LEFT BEHIND: process 12 [defunct]; port 80 is still listened on. Run: python -m pipeline.reap"
+    assert expected in capsys.readouterr().out
+    assert finding.remains == ("sweep-1/7",)
+
+
+@pytest.mark.parametrize(
+    ("baselines", "told"),
+    [([False, False], True), ([True, False], False), ([False], False)],
+    ids=["sweep-without", "sweep-with", "single-trial"],
+)
+def test_a_sweep_without_a_baseline_is_told_how_to_get_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], baselines: list[bool], *, told: bool
+) -> None:
+    finish(sweep(tmp_path, *(trial(number, 1.0, is_baseline=flag) for number, flag in enumerate(baselines))))
+    assert ("No baseline in this sweep: give each knob the value null" in capsys.readouterr().out) is told
+
+
+def test_attainment_has_a_column_only_with_an_slo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finish(sweep(tmp_path, trial(0, 1.0)))
+    assert "SLO met" not in capsys.readouterr().out
+
+
+def test_a_record_that_cannot_be_read_is_left_out_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = sweep(tmp_path, trial(0, 1.0), trial(1, 2.0))
+    RunDir(folder / "0").record.write_text('{"trial_id": [/broken')
+    finding = finish(folder)
+    assert finding.best is not None
+    assert finding.best.objective == {"output_tokens_per_s": 2.0}
+    assert f"{RunDir(folder / '0').record} cannot be read and is left out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("records", "code"),
+    [
+        ([trial(0, 1.0), make_failed_record(number=1)], 0),
+        ([make_failed_record(number=0)], 1),
+        ([], 2),
+        ([trial(0, 1.0, teardown=LEFT)], 3),
+        ([make_failed_record(number=0, teardown=LEFT)], 3),
+    ],
+    ids=["a-result", "all-failed", "no-records", "left-behind", "failed-and-left-behind"],
+)
+def test_the_report_says_by_its_exit_code_how_it_went(tmp_path: Path, records: list[Record], code: int) -> None:
+    assert main([str(sweep(tmp_path, *records))]) == code
+
+
+@pytest.mark.parametrize("where", ["", "nowhere"], ids=["empty", "missing"])
+def test_a_folder_without_records_is_said_so(tmp_path: Path, capsys: pytest.CaptureFixture[str], where: str) -> None:
+    assert main([str(tmp_path / where)]) == 2
+    assert capsys.readouterr().err == (
+        f"error: {tmp_path / where} holds no */record.json. Expected the folder of a sweep.\n"
+    )
+
+
+def test_a_sweep_of_two_objectives_has_a_column_for_each(tmp_path: Path) -> None:
+    names = ["output_tokens_per_s", "ttft_p95_s"]
+    config = make_config(objective=names)
+    finish(sweep(tmp_path, make_record(config=config, objective=dict(zip(names, (3.0, 0.5), strict=True)))))
+    (row,) = csv.DictReader(SweepDir(tmp_path).ranking.read_text().splitlines())
+    assert [row[name] for name in names] == ["3.0", "0.5"]
+
+
+def test_what_is_true_of_several_trials_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finish(sweep(tmp_path, *(make_failed_record(number=number) for number in range(3))))
+    out = capsys.readouterr().out
+    assert "Trials 0, 1, 2, wait: the server ended with code 1\n  hint: Read server.log." in out
+    assert out.count("Read server.log.") == 1

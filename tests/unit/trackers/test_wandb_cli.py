@@ -1,0 +1,61 @@
+"""Sweeps by the command line with the W&B tracker: what their end publishes, and what its failure costs."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+from parts.wandb_runs import artifact, run_of
+from parts.wandb_server import KEY
+from support.cli import Result, command, stub_overrides
+from support.places import ROOT
+
+from pipeline.core.files import SweepDir
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    return tmp_path / "night"
+
+
+def runs(folder: Path) -> list[Path]:
+    return sorted(SweepDir(folder).tracker.glob("offline-run-*"))
+
+
+def sweep_command(folder: Path, gguf: Path, *overrides: str, is_sweep: bool) -> Result:
+    words = [word for word in stub_overrides(folder, gguf) if word != "tracker=none"]
+    command_line = [*command(sweep=is_sweep), *words, "traffic.concurrencies=[1]", *overrides]
+    done = subprocess.run(command_line, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    return Result(code=done.returncode, out=done.stdout, err=done.stderr, folder=folder)
+
+
+def test_every_sweep_ends_with_its_publication(folder: Path, tiny_gguf: Path) -> None:
+    done = sweep_command(folder, tiny_gguf, "parallel=1,2", is_sweep=True)
+    assert done.code == 0
+    assert done.out.splitlines()[-1].startswith("W&B: offline. To upload: make sync; then for the report: python ")
+    found = [run_of(path) for path in runs(folder)]
+    assert [run.job_type for run in found] == ["trial", "trial", "sweep"]
+    assert {run.run_group for run in found} == {"night"}
+    assert artifact(runs(folder)[-1], "sweep").manifest.contents
+
+
+def test_a_single_trial_has_no_sweep_to_publish(folder: Path, tiny_gguf: Path) -> None:
+    done = sweep_command(folder, tiny_gguf, is_sweep=False)
+    assert done.code == 0
+    assert len(runs(folder)) == 1
+    assert not SweepDir(folder).tracker_script.exists()
+
+
+def test_a_server_that_never_answers_costs_neither_table_nor_exit_code(
+    folder: Path, tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setenv("WANDB_API_KEY", KEY)
+        done = sweep_command(folder, tiny_gguf, "parallel=1", "tracker.timeout_s=4", is_sweep=True)
+    assert done.code == 0
+    assert "Best: python -m pipeline" in done.out
+    assert done.err.count("The sweep was not published: W&B did not take the sweep in time") == 1

@@ -1,0 +1,209 @@
+"""The ladder of levels: what one level does to its neighbours, and what it must not do."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import Call, FakeBackend, FakeProgress, FakeRunner, make_deployment
+from support.records import CONFIG, make_config
+
+from pipeline.config import planning
+from pipeline.core.errors import FailureKind, Interrupted, ServerDied
+from pipeline.core.metrics import Measurement, Request
+from pipeline.core.plan import Assets
+from pipeline.core.record import Level
+from pipeline.trial.levels import Ladder
+
+FILES = Assets(model_path=Path("/m.gguf"), tokenizer_dir=Path("/tok"))
+SLO = {"name": "x", "ttft_s": 1.0, "attainment": 0.9, "max_error_rate": 0.1}
+
+
+@dataclass
+class Climb:
+    """One climb and what came of it."""
+
+    folder: Path
+    table: dict[str, Call]
+    traffic: dict[str, Any] = field(default_factory=dict)
+    sections: dict[str, Any] = field(default_factory=dict)
+    how: str | None = None
+    done: list[Level] = field(default_factory=list)
+    progress: FakeProgress = field(default_factory=FakeProgress)
+
+    def ladder(self) -> Ladder:
+        """What is climbed."""
+        traffic = {**CONFIG["traffic"], "concurrencies": [1, 2, 4], **self.traffic}
+        config = make_config(traffic=traffic, **self.sections)
+        backend = FakeBackend(self.how)
+        return Ladder(
+            config=config,
+            plan=planning.make(config, FILES, sweep_id="s", number=0, run_dir=self.folder),
+            deployment=make_deployment(self.folder),
+            backend=backend,
+            runner=FakeRunner(backend, self.table),
+            progress=self.progress,
+        )
+
+    def run(self) -> list[Level]:
+        """Climb to the end."""
+        self.ladder().climb(self.done)
+        return self.done
+
+    @property
+    def statuses(self) -> list[str]:
+        """In the levels' order."""
+        return [level.status for level in self.done]
+
+
+def why(level: Level) -> str:
+    assert level.failure is not None
+    return level.failure.message
+
+
+def test_every_level_is_measured_in_rising_order(tmp_path: Path) -> None:
+    climb = Climb(tmp_path, {})
+    levels = climb.run()
+    assert [level.name for level in levels] == ["D(64,16) x1", "D(64,16) x2", "D(64,16) x4"]
+    assert climb.statuses == ["ok"] * 3
+    assert climb.progress.told == ["bench D(64,16) x1", "bench D(64,16) x2", "bench D(64,16) x4"]
+
+
+def test_a_level_holds_its_numbers_and_where_they_came_from(tmp_path: Path) -> None:
+    level = Climb(tmp_path, {"1": Call(answered=7, failed=1)}).run()[0]
+    assert level.metrics is not None
+    assert (level.metrics.num_requests, level.metrics.num_errors) == (8, 1)
+    assert level.elapsed_s == 1.25
+    assert level.result_file == "bench/D64_16/1/D64_16_time_1s.json"
+    assert (tmp_path / level.result_file).is_file()
+    assert level.warnings == ("1 of 8 requests failed",)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (Call(writes=""), "genai-bench wrote no result to "),
+        (Call(writes="", error="ValueError: told to crash"), "ValueError: told to crash"),
+        (Call(error="did not end within 40 s and was stopped"), "did not end within 40 s and was stopped"),
+        (
+            Call(answered=3, failed=1, writes="debug_for_run_{name}.json", error="ValueError: No values found"),
+            "ValueError: No values found",
+        ),
+    ],
+    ids=["no-result", "crash", "hang", "crash-though-some-answered"],
+)
+def test_a_failed_level_keeps_its_neighbours(tmp_path: Path, call: Call, words: str) -> None:
+    climb = Climb(tmp_path, {"2": call})
+    levels = climb.run()
+    assert climb.statuses == ["ok", "failed", "ok"]
+    assert words in why(levels[1])
+    assert levels[1].failure is not None
+    assert levels[1].failure.kind == FailureKind.BENCH_ERROR
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (Call(answered=0, failed=8), "0 of 8 requests answered, HTTP 503 (8)"),
+        (
+            Call(answered=0, failed=4, writes="debug_for_run_{name}.json", error="ValueError: No values found"),
+            "0 of 4 requests answered, HTTP 503 (4)",
+        ),
+    ],
+    ids=["result", "crash"],
+)
+def test_a_level_whose_every_request_was_refused_ends_its_ladder(tmp_path: Path, call: Call, words: str) -> None:
+    climb = Climb(tmp_path, {"2": call})
+    level = climb.run()[1]
+    assert climb.statuses == ["ok", "failed", "skipped"]
+    assert why(level) == words
+    assert level.failure is not None
+    assert level.failure.kind == FailureKind.OVERLOADED
+    assert "n_parallel" in level.failure.hint
+
+
+def test_a_level_whose_every_request_failed_otherwise_is_no_overload(tmp_path: Path) -> None:
+    request = Request(ttft_s=None, tpot_s=None, e2e_s=None, input_tokens=0, output_tokens=0, error_code=500)
+    found = Climb(tmp_path, {}).ladder().unanswered(Measurement(run_duration_s=1.0, requests=(request, request)))
+    assert found is not None
+    assert (str(found), found.kind) == ("0 of 2 requests answered, HTTP 500 (2)", FailureKind.BENCH_ERROR)
+
+
+TOO_MUCH = {"D64_16/2": Call(answered=2, failed=8)}
+TOO_SLOW = {"D64_16/2": Call(ttft_s=9.0)}
+TWO = {"scenarios": ["D(64,16)", "D(8,4)"]}
+
+
+@pytest.mark.parametrize(
+    ("table", "traffic", "sections", "statuses"),
+    [
+        (TOO_MUCH, {}, {}, ["ok", "ok", "skipped"]),
+        (TOO_SLOW, {}, {"slo": SLO}, ["ok", "ok", "skipped"]),
+        (TOO_SLOW, {}, {}, ["ok", "ok", "ok"]),
+        (TOO_MUCH, {"all_levels": True}, {}, ["ok", "ok", "ok"]),
+        ({"D64_16/4": Call(answered=2, failed=8)}, {"order": "busiest_first"}, {}, ["ok", "ok", "ok"]),
+        (TOO_MUCH, TWO, {}, ["ok", "ok", "skipped", "ok", "ok", "ok"]),
+        ({"D64_16/2": Call(answered=5, failed=5)}, {}, {}, ["ok", "ok", "ok"]),
+        ({"D64_16/2": Call(writes="", error="crash")}, {}, {}, ["ok", "failed", "ok"]),
+    ],
+    ids=[
+        "errors", "slo-missed-by-far", "slow-without-slo", "all-levels-asked-for", "less-load-may-be-carried",
+        "only-its-own-scenario",
+        "half-answered", "failed-is-not-overloaded",
+    ],
+)  # fmt: skip
+def test_an_overloaded_level_ends_its_ladder(
+    tmp_path: Path, table: dict[str, Call], traffic: dict[str, Any], sections: dict[str, Any], statuses: list[str]
+) -> None:
+    climb = Climb(tmp_path, table, traffic, sections)
+    climb.run()
+    assert climb.statuses == statuses
+
+
+def test_the_busiest_level_is_first_where_that_is_asked(tmp_path: Path) -> None:
+    climb = Climb(tmp_path, {}, {"order": "busiest_first"})
+    assert [level.concurrency for level in climb.run()] == [4, 2, 1]
+
+
+def test_a_skipped_level_says_why_and_how_to_measure_it(tmp_path: Path) -> None:
+    level = Climb(tmp_path, TOO_MUCH).run()[2]
+    assert why(level) == "D(64,16) x2 was overloaded; traffic.all_levels=true measures it all the same"
+    assert level.failure is not None
+    assert level.failure.kind == FailureKind.OVERLOADED
+    assert not (tmp_path / "bench" / "D64_16" / "4").exists()
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (Call(kills="killed by SIGKILL"), ServerDied, "The server ended: killed by SIGKILL."),
+        (Call(kills_late="exit code 7"), ServerDied, "The server ended: exit code 7."),
+        (Call(raises=Interrupted(15)), Interrupted, "stopped by SIGTERM"),
+        (Call(raises=KeyboardInterrupt()), KeyboardInterrupt, "stopped by KeyboardInterrupt"),
+        (Call(raises=OSError("disk on fire")), OSError, "OSError: disk on fire"),
+    ],
+    ids=["server-dies", "server-dies-at-the-end", "signal", "ctrl-c", "our-own-error"],
+)
+def test_what_ends_the_trial_fails_its_level_and_skips_the_rest(
+    tmp_path: Path, call: Call, error: type[BaseException], words: str
+) -> None:
+    climb = Climb(tmp_path, {"2": call})
+    with pytest.raises(error):
+        climb.run()
+    assert climb.statuses == ["ok", "failed", "skipped"]
+    assert words in why(climb.done[1])
+    assert why(climb.done[2]) == "the trial ended before it"
+
+
+def test_a_level_is_broken_off_when_the_server_dies(tmp_path: Path) -> None:
+    with pytest.raises(ServerDied):
+        Climb(tmp_path, {"2": Call(kills="killed by SIGKILL")}).run()
+    assert [path.name for path in (tmp_path / "bench" / "D64_16").iterdir()] == ["1"]
+
+
+def test_a_server_that_is_dead_from_the_start_is_told_by_its_first_level(tmp_path: Path) -> None:
+    climb = Climb(tmp_path, {}, how="exit code 1")
+    with pytest.raises(ServerDied, match="exit code 1"):
+        climb.run()
+    assert [level.status for level in climb.done] == ["failed", "skipped", "skipped"]
+    assert {level.failure.kind for level in climb.done[1:] if level.failure} == {FailureKind.NOT_RUN}
