@@ -28,7 +28,7 @@ OWNER = """
 import sys
 from pathlib import Path
 from pipeline.bench.resident import Resident
-from pipeline.values import from_json
+from pipeline.core.values import from_json
 from pipeline.bench import Job
 runner = Resident(Path(sys.argv[1]))
 runner.start()

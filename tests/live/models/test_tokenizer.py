@@ -36,13 +36,13 @@ time.sleep(600)
 BUILD = """
 import sys
 from pathlib import Path
-from pipeline.tokenizer import build_tokenizer
+from pipeline.models.tokenizer import build_tokenizer
 print(build_tokenizer(Path(sys.argv[1]), Path(sys.argv[2])))
 """
 CACHED = """
 import sys
 from pathlib import Path
-from pipeline.tokenizer import build_tokenizer
+from pipeline.models.tokenizer import build_tokenizer
 build_tokenizer(Path(sys.argv[1]), Path(sys.argv[2]))
 print(*{"gguf", "tokenizers", "numpy"} & sys.modules.keys())
 """
