@@ -21,6 +21,9 @@ pytest_plugins = [
     "parts.slurm_fixtures",
     "support.matrix",
 ]
+# Hundreds of processes import the same packages: without their bytecode on disk each compiles them anew, for a second
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 @pytest.fixture(autouse=True)
