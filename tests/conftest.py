@@ -10,6 +10,7 @@ import psutil
 import pytest
 from fakes.tiny_gguf import write_tiny_gguf
 from parts.nvml import Machine
+from support import forked
 from support.places import FAKES, TESTS
 
 from pipeline.machine import process
@@ -44,6 +45,7 @@ def nothing_left_running() -> Iterator[None]:
     """A test that leaves a process of ours behind fails."""
     before = {child.pid for child in psutil.Process().children(recursive=True)}
     yield
+    before |= forked.servers()
     process.wait_until(lambda: not _left(before), timeout_s=3)
     left = _left(before)
     for child in left:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,8 @@ from typing import Any
 
 from pipeline.core.record import Record
 from pipeline.core.values import load
-from support.places import ROOT, TESTS
+from support import forked
+from support.places import TESTS
 
 
 @dataclass(frozen=True)
@@ -83,15 +83,7 @@ def pipeline(
 ) -> Result:
     """Run `python -m pipeline [-m] ...` to its end."""
     argv = [*command(sweep=sweep, module=module), *stub_overrides(folder, gguf), *overrides]
-    done = subprocess.run(
-        argv,
-        cwd=ROOT,
-        env={**os.environ, **(env or {})},
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        check=False,
-    )
+    done = forked.run(argv, env={**os.environ, **(env or {})}, timeout_s=timeout_s)
     return Result(code=done.returncode, out=done.stdout, err=done.stderr, folder=folder)
 
 

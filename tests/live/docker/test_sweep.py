@@ -12,6 +12,7 @@ import pytest
 from docker import DockerClient
 from fakes.tiny_hf import write_tiny_hf
 from parts.dockerd import Dockerd
+from support import forked
 from support.cli import Result, command, stub_overrides
 from support.places import ROOT, TESTS
 
@@ -56,9 +57,7 @@ def run(argv: Command, tmp_path: Path) -> Callable[..., Result]:
     """Run it to its end."""
 
     def go(*overrides: str, sweep: bool = False) -> Result:
-        done = subprocess.run(
-            argv(*overrides, sweep=sweep), cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
-        )
+        done = forked.run(argv(*overrides, sweep=sweep), timeout_s=120)
         return Result(code=done.returncode, out=done.stdout, err=done.stderr, folder=tmp_path / "out")
 
     return go

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from parts.kube_fixtures import KUBE_MARKS, Kube
 from parts.ome_objects import service
+from support import forked
 from support.cli import command
-from support.places import ROOT
 from support.rights import roles
 
 from pipeline.backends.kube import manifests
@@ -57,7 +57,7 @@ def ended() -> identity.Identity:
 
 def reap(*words: str) -> Any:
     argv = [*command(sweep=False, module="pipeline.reap"), *words]
-    return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+    return forked.run(argv)
 
 
 def test_removes_what_has_lost_its_process(kube: Kube, left: Left) -> None:

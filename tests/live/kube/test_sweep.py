@@ -13,6 +13,7 @@ from parts import ingress
 from parts.kube_api import OME
 from parts.kube_fixtures import KUBE_MARKS, Kube
 from parts.ome_objects import service, wait_until_up
+from support import forked
 from support.cli import Result, command, stub_overrides
 from support.places import ROOT, TESTS
 from support.rights import ome_role, roles
@@ -57,9 +58,7 @@ def run(argv: Command, tmp_path: Path) -> Run:
     """Run it to its end."""
 
     def go(*overrides: str, **how: Any) -> Result:
-        done = subprocess.run(
-            argv(*overrides, **how), cwd=ROOT, capture_output=True, text=True, timeout=200, check=False
-        )
+        done = forked.run(argv(*overrides, **how), timeout_s=200)
         return Result(code=done.returncode, out=done.stdout, err=done.stderr, folder=tmp_path / "out")
 
     return go

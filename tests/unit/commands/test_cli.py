@@ -1,11 +1,11 @@
 """What a user is told about a mistake, and that nothing has happened then; what the other commands say."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
+from support import forked
 from support.cli import command, pipeline
-from support.places import ROOT, TESTS
+from support.places import TESTS
 
 from pipeline.config import command_line
 from pipeline.core.errors import ConfigError
@@ -151,7 +151,7 @@ def test_after_a_mistake_nothing_has_happened(tmp_path: Path, override: str, wor
 
 def test_options_may_lie_in_a_folder_of_ones_own() -> None:
     argv = [*command(sweep=False), "--config-dir", f"{TESTS}/fakes/conf", "runtime=stub", "parallel=0"]
-    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = forked.run(argv)
     assert done.returncode == 2
     assert done.stderr.startswith("error: parallel=0: expected an integer, 1 or more or null (slots it claims).")
 
@@ -159,7 +159,7 @@ def test_options_may_lie_in_a_folder_of_ones_own() -> None:
 def said(*arguments: str, module: str = "pipeline") -> str:
     """What a command says on stdout; it must end well and say nothing else."""
     argv = [*command(sweep=False, module=module), *arguments]
-    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = forked.run(argv)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 

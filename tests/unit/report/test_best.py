@@ -4,7 +4,6 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,8 @@ import requests
 import yaml
 from hydra import initialize_config_dir
 from parts.llama import lasting_ports
-from support.cli import Result, pipeline
+from support import forked
+from support.cli import Result, command, pipeline
 from support.places import ROOT
 from support.records import make_levels, make_metrics, make_record
 
@@ -184,7 +184,5 @@ def test_a_folder_without_a_card_is_told(tmp_path: Path) -> None:
 
 
 def again(folder: Path, *more: str, env: Mapping[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "pipeline.recheck", str(folder), *more],
-        cwd=ROOT, env={**os.environ, **(env or {})}, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    argv = [*command(sweep=False, module="pipeline.recheck"), str(folder), *more]
+    return forked.run(argv, env={**os.environ, **(env or {})})

@@ -13,6 +13,7 @@ import optuna
 import pytest
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
+from support import forked
 from support.cli import Result, command, stub_overrides
 from support.places import ROOT
 
@@ -42,15 +43,7 @@ def argv(folder: Path, tiny_gguf: Path) -> Callable[..., list[str]]:
 @pytest.fixture
 def run(argv: Callable[..., list[str]], folder: Path) -> Callable[..., Result]:
     def go(*overrides: str) -> Result:
-        done = subprocess.run(
-            argv(*overrides),
-            cwd=ROOT,
-            env={**os.environ, **ENV},
-            capture_output=True,
-            text=True,
-            timeout=90,
-            check=False,
-        )
+        done = forked.run(argv(*overrides), env={**os.environ, **ENV}, timeout_s=90)
         return Result(code=done.returncode, out=done.stdout, err=done.stderr, folder=folder)
 
     return go

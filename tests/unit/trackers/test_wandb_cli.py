@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import socket
-import subprocess
 from pathlib import Path
 
 import pytest
 from parts.wandb_runs import artifact, run_of
 from parts.wandb_server import KEY
+from support import forked
 from support.cli import Result, command, stub_overrides
-from support.places import ROOT
 
 from pipeline.core.files import SweepDir
 
@@ -28,7 +27,7 @@ def runs(folder: Path) -> list[Path]:
 def sweep_command(folder: Path, gguf: Path, *overrides: str, is_sweep: bool) -> Result:
     words = [word for word in stub_overrides(folder, gguf) if word != "tracker=none"]
     command_line = [*command(sweep=is_sweep), *words, "traffic.concurrencies=[1]", *overrides]
-    done = subprocess.run(command_line, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    done = forked.run(command_line, timeout_s=120)
     return Result(code=done.returncode, out=done.stdout, err=done.stderr, folder=folder)
 
 
