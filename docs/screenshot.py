@@ -22,9 +22,9 @@ from pipeline.core.files import RunDir, SweepDir, save
 from pipeline.core.record import Record, now
 
 PICTURE = Path(__file__).resolve().parent / "images" / "report.png"
-BASELINE = {"page_size": None, "slots": None}
-GRID = [{"page_size": page, "slots": slots} for page in (16, 32, 64, 128) for slots in (1, 2, 4, 8)]
-WINNER, FAILED, ROUNDS = 16, 3, 3  # numbers of trials of the grid; measurements of winner and baseline again
+GRID = [(page, slots) for page in (16, 32, 64, 128) for slots in (1, 2, 4, 8)]
+KNOBS = [{"page_size": page, "slots": slots} for page, slots in [(None, None), *GRID]]  # the baseline first
+WINNER, FAILED, ROUNDS = 16, 3, 3  # numbers of trials; times that winner and baseline are measured again
 WIDTH, HEIGHT = 1280, 1440
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -58,12 +58,12 @@ def _made_up(scratch: Path) -> Path:
 def _records() -> Iterator[Record]:
     """The baseline, every combination of the grid, and rounds of winner and baseline in turn."""
     dice, at = random.Random(1), now() - timedelta(hours=3)  # noqa: S311 - no secret
-    for number, knobs in enumerate([BASELINE, *GRID]):
+    for number, knobs in enumerate(KNOBS):
         at += timedelta(minutes=4)
         yield many_records.trial(number, knobs, dice, at, fails=number == FAILED)
-    for number, which in enumerate([WINNER, 0] * ROUNDS, start=len(GRID) + 1):
+    for number, which in enumerate([WINNER, 0] * ROUNDS, start=len(KNOBS)):
         at += timedelta(minutes=4)
-        again = many_records.trial(number, [BASELINE, *GRID][which], dice, at, fails=False)
+        again = many_records.trial(number, KNOBS[which], dice, at, fails=False)
         yield replace(again, repeat_of=which, phase="confirm")
 
 
