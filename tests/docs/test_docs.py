@@ -178,6 +178,11 @@ def test_a_link_leads_somewhere(name: str, target: str) -> None:
         assert anchor in {_slug(title) for title in re.findall(r"^#+ (.*)$", found.read_text(), re.MULTILINE)}
 
 
+def test_the_map_has_every_room() -> None:
+    rooms = {path.parent.name for path in ROOT.glob("pipeline/*/__init__.py")}
+    assert rooms <= set(re.findall(r"[a-z]+", LINKED["CONTRIBUTING.md"].split("```")[1]))
+
+
 PATHS = re.compile(r"`((?:pipeline|tests|conf|templates|benchmarks|docs)/[\w./-]+)`")
 
 
