@@ -111,8 +111,9 @@ def test_the_installed_command_knows_the_words_of_the_docs() -> None:
     if not command.exists():
         pytest.skip("the command servetune is not installed in this environment")
     told = subprocess.run([command, "--help"], capture_output=True, text=True, check=True).stdout
-    said = {words[0] for words in TYPED if words and words[0].isascii() and re.fullmatch(r"[a-z-]+", words[0])}
-    assert sorted(word for word in said if word not in told and not word.startswith("-m")) == []
+    assert {words[0] for words in TYPED if words and re.fullmatch(r"[a-z-]+", words[0])} <= set(
+        re.findall(r"[a-z-]+", told)
+    )
 
 
 @pytest.mark.parametrize(("name", "script"), BLOCKS, ids=[f"{name}-{i}" for i, (name, _) in enumerate(BLOCKS)])
