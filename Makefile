@@ -4,12 +4,15 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help setup sweep test check format reap sync doctor bench clean
+.PHONY: help setup sweep test check format reap sync doctor bench docs clean
 
 BIN := .venv/bin
 READY := .venv/.ready
+DOCS := .venv/.docs
 PYTHONS := >=3.11,<3.13
-SOURCES := pipeline tests benchmarks
+SOURCES := pipeline tests benchmarks docs
+# The variable leaves out an advertisement that Material prints
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 # uv from PATH where it is 0.9 or later, else one of our own in .uv/
 UV := $(shell set -- $$(uv --version 2>/dev/null | sed -n 's/^uv \([0-9]*\)\.\([0-9]*\).*/\1 \2/p'); \
@@ -35,7 +38,7 @@ test: $(READY) ## Run the tests; selection by ARGS="..."
 	$(call say,Tests: pytest -n 2)
 	@exec $(BIN)/pytest -n 2 $(args)
 
-check: $(READY) | $(OWN_UV) ## Run all that CI checks
+check: $(READY) $(DOCS) | $(OWN_UV) ## Run all that CI checks
 	$(call say,Format: ruff format --check)
 	@$(BIN)/ruff format --check
 	$(call say,Lint: ruff check)
@@ -48,6 +51,8 @@ check: $(READY) | $(OWN_UV) ## Run all that CI checks
 	@$(BIN)/yamllint --strict conf
 	$(call say,Lock file up to date: uv lock --check)
 	@$(UV) lock --check
+	$(call say,Documentation: mkdocs build --strict)
+	@$(MKDOCS)
 	$(call say,Tests: pytest -n 2)
 	@exec $(BIN)/pytest -n 2
 
@@ -75,15 +80,25 @@ bench: $(READY) ## Measure what the pipeline itself costs per trial
 	@$(BIN)/python benchmarks/idle.py
 	@exec $(BIN)/python benchmarks/overhead.py $(args)
 
+docs: $(DOCS) ## Build the documentation into site/
+	$(call say,Documentation: mkdocs build --strict (site/index.html))
+	@$(MKDOCS)
+
 clean: ## Remove .venv, .uv and caches; outputs/ stays
-	$(call say,Removing .venv .uv dist and caches; outputs/ stays)
-	@rm -rf .venv .uv dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .coverage.*
+	$(call say,Removing .venv .uv dist site and caches; outputs/ stays)
+	@rm -rf .venv .uv dist site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .coverage.*
 	@for tree in $(SOURCES); do [ ! -d "$$tree" ] || find "$$tree" -name __pycache__ -prune -exec rm -rf {} +; done
 
 $(READY): pyproject.toml uv.lock
 	$(if $(OWN_UV),@$(MAKE) --no-print-directory $(OWN_UV))
 	$(call say,Setting up .venv from uv.lock: once (some 600 MB to download) and after uv.lock changes)
 	@UV_PROJECT_ENVIRONMENT=.venv $(UV) sync --frozen --extra llamacpp --python "$${UV_PYTHON:-$(PYTHONS)}"
+	@touch $@
+
+# Beside what the pipeline needs, which `make setup` would remove again: it is made anew after that
+$(DOCS): $(READY) | $(OWN_UV)
+	$(call say,Adding MkDocs to .venv)
+	@UV_PROJECT_ENVIRONMENT=.venv $(UV) sync --frozen --only-group docs --inexact
 	@touch $@
 
 .uv/bin/uv:

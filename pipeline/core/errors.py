@@ -23,7 +23,7 @@ from enum import StrEnum
 
 
 class FailureKind(StrEnum):
-    """Why a trial, a step or a level failed. A closed list: README "When something fails" explains each."""
+    """Why a trial, a step or a level failed. A closed list: docs/failures.md explains each."""
 
     PREFLIGHT = "preflight"
     UNSUPPORTED_COMBINATION = "unsupported_combination"

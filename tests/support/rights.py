@@ -37,5 +37,5 @@ def granted() -> set[Right]:
 
 
 def documents(namespace: str = "default") -> list[Any]:
-    """The file's, for the trials' namespace: as README's sed makes them."""
+    """The file's, for the trials' namespace: as the sed of docs/kubernetes.md makes them."""
     return list(yaml.safe_load_all(FILE.read_text().replace("default", namespace)))

@@ -1,4 +1,4 @@
-"""submitit's local launcher, made to keep the teardown promise. `parallel` is the better one: see the README.
+"""submitit's local launcher, made to keep the teardown promise. Prefer `parallel` (docs/parallel-and-slurm.md).
 
 submitit starts every trial of a batch at once, each in two processes; one that dies raises away the results of all
 others; when we are told to stop, it leaves them all running.
