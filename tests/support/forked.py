@@ -50,7 +50,7 @@ class Server:
     """One for each process that runs tests, started when it is first needed; it ends with us."""
 
     def __init__(self) -> None:
-        self.line, theirs = socket.socketpair()
+        self.line, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)  # a message is read as it was sent
         with theirs:
             self.child = subprocess.Popen(
                 [sys.executable, __file__, str(theirs.fileno())],
