@@ -20,7 +20,7 @@ from support.places import SITE
 
 from pipeline.machine import process
 
-START_S = 20.0
+START_S = 60.0
 MODULES = {"sglang": "sglang.launch_server", "vllm": "vllm.entrypoints.cli.main"}
 
 

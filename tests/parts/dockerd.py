@@ -33,9 +33,9 @@ from pipeline.machine import process
 KEY = Path("/etc/docker/key.json")  # older daemons write it, wherever their own folders are
 TOOLS = ("dockerd", "containerd", "runc", "iptables", "ip", "setsid", "unshare")
 ADDRESSES = ipaddress.IPv4Network("198.18.0.0/15")  # for benchmarks of networks: no route of a machine's leads there
-START_S = 20.0
-STOP_S = 15.0
-GONE_S = 10.0
+START_S = 90.0
+STOP_S = 45.0
+GONE_S = 30.0
 
 
 @dataclass(frozen=True)

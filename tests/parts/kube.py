@@ -39,8 +39,8 @@ CLIENTS = BINARIES[2:]
 TOOLS = ("ip", "nsenter", "openssl", "setsid", "unshare")
 LABEL = "KUBE_TESTS_CLUSTER"  # in the environment of what runs in a pod: its command line is its own
 INTERFACES = Path("/sys/class/net")
-START_S = 60.0
-GONE_S = 15.0
+START_S = 150.0
+GONE_S = 45.0
 # Without nodelifecycle: nobody renews the lease of a node that is only an object.
 CONTROLLERS = (
     "garbagecollector,namespace,deployment,replicaset,statefulset,daemonset,job,ttl-after-finished,endpoint,disruption"

@@ -12,6 +12,7 @@ import requests
 MERGE = "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
 OME = "/apis/ome.io/v1beta1"
+ANSWER_S = 60.0  # on a busy machine
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Api:
 
     def find(self, path: str) -> Any:
         """An object, or None where it is not there."""
-        answer = self._session().get(self.url + path, headers=self._headers(), timeout=10)
+        answer = self._session().get(self.url + path, headers=self._headers(), timeout=ANSWER_S)
         return None if answer.status_code == 404 else _checked(answer).json()
 
     def list(self, path: str, **selectors: str) -> list[Any]:
@@ -53,13 +54,13 @@ class Api:
 
     def delete(self, path: str, **options: Any) -> None:
         """Gone or on its way; nothing if it was not there."""
-        answer = self._session().delete(self.url + path, headers=self._headers(), json=options, timeout=10)
+        answer = self._session().delete(self.url + path, headers=self._headers(), json=options, timeout=ANSWER_S)
         if answer.status_code not in {404, 409}:  # 409: another object of that name by now
             _checked(answer)
 
     def _send(self, verb: str, path: str, **more: Any) -> requests.Response:
         more.setdefault("headers", self._headers())
-        return _checked(self._session().request(verb, self.url + path, timeout=10, **more))
+        return _checked(self._session().request(verb, self.url + path, timeout=ANSWER_S, **more))
 
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token}"}

@@ -19,7 +19,7 @@ from pipeline.machine import process
 if TYPE_CHECKING:  # it takes a second to import, in every run of any test
     from kubernetes.client import ApiClient
 
-READY_S = 30.0
+READY_S = 90.0
 KUBE_MARKS = [pytest.mark.live, pytest.mark.usefixtures("needs_kube")]
 
 

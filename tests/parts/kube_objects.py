@@ -11,7 +11,7 @@ from parts.kube_api import OME, Api
 from pipeline.machine import process
 
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
-GONE_S = 40.0
+GONE_S = 90.0
 KEPT = ("default", "kube-node-lease", "kube-public", "kube-system", "ome")
 
 

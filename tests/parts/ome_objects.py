@@ -18,7 +18,7 @@ NAMESPACE = "ome"
 MANAGER = "ome-controller-manager"
 AGENT = "ome-model-agent-daemonset"
 MAIN = "ome-container"
-UP_S = 30.0
+UP_S = 90.0
 
 
 def install(cluster: Cluster, *, managers: int = 1) -> None:

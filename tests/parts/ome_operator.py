@@ -32,8 +32,8 @@ from pipeline.machine import process
 
 KUBELET_S = 0.1  # between two rounds
 CONTROLLER_S = 0.2
-START_S = 20.0
-STOP_S = 20.0
+START_S = 60.0
+STOP_S = 60.0
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from parts.llama import free_port
 from pipeline.machine import process
 
 PROGRAM = "docker-registry"
-START_S = 10.0
+START_S = 60.0
 MIB = 2**20
 LAYERS, LAYER_MIB = 3, 4
 CONFIG = """

@@ -27,8 +27,8 @@ from parts.llama import lasting_ports
 from pipeline.machine import process
 
 TOOLS = ("munged", "mariadbd", "mariadb-install-db", "slurmdbd", "slurmctld", "slurmd", "sbatch", "sacctmgr", "setsid")
-START_S = 40.0
-GONE_S = 15.0
+START_S = 120.0
+GONE_S = 45.0
 FIRST_JOB = 5000
 
 SLURM = """\
