@@ -1,4 +1,4 @@
-"""From requests to numbers: latencies, throughput, SLO attainment, goodput, objective. Pure.
+"""Computes metrics from requests: latencies, throughput, SLO attainment, goodput, objective. Pure.
 
 Throughput is genai-bench's (tokens of completed requests / run_duration); error_rate is not: genai-bench 0.0.5
 always reports 0, so it is computed here as num_errors / num_requests. SLO attainment looks at each request.
