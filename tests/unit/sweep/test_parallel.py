@@ -235,7 +235,7 @@ MISTAKES = {
     ),
     "a-search-one-at-a-time": (
         ["hydra/launcher=parallel", "hydra.launcher.n_jobs=3", "hydra/sweeper=optuna"],
-        "so that nothing would run in parallel: add hydra.sweeper.n_jobs=3, as many as are to run at once.",
+        "Add hydra.sweeper.n_jobs=3, the number of trials to run at once: this sweeper asks for one trial at a time",
     ),
 }  # fmt: skip
 

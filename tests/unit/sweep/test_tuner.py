@@ -206,7 +206,7 @@ def test_a_search_in_a_folder_of_another_one_is_refused(run: Callable[..., Resul
         ("hydra.sweeper.confirm=x", "hydra.sweeper.confirm=x should be a valid integer"),
         ("hydra.sweeper.gpu_hours=1", "hardware=cpu has no GPU"),
         ("hydra.sweeper.held_out=nope", "Could not find 'traffic/nope'"),
-        ("hydra.sweeper.storage=postgresql://me:secret@host/x", "holds a password"),
+        ("hydra.sweeper.storage=postgresql://me:secret@host/x", "contains a password"),
         ("hydra.sweep.subdir=x", "needs ${hydra.job.num}"),
     ],
 )
