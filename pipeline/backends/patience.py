@@ -1,4 +1,4 @@
-"""How long a removal may take: the engine's time to stop, then patience, within the deadline that runs, if one does."""
+"""How long a removal may take: the engine's time to stop, then some patience, within the running deadline, if any."""
 
 import math
 import signal

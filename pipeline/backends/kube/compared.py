@@ -84,12 +84,12 @@ def _runtime(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[st
     if found.get("disabled"):
         yield "spec.disabled is True"
     if not found.get("engineConfig"):
-        yield "spec.engineConfig is missing: OME would make no engine"
+        yield "spec.engineConfig is missing: OME would start no engine"
     (served,) = wanted["supportedModelFormats"]
     formats = found.get("supportedModelFormats") or []
     if not any(_is_served(served, other) for other in formats):
         has = "; ".join(map(_words, formats)) or "none"
-        yield f"spec.supportedModelFormats has none for {_words(served)}; it has {has}"
+        yield f"spec.supportedModelFormats has no entry for {_words(served)}; it has {has}"
 
 
 def unserved(model: Mapping[str, Any], runtime: Mapping[str, Any]) -> tuple[str, ...]:
@@ -98,7 +98,7 @@ def unserved(model: Mapping[str, Any], runtime: Mapping[str, Any]) -> tuple[str,
     size, sizes = spec.get("modelParameterSize"), found.get("modelSizeRange")
     reasons = list(_runtime({"supportedModelFormats": [spec]}, found))
     if size and sizes and not _size(sizes.get("min", "")) <= _size(size) <= _size(sizes.get("max", "")):
-        reasons.append(f"spec.modelSizeRange is {sizes.get('min')} to {sizes.get('max')}, and the model has {size}")
+        reasons.append(f"spec.modelSizeRange is {sizes.get('min')} to {sizes.get('max')}, but the model has {size}")
     return tuple(reasons)
 
 

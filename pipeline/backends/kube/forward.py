@@ -56,7 +56,7 @@ class Door:
             except Unreachable as error:
                 return self._tell(f"the API server does not answer: {error}")
             except ApiError as error:
-                self._tell(f"the API server refuses: {error}")
+                self._tell(f"the API server refused: {error}")
                 if error.code == GONE:
                     os._exit(POD_GONE)
                 return None

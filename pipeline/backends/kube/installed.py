@@ -33,7 +33,7 @@ def definitions(served: Mapping[str, bool]) -> str:
     missing = sorted(name for name, is_served in served.items() if not is_served)
     if missing:
         raise PreflightFailed(
-            f"The cluster has no {', '.join(missing)} of ome.io/v1beta1: OME is not installed, or not this version.",
+            f"The cluster has no {', '.join(missing)} of ome.io/v1beta1: OME is not installed, or in another version.",
             hint=f"{INSTALL_CRDS} && {INSTALL}",
         )
     return f"ome.io/v1beta1: {', '.join(sorted(served))}"
@@ -62,7 +62,7 @@ def pruned(fields: Mapping[str, Sequence[str]]) -> None:
     lost = [f"{kind} {path}" for kind, paths in fields.items() for path in paths]
     if lost:
         raise PreflightFailed(
-            f"This OME does not know {', '.join(lost)}: the API server would drop it without a word.",
+            f"The installed OME does not support {', '.join(lost)}: the API server would drop it silently.",
             hint=f"Update OME's definitions: {INSTALL_CRDS}",
         )
 
@@ -70,9 +70,9 @@ def pruned(fields: Mapping[str, Sequence[str]]) -> None:
 def no_claims() -> PreflightFailed:
     """For a model on a claim where OME would leave it In_Transit for ever."""
     return PreflightFailed(
-        "storage.uri=pvc://... needs OME 1.2.0 or later; this one has no status.conditions in ClusterBaseModel and "
-        "would leave the model In_Transit for ever.",
-        hint=f"{INSTALL_CRDS} && {INSTALL}, or take hf:// or local://.",
+        "storage.uri=pvc://... needs OME 1.2.0 or later. The installed OME has no status.conditions in "
+        "ClusterBaseModel and would leave the model In_Transit forever.",
+        hint=f"{INSTALL_CRDS} && {INSTALL}, or use hf:// or local://.",
     )
 
 
@@ -165,14 +165,15 @@ def under(path: str, top: PurePosixPath | None) -> str:
         PreflightFailed: it does not, and would be downloaded into the agent's own container.
     """
     if top is None:
-        return f"{path}; where the agent keeps models cannot be read from its DaemonSet: not checked"
+        return f"{path}; not checked: the model agent's folder cannot be read from its DaemonSet"
     if not PurePosixPath(path).is_relative_to(top):
         raise PreflightFailed(
-            f"The model's place on the nodes, {path}, is not under the model agent's {top}: it would not be found.",
+            f"The model's path on the nodes, {path}, is not under the model agent's folder {top}: "
+            "the engine would not find it.",
             hint=f"Set backend.kubernetes.storage.path={top}/{PurePosixPath(path).name}, or "
             f"{INSTALL} --reuse-values --set modelAgent.hostPath={PurePosixPath(path).parent}",
         )
-    return f"{path} is under the agent's {top}"
+    return f"{path} is under the agent's folder {top}"
 
 
 def _mend_agent(daemon: Object, usable: Sequence[Object], troubles: str) -> str:
@@ -180,8 +181,8 @@ def _mend_agent(daemon: Object, usable: Sequence[Object], troubles: str) -> str:
     bare = [node["metadata"]["name"] for node in usable if not _instance_type(node)]
     if bare and ("shape" in troubles or re.fullmatch(r"v?0\.1\.[0-2]", version(daemon))):
         return (
-            f"OME up to 0.1.2 needs a label: kubectl label node {' '.join(bare)} {INSTANCE_TYPES[0]}=gpu; "
-            f"later ones do not: {INSTALL}"
+            f"Add the node label that OME up to 0.1.2 needs: kubectl label node {' '.join(bare)} "
+            f"{INSTANCE_TYPES[0]}=gpu; or install a later OME, which does not need it: {INSTALL}"
         )
     name = daemon["metadata"]["name"]
     return f"kubectl -n {NAMESPACE} logs daemonset/{name} --previous; kubectl -n {NAMESPACE} describe daemonset {name}"

@@ -240,13 +240,13 @@ def _labels(label: str) -> dict[str, str]:
 
 def _settings(plan: "Plan") -> "Kubernetes":
     if plan.kubernetes is None:
-        raise ConfigError("backend=ome needs backend.kubernetes: compose it from conf/backend/ome.yaml.")
+        raise ConfigError("backend=ome needs backend.kubernetes: set it as in conf/backend/ome.yaml.")
     return plan.kubernetes
 
 
 def _model(plan: "Plan") -> "OmeModel":
     if plan.ome_model is None:
-        raise ConfigError("backend=ome needs backend.kubernetes: compose it from conf/backend/ome.yaml.")
+        raise ConfigError("backend=ome needs backend.kubernetes: set it as in conf/backend/ome.yaml.")
     return plan.ome_model
 
 

@@ -83,13 +83,13 @@ class Queue:
         if not self._is_known or (found and found.by == "nobody"):
             return broken
         if found is None:  # the scheduler has not tried again; or a right to see all pods, or memory is lacking
-            return Waiting(f"{broken.message} Now there seem to be enough.", "schedule")
+            return Waiting(f"{broken.message} Now enough seem to be free.", "schedule")
         if found.by == "trials":
             self._others_since = None
             return Waiting(found.words, "schedule", is_untimed=True)
         self._others_since = self._others_since or time.monotonic()
         if time.monotonic() < self._others_since + self.patience_s:
-            return Waiting(f"waits for others: {found.words}", "schedule", is_untimed=True)
+            return Waiting(f"waits for other pods: {found.words}", "schedule", is_untimed=True)
         return _held(broken, found)
 
     def _look(self) -> None:
@@ -120,7 +120,7 @@ def _answer(ask: Ask) -> Lack | None:
     try:
         found: Lack | None = creation.insist(ask, patience_s=AWAY_S)
     except ApiError as error:
-        raise creation.refused(error, "to say whose the GPUs are") from error
+        raise creation.refused(error, "the list of pods that hold GPUs") from error
     return found
 
 

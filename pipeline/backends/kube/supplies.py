@@ -19,7 +19,8 @@ def claim(uri: str, namespace: str, find: Callable[[str], Object | None]) -> str
     where, _, name = uri.removeprefix("pvc://").partition("/")[0].rpartition(":")
     if where and where != namespace:
         raise PreflightFailed(
-            f"The claim {name} is in namespace {where}, the trial in {namespace}: a pod mounts only its own's.",
+            f"The claim {name} is in namespace {where}, the trial in {namespace}: "
+            "a pod can mount only claims of its own namespace.",
             hint=f"Set backend.kubernetes.cluster.namespace={where}.",
         )
     found = find(name)
@@ -55,14 +56,14 @@ def quota(quotas: list[dict[str, Any]], want: capacity.Want) -> str:
                 continue
             if capacity.amount(limit) < asked:
                 raise PreflightFailed(
-                    f"The trial asks {asked:g} {resource}; the ResourceQuota {name} allows {limit}.",
+                    f"The trial requests {asked:g} {resource}; the ResourceQuota {name} allows {limit}.",
                     kind=FailureKind.UNSCHEDULABLE,
                     hint=f"kubectl -n {one['metadata'].get('namespace')} describe resourcequota {name}",
                 )
             used = (status.get("used") or {}).get(f"requests.{resource}", 0)
             is_busy = capacity.amount(used) + asked > capacity.amount(limit)
             told.append(f"{name}: {used} of {limit} {resource} used{': the trial would wait' if is_busy else ''}")
-    return "; ".join(told) or "none for what the trial asks"
+    return "; ".join(told) or "no quota limits what the trial requests"
 
 
 def pull_secrets(found: Mapping[str, Object | None], namespace: str) -> str:

@@ -235,7 +235,7 @@ def test_a_daemon_that_dies_in_mid_pull_is_down(make: Make, way: registry.Way, d
     with pytest.raises(PreflightFailed) as caught:
         Docker().prepare(make(name(way.port)), kill)
     assert caught.value.kind == FailureKind.BACKEND_DOWN
-    assert f"Docker does not answer: the pull of {name(way.port)} broke off" in str(caught.value)
+    assert f"Docker does not answer: the pull of {name(way.port)} was interrupted" in str(caught.value)
     dockerd.restore()
 
 
