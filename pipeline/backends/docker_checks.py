@@ -48,7 +48,7 @@ def _gpus(config: "Config") -> str:
 
 
 def _wanted(config: "Config") -> str:
-    return f"The trial takes {config.gpus} GPU{'s' * (config.gpus != 1)}"
+    return f"The trial needs {config.gpus} GPU{'s' * (config.gpus != 1)}"
 
 
 def gpu_support(info: Mapping[str, Any], *, has_hook: bool) -> str | None:

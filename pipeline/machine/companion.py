@@ -1,4 +1,4 @@
-"""A child process that serves this one: started once, spoken to in JSON lines, gone when we are."""
+"""A child process that serves this one: started once, talks in JSON lines, ends when we end."""
 
 import ctypes
 import json

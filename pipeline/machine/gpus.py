@@ -1,4 +1,4 @@
-"""The NVIDIA GPUs of this machine as NVML tells them: memory, who computes on them, how they are connected."""
+"""The NVIDIA GPUs of this machine, as NVML reports them: memory, processes, topology."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence

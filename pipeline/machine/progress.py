@@ -1,4 +1,4 @@
-"""What a person sees while trials run: a live table on a terminal, plain lines elsewhere."""
+"""The progress display while trials run: a live table on a terminal, plain lines elsewhere."""
 
 import sys
 import time
