@@ -1,4 +1,4 @@
-"""`summary.csv` and `summary.parquet`: a line for each level of each trial, for other programs."""
+"""Writes `summary.csv` and `summary.parquet`: one line per level of each trial, for other programs."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any

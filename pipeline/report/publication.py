@@ -1,4 +1,4 @@
-"""The end of a sweep, handed to the tracker of its trials."""
+"""Publishes the end of a sweep to the tracker of its trials."""
 
 import shlex
 import sys

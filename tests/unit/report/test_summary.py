@@ -116,7 +116,7 @@ def test_a_sweep_without_a_baseline_is_told_how_to_get_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], baselines: list[bool], *, told: bool
 ) -> None:
     finish(sweep(tmp_path, *(trial(number, 1.0, is_baseline=flag) for number, flag in enumerate(baselines))))
-    assert ("No baseline in this sweep: give each knob the value null" in capsys.readouterr().out) is told
+    assert ("No baseline in this sweep: add the value null to each knob" in capsys.readouterr().out) is told
 
 
 def test_attainment_has_a_column_only_with_an_slo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -130,7 +130,7 @@ def test_a_record_that_cannot_be_read_is_left_out_and_told(tmp_path: Path, capsy
     finding = finish(folder)
     assert finding.best is not None
     assert finding.best.objective == {"output_tokens_per_s": 2.0}
-    assert f"{RunDir(folder / '0').record} cannot be read and is left out" in capsys.readouterr().err
+    assert f"{RunDir(folder / '0').record} is skipped, because it cannot be read" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
