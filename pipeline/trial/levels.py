@@ -63,7 +63,7 @@ class Ladder:
             refused = earlier.failure is not None and earlier.failure.kind == FailureKind.OVERLOADED
             is_less = earlier.scenario == level.scenario and earlier.concurrency < level.concurrency
             if (over or refused) and is_less:
-                return f"{earlier.name} was overloaded; traffic.all_levels=true measures it all the same"
+                return f"{earlier.name} was overloaded; set traffic.all_levels=true to measure this level anyway"
         return None
 
     def measure(self, level: LevelPlan) -> Level:

@@ -1,4 +1,4 @@
-"""What can be known before deploying: the verdict on the combination, and whether this machine can run it."""
+"""Checks before deploying: the verdict on the combination, and whether this machine can run it."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -33,7 +33,7 @@ def refuse(foreseen: Verdict) -> None:
             f"Refused: {'; '.join(reasons)}.",
             kind=FailureKind.DOES_NOT_FIT if is_memory else FailureKind.UNSUPPORTED_COMBINATION,
             hint="Leave the combination out (dry_run=true shows the verdict on every trial of a sweep). If you know "
-            f"better: {'runtime.memory=null' if is_memory else 'runtime.rules=[]'} leaves this check out.",
+            f"that it works, set {'runtime.memory=null' if is_memory else 'runtime.rules=[]'} to skip this check.",
         )
 
 
@@ -65,7 +65,7 @@ def fetch(config: Config) -> Assets:
     except OSError as error:
         raise PreflightFailed(
             f"Cannot prepare the model in {assets.cache_dir()}: {error.strerror or error}.",
-            hint="Free some space there, or set SERVETUNE_CACHE_DIR to another folder.",
+            hint="Free some disk space there, or set SERVETUNE_CACHE_DIR to another folder.",
         ) from error
 
 

@@ -217,10 +217,13 @@ def test_the_doctor_says_that_all_is_well(tmp_path: Path, tiny_gguf: Path, capsy
             "model.path=/nope.gguf",
             "model gguf: model.path=/nope.gguf does not exist. Expected a GGUF file or a Hugging Face folder.",
         ),
-        ("bench.program=/nope", "genai-bench: /nope is not a program. Run `make setup`, or set bench.program."),
+        (
+            "bench.program=/nope",
+            "genai-bench: /nope is not an executable program. Run `make setup`, or set bench.program.",
+        ),
         (
             "runtime.command=[no-such-program]",
-            "runtime stub: runtime=stub starts 'no-such-program', which is not a program",
+            "runtime stub: runtime=stub starts 'no-such-program', which is not found on the PATH",
         ),
         ("runtime.needs_modules=[no_such_module]", "package no_such_module: The Python package no_such_module is not"),
         ("model.path=null", "model gguf: model=gguf has no path, package or repo. Set model.path="),

@@ -167,7 +167,7 @@ def test_the_busiest_level_is_first_where_that_is_asked(tmp_path: Path) -> None:
 
 def test_a_skipped_level_says_why_and_how_to_measure_it(tmp_path: Path) -> None:
     level = Climb(tmp_path, TOO_MUCH).run()[2]
-    assert why(level) == "D(64,16) x2 was overloaded; traffic.all_levels=true measures it all the same"
+    assert why(level) == "D(64,16) x2 was overloaded; set traffic.all_levels=true to measure this level anyway"
     assert level.failure is not None
     assert level.failure.kind == FailureKind.OVERLOADED
     assert not (tmp_path / "bench" / "D64_16" / "4").exists()
