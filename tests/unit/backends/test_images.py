@@ -103,7 +103,11 @@ RESOLVE = f'failed to resolve reference "docker.io/{NAME}":'  # so begins contai
         (f"manifest for {NAME} not found: manifest unknown: manifest unknown", "image_missing", "name and tag"),
         (DENIED, "image_missing", "`docker login`"),
         ("unauthorized: authentication required", "image_missing", "`docker login`"),
-        ("no matching manifest for linux/arm64/v8 in the manifest list entries", "image_missing", "this machine's platform"),
+        (
+            "no matching manifest for linux/arm64/v8 in the manifest list entries",
+            "image_missing",
+            "this machine's platform",
+        ),
         ("invalid reference format: repository name must be lowercase", "image_missing", "lower case"),
         ("dial tcp: lookup registry-1.docker.io on 10.0.0.2:53: no such host", "registry_unreachable", "proxy"),
         ('Get "http://h:1/v2/": dial tcp 10.0.0.1:1: connect: connection refused', "registry_unreachable", "proxy"),

@@ -222,7 +222,7 @@ def test_a_worker_that_does_not_start_ends_the_sweep_in_words(tmp_path: Path, ti
     env = {"PYTHONPATH": str(tmp_path / "broken")}
     result = pipeline(*PARALLEL, "parallel=2,4", folder=tmp_path / "out", gguf=tiny_gguf, sweep=True, env=env)
     assert result.code == 1
-    assert "error: A worker does not start: exit code 9." in result.err
+    assert "error: A worker process does not start: exit code 9." in result.err
     assert "Traceback" not in result.err
 
 

@@ -195,7 +195,7 @@ def test_a_search_in_a_folder_of_another_one_is_refused(run: Callable[..., Resul
     assert run("parallel=1,2").code == 0
     result = run("load_s=0.1", "parallel=1,2")
     assert result.code == 2
-    assert "was begun with overrides -, and now has load_s=0.1" in result.err
+    assert "was started with overrides -, but this command has load_s=0.1" in result.err
     assert "Traceback" not in result.err
 
 

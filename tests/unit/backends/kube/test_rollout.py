@@ -91,7 +91,9 @@ def test_an_engine_runs_when_its_process_was_started() -> None:
     [
         pytest.param(Seen(pods=(unscheduled(GPUS),)), Kind.UNSCHEDULABLE, "No node has enough free GPUs", id="no-gpus"),
         pytest.param(Seen(pods=(unscheduled(LABELS),)), Kind.UNSCHEDULABLE, "may run on no node", id="no-node-matches"),
-        pytest.param(Seen(pods=(unscheduled(TAINTED),)), Kind.UNSCHEDULABLE, "may run on no node", id="the-others-are-tainted"),
+        pytest.param(
+            Seen(pods=(unscheduled(TAINTED),)), Kind.UNSCHEDULABLE, "may run on no node", id="the-others-are-tainted"
+        ),
         pytest.param(
             Seen(pods=(pod(waiting("ErrImagePull", "manifest unknown")),)),
             Kind.IMAGE_MISSING,
