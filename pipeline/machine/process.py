@@ -1,4 +1,4 @@
-"""The only door to subprocesses.
+"""The only module that starts subprocesses.
 
 Local processes carry their lease's id in their environment (LABEL): teardown finds them by that label, not by
 memory, so children that left the group or the session are found too.

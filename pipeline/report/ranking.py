@@ -1,4 +1,4 @@
-"""Records -> ranked rows, one for each configuration, whatever number of times it was measured. Pure."""
+"""Turns records into ranked rows, one per configuration, however often it was measured. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import replace

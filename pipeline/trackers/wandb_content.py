@@ -1,4 +1,4 @@
-"""What a W&B run holds, before W&B is asked."""
+"""The content of a W&B run, before it is sent."""
 
 import os
 import re

@@ -1,7 +1,7 @@
 """`python -m pipeline.backends.kube.forward <json>`: a local port that leads to a pod's port through the API server.
 
 A process of its own, so that what it computes takes no time from the measuring one. Each connection is a stream of its
-own: nothing has to be mended when the API server was away, the next connection just works again. Ends with its parent,
+own: after the API server was away, nothing needs repair and the next connection works again. Ends with its parent,
 or when there is no such pod any more.
 """
 

@@ -1,4 +1,4 @@
-"""Whether a cluster's OME works: its definitions, controller and model agent. Pure: plain objects in, words out.
+"""Checks whether a cluster's OME works: its definitions, controller and model agent. Pure: objects in, text out.
 
 Names of the installed objects: OME, charts/ome-resources/templates/{ome-controller,model-agent-daemonset}.
 """

@@ -1,4 +1,4 @@
-"""What a trial's objects say: still on its way, the engine's process has started, it never will, how it ended. Pure.
+"""Judges a trial's objects: still starting, engine started, will never start, or ended and how. Pure.
 
 Words and reasons are Kubernetes' own (pkg/kubelet/images/types.go, pkg/kubelet/kuberuntime, the scheduler's
 PodScheduled condition, the replica set controller's ReplicaFailure) and OME's (ModelStatus of InferenceService).

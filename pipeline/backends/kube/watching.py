@@ -1,4 +1,4 @@
-"""Watches a trial's objects: one thread for each kind keeps what was seen last, whatever the connection does."""
+"""Watches a trial's objects: one thread per kind keeps the last state, also when connections break."""
 
 import threading
 import time

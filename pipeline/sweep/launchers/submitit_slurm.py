@@ -1,4 +1,4 @@
-"""Hydra's launcher `submitit_slurm`: every trial of a sweep a job of a Slurm cluster.
+"""Hydra's launcher `submitit_slurm`: runs every trial of a sweep as a Slurm job.
 
 submitit writes the script, submits it and starts the trial on the node. Following the jobs is our own: submitit asks
 the accounting alone, and one job that dies raises away the results of all others.

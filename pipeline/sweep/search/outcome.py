@@ -1,4 +1,4 @@
-"""What a study is told of a trial: values, constraints, and every metric as attributes. Pure."""
+"""What a study stores of a trial: values, constraints, and every metric as attributes. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import replace

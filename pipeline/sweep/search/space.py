@@ -1,4 +1,4 @@
-"""What a search goes through: dimensions with their values, and the combinations of a finite space. Pure."""
+"""The space of a search: dimensions with their values, and the combinations of a finite space. Pure."""
 
 import math
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Hydra's sweeper `tuner`. What became of a trial is read from its record: it is there, whatever a launcher returns."""
+"""Hydra's sweeper `tuner`. It reads a trial's result from its record, which is there whatever a launcher returns."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

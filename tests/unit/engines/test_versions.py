@@ -43,7 +43,7 @@ def test_a_knob_that_a_version_has_not_is_refused_with_the_one_that_has() -> Non
 
 def test_a_version_without_a_catalogue_is_told_how_to_get_one() -> None:
     with pytest.raises(
-        ConfigError, match=r"only of .*, .*\. Create one: python -m pipeline\.catalogues sglang==0\.5\.99"
+        ConfigError, match=r"only for .*, .*\. Create one: python -m pipeline\.catalogues sglang==0\.5\.99"
     ):
         made("runtime.version=0.5.99", "page_size=32")
 

@@ -192,7 +192,7 @@ def test_what_ends_the_trial_fails_its_level_and_skips_the_rest(
         climb.run()
     assert climb.statuses == ["ok", "failed", "skipped"]
     assert words in why(climb.done[1])
-    assert why(climb.done[2]) == "the trial ended before it"
+    assert why(climb.done[2]) == "the trial ended before this level"
 
 
 def test_a_level_is_broken_off_when_the_server_dies(tmp_path: Path) -> None:
