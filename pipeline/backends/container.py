@@ -49,7 +49,7 @@ def mounts(box: "Container") -> Iterator[tuple[str, str, bool]]:
 
 
 def _mount(here: str, inside: str, *, is_read_only: bool) -> str:
-    """As `docker run --mount` takes it, which unlike -v makes no folder where there is none."""
+    """The mount for `docker run --mount`, which unlike -v does not create a missing folder."""
     return f"type=bind,source={here},target={inside}{',readonly' if is_read_only else ''}"
 
 

@@ -52,7 +52,7 @@ def _wanted(config: "Config") -> str:
 
 
 def gpu_support(info: Mapping[str, Any], *, has_hook: bool) -> str | None:
-    """By what a daemon that says this of itself (GET /info) gives NVIDIA GPUs to containers; None: it cannot."""
+    """How a daemon with this GET /info gives NVIDIA GPUs to containers; None if it cannot."""
     if "nvidia" in info.get("Runtimes", {}):
         return "the NVIDIA runtime"
     if has_hook:

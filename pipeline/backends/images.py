@@ -26,7 +26,7 @@ _pulled: set[tuple[str | None, str]] = set()  # by this process: the trials of a
 
 
 def check(config: "Config") -> str:
-    """That the image is here, or what pulling it will take. Nothing is pulled.
+    """Check that the image is present, or report what pulling it needs. Nothing is pulled.
 
     Raises:
         PreflightFailed: deploying would fail for want of the image, of space for it, or of the daemon.
@@ -77,7 +77,7 @@ def find(client: docker.DockerClient, image: str) -> Mapping[str, Any] | None:
 
 
 def facts(made: Made, image: str) -> dict[str, str]:
-    """For the record: which image a container runs. A daemon that does not answer any more leaves the digest out."""
+    """The image that a container runs, for the record; without the digest if the daemon no longer answers."""
     known = {"image": image, "image_id": str(made.attrs.get("Image", ""))}
     with suppress(*daemon.TROUBLE):
         told = digest(made.image.attrs, image) if made.image else None

@@ -167,7 +167,7 @@ def _crashed(view: View, broken: rollout.Broken, log: Path) -> DeployFailed:
 
 
 def _last_words(api: client.Api, pod: rollout.Object) -> str:
-    """Of the run that ended; another may have begun since."""
+    """The last lines of the ended run; another run may have begun since."""
     name, status = pod["metadata"]["name"], rollout.container(pod)
     is_again = bool(status.get("restartCount"))
     try:

@@ -26,7 +26,7 @@ class Patience:
 
     @property
     def left_s(self) -> float:
-        """Until the end."""
+        """Seconds until the end."""
         return self.end - time.monotonic()
 
     def extend(self, seconds: float) -> None:

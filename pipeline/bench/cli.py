@@ -20,7 +20,7 @@ class Cli:
         self.program = program
 
     def start(self, tokenizer_dir: Path | None = None) -> None:
-        """Nothing can be done early."""
+        """Do nothing: nothing can be done early."""
 
     def wait_ready(self, *, timeout_s: float, watch: Watch) -> None:
         """Always ready.
@@ -51,7 +51,7 @@ class Cli:
         return Outcome(exit_code=code, error=_words(code, job, console), elapsed_s=time.monotonic() - start)
 
     def close(self) -> None:
-        """Nothing outlives a level."""
+        """Do nothing: nothing outlives a level."""
 
 
 def _words(code: int | None, job: Job, console: Path) -> str | None:

@@ -27,7 +27,7 @@ class InCluster:
     """Runs the Jobs that the calls bring along."""
 
     def start(self, tokenizer_dir: Path | None = None) -> None:
-        """Nothing can be done early."""
+        """Do nothing: nothing can be done early."""
 
     def wait_ready(self, *, timeout_s: float, watch: Watch) -> None:
         """Always ready.
@@ -59,7 +59,7 @@ class InCluster:
         return Outcome(exit_code=code, error=error, elapsed_s=time.monotonic() - start)
 
     def close(self) -> None:
-        """Nothing outlives a level."""
+        """Do nothing: nothing outlives a level."""
 
 
 @dataclass
@@ -107,7 +107,7 @@ class _Run:
         creation.created(self.api, {**manifest, "metadata": {**manifest["metadata"], "ownerReferences": [told]}})
 
     def _wait(self) -> None:
-        """Until genai-bench has ended. While the API server is away nobody knows, and time goes on."""
+        """Wait until genai-bench has ended. The time limit also runs while the API server does not answer."""
         end, has_begun = time.monotonic() + self.beside.start_timeout_s, False
         seen = "no pod yet"
         while True:

@@ -71,7 +71,7 @@ def baseline(swept: Mapping[str, Override], tree: DictConfig) -> tuple[str, ...]
 
 
 def configurations(swept: Mapping[str, Override], tree: DictConfig) -> int | None:
-    """As `count`, with the baseline where the space does not hold it."""
+    """The same as `count`, plus the baseline if the space does not contain it."""
     seen, base = count(swept.values(), tree.hydra.sweeper), baseline(swept, tree)
     if seen is None or base is None:
         return seen
@@ -96,7 +96,7 @@ def folder(tree: DictConfig) -> Path:
 
 
 def ordered(swept: Iterable[Override]) -> list[Override]:
-    """As `tuner` goes through them: what does not reach the server varies fastest, so that a server serves several."""
+    """The overrides in `tuner`'s order: those that do not reach the server vary fastest, so trials share a server."""
     return sorted(swept, key=lambda each: is_load(each.get_key_element()))
 
 

@@ -87,7 +87,7 @@ def compare(
 
 
 def _gain(sign: int, advantage: float) -> float:
-    """From a difference of (signed) logarithms to a share of theirs."""
+    """Converts a difference of (signed) logarithms to a share of theirs."""
     return sign * math.expm1(sign * advantage)
 
 

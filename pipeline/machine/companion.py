@@ -86,6 +86,6 @@ class Companion:
 
 
 def die_with_parent() -> None:
-    """For the child: be killed by the kernel when the parent is gone (Linux; elsewhere the end of stdin must do)."""
+    """In the child: let the kernel kill it when the parent is gone (Linux; elsewhere the end of stdin must suffice)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -117,7 +117,7 @@ def is_running(process: psutil.Process) -> bool:
 
 
 def _with_descendants(known: Iterable[psutil.Process]) -> set[psutil.Process]:
-    """Also those that have wiped their environment: what a process of ours starts is ours."""
+    """The processes and all that they started, even those that have wiped their environment."""
     found = set(known)
     for process in known:
         with suppress(psutil.NoSuchProcess):

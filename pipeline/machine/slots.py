@@ -113,7 +113,7 @@ def taken(config: Config, run_dir: Path, tell: Tell) -> Iterator[Held]:
 
 
 def survey(config: Config) -> str:
-    """For the doctor: what trials may take, and what is in the way at the moment.
+    """What trials may take and what is in the way at the moment, for the doctor.
 
     Raises:
         PreflightFailed: there are never as many as the trial takes.
@@ -189,7 +189,7 @@ def _core_places() -> Iterator[_Place]:
 
 
 def _siblings_together(core: int) -> tuple[int, int, int]:
-    """By socket, then by physical core: two trials then share none. Source: Linux, admin-guide/cputopology."""
+    """The cores by socket, then by physical core, so trials share none. Source: Linux, admin-guide/cputopology."""
     topology = Path(f"/sys/devices/system/cpu/cpu{core}/topology")
     with suppress(OSError, ValueError):
         socket, physical = (int((topology / name).read_text()) for name in ("physical_package_id", "core_id"))
@@ -219,7 +219,7 @@ def _sign(held: Held, run_dir: Path) -> None:
 
 
 def _insist(needs: Sequence[_Need]) -> None:
-    """That there are as many places, free or not."""
+    """Check that there are enough places, free or not."""
     for need in needs:
         if need.count > len(need.places):
             raise PreflightFailed(

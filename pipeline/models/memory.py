@@ -45,7 +45,7 @@ class Parallelism:
 
 @value
 class Need:
-    """The sum for one GPU, in GiB. Of several GPUs it is the fullest."""
+    """The memory needed on one GPU, in GiB; of several GPUs, on the fullest."""
 
     gpu_gib: float
     weights_gib: float
@@ -65,7 +65,7 @@ class Need:
 
 
 def check(config: Config, knobs: Knobs) -> tuple[Finding, ...]:
-    """What the sum says of a trial; nothing where it cannot be made. `knobs`: after rewriting."""
+    """The findings about a trial's memory; empty if it cannot be computed. `knobs`: after rewriting."""
     if config.runtime.memory and config.hardware.gpu_memory_gib and config.model.arch is None:
         return (_unknown(config),)
     found = need(config, knobs)
@@ -157,7 +157,7 @@ def weights_gib(arch: Architecture, spread: Parallelism, *, splits_experts: bool
 
 
 def _least_share(arch: Architecture) -> float:
-    """Of the files, what is loaded at least: a tied matrix that the files hold twice (Qwen3-0.6B) is loaded once."""
+    """The share of the files that is loaded at least: a tied matrix stored twice (Qwen3-0.6B) is loaded once."""
     if arch.quantization:
         return 1.0
     return min(1.0, arch.parameters_b * 1e9 * _DTYPE_BYTES[arch.dtype] / GIB / arch.weights_gib)

@@ -131,7 +131,7 @@ def _experts(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _head_dim(config: Mapping[str, Any], path: Path) -> int:
-    """For MLA the width of a value head: its keys have another, and the KV cache does not go by either."""
+    """The head size; for MLA that of a value head: its keys have another, and its KV cache depends on neither."""
     if config.get("kv_lora_rank"):
         return _number(config, "v_head_dim", path)
     given = config.get("head_dim")

@@ -133,7 +133,7 @@ def _size(arch: Architecture | None) -> str | None:
 
 
 def _parameters(arch: Architecture | None) -> str | None:
-    """As OME reads it: a number with an upper-case M or B."""
+    """The number of parameters as OME reads it: a number with an upper-case M or B."""
     if arch is None:
         return None
     billions = arch.parameters_b

@@ -46,7 +46,7 @@ def confirm(records: Sequence[Record], rows: Sequence[Row]) -> Confirmation | No
 def _compared(
     records: Sequence[Record], best: Row, base: Row, whole: Sequence[tuple[float, float]]
 ) -> Comparison | None:
-    """By rounds where there are any; else by the repeats of the search, which favour the winner they have chosen."""
+    """The comparison by rounds, if any; else by the search's repeats, which favour the winner that they chose."""
     more = metrics.is_maximised(objective_names(records)[0])
     if whole:
         return compare([one for one, _ in whole], [two for _, two in whole], is_maximised=more, is_paired=True)

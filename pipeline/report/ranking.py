@@ -68,7 +68,7 @@ def samples(record: Record, records: Sequence[Record]) -> list[Record]:
 
 
 def _means(record: Record, records: Sequence[Record], names: Sequence[str]) -> tuple[Interval, ...]:
-    """Of each objective; empty for a configuration that was never measured."""
+    """The mean of each objective; empty for a configuration that was never measured."""
     scores = [seen for one in samples(record, records) if (seen := _scores(one, names))]
     found = (interval([seen[i] for seen in scores]) for i in range(len(names)))
     return tuple(each for each in found if each is not None)

@@ -51,7 +51,7 @@ def wait_ready(backend: Backend, deployment: Deployment, plan: Plan) -> None:
 
 
 def check_alive(backend: Backend, deployment: Deployment, log: Path) -> None:
-    """Nothing while the server runs.
+    """Return while the server runs.
 
     Raises:
         ServerDied: with its exit code, its own reason first, the end of its log and a diagnosis.

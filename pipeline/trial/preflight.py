@@ -15,13 +15,13 @@ from pipeline.trial import checks
 
 
 def foresee(config: Config) -> Verdict:
-    """What the engine will make of this combination: its rules, then the sum of its memory."""
+    """What the engine will do with this combination: by its rules, then by the memory check."""
     ruled = verdict.judge(config)
     return replace(ruled, findings=(*ruled.findings, *memory.check(config, ruled.knobs)))
 
 
 def refuse(foreseen: Verdict) -> None:
-    """Stop what cannot start.
+    """Refuse a trial that cannot start.
 
     Raises:
         PreflightFailed: the trial is refused; the message says why.
@@ -70,7 +70,7 @@ def fetch(config: Config) -> Assets:
 
 
 def examine(config: Config) -> Iterator[tuple[str, bool, str]]:
-    """For the doctor: (check, is it well, what was found or what to do) of every check, the combination last."""
+    """Every check for the doctor, the combination last: (name, whether it passed, what was found or what to do)."""
     last = ((f"model {config.model.name}", _model), ("combination", _combination))
     for name, check in (*checks.of(config), *last):
         try:

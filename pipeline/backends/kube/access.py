@@ -76,7 +76,7 @@ def open_way(api: Api, plan: "Plan", kubernetes: "Kubernetes", owned: Lease, pod
 
 
 def _service_port(api: Api, name: str, otherwise: int) -> int:
-    """Of the Service that OME has made for the engine."""
+    """The port of the Service that OME has created for the engine."""
     ports = (creation.insist(lambda: api.get("Service", name)) or {}).get("spec", {}).get("ports") or [
         {"port": otherwise}
     ]

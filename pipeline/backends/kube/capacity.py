@@ -113,7 +113,7 @@ def lack(nodes: Sequence[Object], pods: Sequence[Object], want: Want, *, own: st
 
 
 def requested(pod: Object, resource: str) -> float:
-    """As the scheduler counts: the sum of the containers, or the largest of the init containers."""
+    """The pod's request as the scheduler counts it: the sum of the containers, or the largest init container."""
     spec = pod["spec"]
     mains = sum(_request(one, resource) for one in spec.get("containers", []))
     return max([mains, *(_request(one, resource) for one in spec.get("initContainers") or [])])
@@ -179,7 +179,7 @@ def _trials(taken: Sequence[Taken], nodes: Sequence[Object]) -> str:
 
 
 def _obstacles(node: Object, want: Want) -> Iterator[str]:
-    """In the order of what is to be mended; amounts last, so that `only too small` means all else is well."""
+    """What keeps the pod off the node, in the order to fix it; amounts last: `only too small` means the rest fits."""
     ready: Object = next((one for one in node.get("status", {}).get("conditions", []) if one["type"] == "Ready"), {})
     labels = node["metadata"].get("labels") or {}
     if ready.get("status") != "True":

@@ -106,7 +106,7 @@ class _Preflight:
 
     @cached_property
     def schemas(self) -> dict[str, Mapping[str, Any]]:
-        """Of the definitions that may be read."""
+        """The schemas of the definitions that we have the right to read."""
         plural = {kind: client.KINDS[kind][1] for kind in OME_KINDS}
         found = {
             kind: _allowed(lambda name=f"{name}.ome.io": self.api.get("CustomResourceDefinition", name))  # type: ignore[misc]
@@ -250,7 +250,7 @@ class _Preflight:
         return self.api.get("PersistentVolumeClaim", name)
 
     def _log(self, pod: str, container: str) -> str:
-        """Of the run that ended, else of the one that runs."""
+        """The log of the container's ended run, else of the current one."""
         for is_previous in (True, False):
             log = self.api.log(pod, container=container, lines=20, previous=is_previous, namespace=installed.NAMESPACE)
             if log.strip():

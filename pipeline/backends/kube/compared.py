@@ -103,7 +103,7 @@ def unserved(model: Mapping[str, Any], runtime: Mapping[str, Any]) -> tuple[str,
 
 
 def _is_served(served: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """As OME compares: a word that only one of them has counts as another one.
+    """Whether OME would match the two: a field that only one of them sets counts as a difference.
 
     Versions are equal or not; OME's operators on them are not followed. Source: OME, pkg/runtimeselector/matcher.go.
     """
@@ -129,7 +129,7 @@ def _words(served: Mapping[str, Any]) -> str:
 
 
 def _size(text: str) -> float:
-    """As OME reads it: 0 where it cannot."""
+    """A model size as OME reads it; 0 if OME cannot read it."""
     try:
         return float(text.rstrip("MBT")) * UNITS.get(text[-1:], 1)
     except ValueError:

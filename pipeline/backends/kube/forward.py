@@ -42,7 +42,7 @@ class Door:
     told: str = ""
 
     def serve(self, listener: socket.socket) -> None:
-        """For ever: a thread for each connection."""
+        """Serve forever, with a thread for each connection."""
         while True:
             client, _ = listener.accept()
             threading.Thread(target=self._lead, args=[client], daemon=True).start()
@@ -82,7 +82,7 @@ class Stream:
     channel: int = DATA  # of a frame that may be continued
 
     def run(self) -> None:
-        """Until either side is gone."""
+        """Forward until either side closes."""
         poll = select.poll()  # select() ends at 1024 files
         wire: Any = self.tunnel.sock
         ours, theirs = self.client.fileno(), wire.fileno()

@@ -25,7 +25,7 @@ LOG_LINES = 3
 
 
 def definitions(served: Mapping[str, bool]) -> str:
-    """From which of the kinds that a trial needs the API server serves.
+    """Check that the API server serves all kinds that a trial needs. `served`: whether it serves each.
 
     Raises:
         PreflightFailed: at least one is missing.
@@ -54,7 +54,7 @@ def has_claims(base_model: Mapping[str, Any]) -> bool:
 
 
 def pruned(fields: Mapping[str, Sequence[str]]) -> None:
-    """From the paths that the API server would drop without a word, by kind.
+    """Check that the API server would drop no field silently. `fields`: the paths that it would drop, by kind.
 
     Raises:
         PreflightFailed: there are some.
@@ -68,7 +68,7 @@ def pruned(fields: Mapping[str, Sequence[str]]) -> None:
 
 
 def no_claims() -> PreflightFailed:
-    """For a model on a claim where OME would leave it In_Transit for ever."""
+    """The failure for a model on a claim that OME would leave In_Transit forever."""
     return PreflightFailed(
         "storage.uri=pvc://... needs OME 1.2.0 or later. The installed OME has no status.conditions in "
         "ClusterBaseModel and would leave the model In_Transit forever.",
@@ -83,7 +83,7 @@ def version(workload: Object) -> str:
 
 
 def controller(deployments: Sequence[Object], pods: Sequence[Object], log_of: LogOf) -> str:
-    """That the controller is there to look after an InferenceService.
+    """Check that OME's controller is available to serve an InferenceService.
 
     Raises:
         PreflightFailed: it is missing or none of its pods is available.
@@ -123,7 +123,7 @@ def agent(daemons: Sequence[Object]) -> Object:
 
 
 def agents(daemon: Object, pods: Sequence[Object], usable: Sequence[Object], log_of: LogOf) -> str:
-    """That a model agent is ready on a node that can run the trial; those that are not are named.
+    """Check that a model agent is ready on a node that can run the trial; name the agents that are not.
 
     Raises:
         PreflightFailed: no such node has one; the message has the reason and the end of its log.
@@ -159,7 +159,7 @@ def root(daemon: Object) -> PurePosixPath | None:
 
 
 def under(path: str, top: PurePosixPath | None) -> str:
-    """That the model lies where the agent's nodes keep models.
+    """Check that the model's path is under the folder where the agent keeps models.
 
     Raises:
         PreflightFailed: it does not, and would be downloaded into the agent's own container.

@@ -60,7 +60,7 @@ class BenchCall:
 
 
 def name(label: str) -> str:
-    """Of the trial's objects in its namespace, a DNS label."""
+    """The name of the trial's objects in its namespace, a DNS label."""
     clean = re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")
     whole = f"st-{clean}"
     if clean == label and len(whole) <= NAME_LENGTH:

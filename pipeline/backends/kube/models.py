@@ -30,7 +30,7 @@ LINES = 200
 
 
 def refuse(wanted: Object, found: Object) -> None:
-    """From what the cluster has under the name.
+    """Check that what the cluster has under this name is what the trial needs.
 
     Raises:
         PreflightFailed: it is not what the trial needs, and is not ours to change.
@@ -49,7 +49,7 @@ def refuse(wanted: Object, found: Object) -> None:
 
 
 def unserved(model: Object, runtime: Object) -> None:
-    """From both as they are in the cluster, or would be made.
+    """Check that OME serves the model by the runtime; both as in the cluster, or as they would be created.
 
     Raises:
         PreflightFailed: OME would not serve the model by the runtime.
@@ -107,7 +107,7 @@ class _Provision:
         self._wait(api, model["metadata"]["name"])
 
     def _have(self, api: Api, wanted: Object) -> Object:
-        """It as the cluster has it. Somebody may be faster, and be somebody who wants another one."""
+        """The object as the cluster has it. Somebody else may have created it first, and differently."""
         found = self._patiently(lambda: _found_or_made(api, wanted))
         refuse(wanted, found)
         return found
@@ -215,7 +215,7 @@ def _entry(text: str) -> str:
 
 
 def failed(api: Api, judged: Standing, name: str) -> ModelError:
-    """For a model whose agents gave up, with what the last of them said."""
+    """The failure for a model whose agents gave up, with the last agent's message."""
     said = ""
     with suppress(ApiError, Unreachable):
         said = next(_said(api, name), "")
@@ -228,7 +228,7 @@ def failed(api: Api, judged: Standing, name: str) -> ModelError:
 
 
 def elsewhere(judged: Standing) -> ModelError:
-    """For a model that is there, and not where it is of use."""
+    """The failure for a model that is on other nodes than the trial's."""
     return ModelError(
         f"{judged.told}.",
         kind=FailureKind.UNSCHEDULABLE,

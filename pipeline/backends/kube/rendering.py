@@ -99,7 +99,7 @@ def _is_text(text: str) -> bool:
 
 @cache
 def _dumper() -> Any:
-    """It quotes what is no plain word: kubectl's YAML takes 1e3 for a number and y for true, Python's does not."""
+    """A dumper that quotes all but plain words: kubectl reads 1e3 as a number and y as true, Python's YAML does not."""
     import yaml
 
     base: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)

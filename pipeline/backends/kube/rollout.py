@@ -35,7 +35,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Waiting:
-    """It may still become something."""
+    """The trial may still start."""
 
     words: str
     phase: Phase
@@ -52,7 +52,7 @@ class Running:
 
 @dataclass(frozen=True)
 class Broken:
-    """It will not heal. `is_sure`: at once; else only if it still says so a few seconds later."""
+    """The trial will never start. `is_sure`: fail at once; else only if it is still so a few seconds later."""
 
     kind: Kind
     message: str
@@ -207,7 +207,7 @@ def _failed(pod: Object) -> Broken | None:
 
 
 def _of_scheduling(seen: Seen, pod: Object, gpu_resource: str) -> Broken | None:
-    """Only what no waiting mends: GPUs that are not there (but see room.py), or no node to be on, and none to come."""
+    """A failure only if waiting cannot help: missing GPUs (but see room.py), or no node that fits and none to come."""
     told = _condition(pod, "PodScheduled")
     if told.get("reason") != "Unschedulable" or any(one.get("reason") in SCALING for one in _about(seen, pod)):
         return None
@@ -248,7 +248,7 @@ def _about(seen: Seen, thing: Object) -> list[Object]:
 
 
 def _last_warning(seen: Seen, pod: Object) -> str:
-    """Of what ails it now, the scheduler's aside, which is told by a condition."""
+    """The last warning about the pod, except the scheduler's, which is also a condition."""
     found = [one for one in _about(seen, pod) if one.get("type") == "Warning" and one["reason"] != "FailedScheduling"]
     return str(found[-1].get("message", "")).strip() if found else ""
 

@@ -13,14 +13,14 @@ LONGEST = 32  # names of models that stand in labels as they are. Source: OME, p
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a model is, as far as the trial goes."""
+    """Whether the trial can use a model now, and why not."""
 
     word: Literal["ready", "coming", "elsewhere", "failed"]
     told: str
 
 
 def standing(model: Object, nodes: Sequence[Object], want: Want) -> Standing:
-    """Whether the trial could be served the model now. One node that can run the trial and has it is enough."""
+    """Whether the trial can use the model now. One node that has it and can run the trial is enough."""
     status, name = model.get("status") or {}, model["metadata"]["name"]
     state = status.get("state") or "not yet processed by OME"
     if str(model["spec"]["storage"].get("storageUri")).startswith("pvc://"):  # on no node, and no node is named

@@ -11,7 +11,7 @@ TYPES = ("kubernetes.io/dockerconfigjson", "kubernetes.io/dockercfg")
 
 
 def claim(uri: str, namespace: str, find: Callable[[str], Object | None]) -> str:
-    """That the claim of `pvc://namespace:claim/path` is bound, and where the trial can mount it.
+    """Check that the claim of `pvc://namespace:claim/path` is bound, in a namespace where the trial can mount it.
 
     Raises:
         PreflightFailed: it is elsewhere, missing or not bound.
@@ -41,7 +41,7 @@ def claim(uri: str, namespace: str, find: Callable[[str], Object | None]) -> str
 
 
 def quota(quotas: list[dict[str, Any]], want: capacity.Want) -> str:
-    """What the namespace's quotas leave for the trial's pod; what others hold at the moment is waited for.
+    """Check that the namespace's quotas allow the trial's pod; a quota used up by others at the moment is no failure.
 
     Raises:
         PreflightFailed: a limit is below what the trial asks.
@@ -67,7 +67,7 @@ def quota(quotas: list[dict[str, Any]], want: capacity.Want) -> str:
 
 
 def pull_secrets(found: Mapping[str, Object | None], namespace: str) -> str:
-    """That each is there and is one.
+    """Check that each secret exists and is an image pull secret.
 
     Raises:
         PreflightFailed: one is missing, or no image pull secret.

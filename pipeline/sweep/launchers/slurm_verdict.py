@@ -10,7 +10,7 @@ EARLY_S = 60  # Slurm may send the signal of a time limit so much earlier than a
 
 
 class Terms(Protocol):
-    """Of hydra.launcher."""
+    """The settings of hydra.launcher that matter here."""
 
     @property
     def signal_delay_s(self) -> int:
@@ -40,7 +40,7 @@ def of(seen: Seen, past: Collection[str], stopped_by: str | None, terms: Terms) 
 
 
 def never_started(seen: Seen, after_min: float | None) -> JobEnded:
-    """It waits for what does not come, or has waited for `after_min`."""
+    """The failure of a job that waits for something that will not come, or has waited for `after_min`."""
     why = "which waiting does not change" if after_min is None else f"for {after_min:g} min"
     return JobEnded(
         f"Slurm job {seen.job} never started: pending ({seen.reason}), {why}. It was cancelled.",

@@ -84,7 +84,7 @@ class SubmititSlurm(SlurmLauncher):  # type: ignore[misc, unused-ignore]
         Stream(terms, SweepDir(self.folder), self._tree, self._submit).run(jobs, told)
 
     def __call__(self, overrides: list[str], key: str, number: int, *rest: Any) -> JobReturn:
-        """In the job. One that Slurm has requeued begins anew, unless it had come to its end."""
+        """Run the trial, in the job. A requeued trial starts again, unless it had already finished."""
         try:
             with signals.interruptible():  # submitit's own handlers only log
                 owner.obey()

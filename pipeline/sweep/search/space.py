@@ -65,7 +65,7 @@ class Space:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the dimensions."""
+        """The names of the dimensions."""
         return tuple(dimension.name for dimension in self.dimensions)
 
     @property
