@@ -212,7 +212,7 @@ def test_cores_are_given_out_like_gpus() -> None:
 
 
 def test_more_cores_than_there_are_is_told_at_once() -> None:
-    with pytest.raises(PreflightFailed, match=rf"takes 4096 cores; it may choose from {len(CORES)}\."):  # noqa: SIM117
+    with pytest.raises(PreflightFailed, match=rf"needs 4096 cores; it may choose from {len(CORES)}\."):  # noqa: SIM117
         with taken(on(cores_per_trial=4096)):
             pass
 

@@ -124,7 +124,7 @@ def test_repeats_of_the_search_show_something_as_well() -> None:
 
 def test_without_a_second_measurement_nothing_is_claimed() -> None:
     (only,) = told([base(0, 100.0), trial(1, 130.0)])
-    assert "can be noise. hydra.sweeper.confirm=3" in only
+    assert "can be noise. Set hydra.sweeper.confirm=3" in only
     assert told([base(0, 100.0), trial(1, 90.0)]) == ["Nothing was better than the baseline."]
     assert told([trial(0, 100.0)]) == []
 

@@ -88,7 +88,7 @@ def test_a_mistake_is_told(sweep: Any) -> None:
 @pytest.mark.parametrize(
     ("overrides", "reason"),
     [
-        (["runtime=sglang", "model=qwen3_8b", "backend=docker"], "image lmsysorg/sglang"),
+        (["runtime=sglang", "model=qwen3_8b", "backend=docker"], "the image lmsysorg/sglang"),
         (["runtime=sglang", "model=qwen3_8b", "model.revision=main"], "model.revision=main is not a commit"),
         (["n_threads=2"], None),
     ],
