@@ -1,1 +1,1 @@
-"""servetune: tune LLM inference servers. Start at run.py; __main__.py is the command line."""
+"""servetune: tune LLM inference servers. Start reading at trial/run.py; __main__.py is the command line."""

@@ -1,4 +1,4 @@
-"""Where a server lives. A backend is a class with a few short methods; conf/backend/<name>.yaml names it."""
+"""Where servers run. A backend is a class with a few short methods; conf/backend/<name>.yaml names it."""
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +20,7 @@ Tell = Callable[[str], None]  # takes what to show meanwhile; what it raises (a 
 
 @value
 class Deployment:
-    """A server that was started. Holds no client and no file, so any process can take it down by its lease."""
+    """A started server. It holds no client and no open file, so any process can tear it down by its lease."""
 
     lease: Lease
     url: str
@@ -33,28 +33,28 @@ class Backend(Protocol):
     """What every backend does. Contract: tests/contract/test_backends.py."""
 
     def checks(self, config: "Config") -> "Iterator[tuple[str, Check]]":
-        """What must hold on this machine: name, and a function that says what it found or raises PreflightFailed."""
+        """The preflight checks: a name, and a function that returns what it found or raises PreflightFailed."""
 
     def prepare(self, plan: "Plan", tell: "Tell") -> None:
-        """Fetch what deploying needs, e.g. an image, telling how far it is at least every second."""
+        """Fetch what deploying needs, e.g. an image. Call `tell` with the progress at least once a second."""
 
     def await_room(self, plan: "Plan", tell: "Tell") -> None:
-        """Wait until other trials have given back what the trial needs beyond this machine, telling for which."""
+        """Wait until other trials release what this trial needs outside this machine; call `tell` with their names."""
 
     def deploy(self, plan: "Plan", lease: Lease) -> Deployment:
-        """Start the server under the lease's label. Raises DeployFailed; what it began carries the label."""
+        """Start the server under the lease's label. Raises DeployFailed; everything created carries the label."""
 
     def death(self, deployment: Deployment) -> str | None:
-        """How the server ended, in words; None while it runs. Cheap: asked several times a second."""
+        """How the server ended, as text; None while it runs. Must be cheap: called several times a second."""
 
     def condition(self, deployment: Deployment) -> str | None:
-        """What the platform itself says of a server that does not become ready, if it says anything."""
+        """What the platform reports about a server that does not become ready; None if it reports nothing."""
 
     def owns_listener(self, deployment: Deployment) -> bool:
-        """Whether the port is served by what we deployed and by nobody else."""
+        """Whether our server, and no other process, listens on the port."""
 
     def teardown(self, lease: Lease) -> tuple[str, ...]:
-        """Remove everything with the lease's label, then look: what is still there, in words. Idempotent."""
+        """Remove everything with the lease's label, then check; returns what is left, as text. Idempotent."""
 
 
 def load(target: str) -> Backend:

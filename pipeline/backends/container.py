@@ -1,4 +1,4 @@
-"""A trial as a container, in words: its name, its label, the `docker run` that is the same. Pure."""
+"""A trial's container as text: its name, its label, the equivalent `docker run` command. Pure."""
 
 import shlex
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ def of(plan: "Plan") -> "Container":
         DeployFailed: nothing: it was made for a backend without containers.
     """
     if plan.container is None:
-        raise DeployFailed("backend=docker needs backend.container: compose it from conf/backend/docker.yaml.")
+        raise DeployFailed("backend=docker needs backend.container: set it as in conf/backend/docker.yaml.")
     return plan.container
 
 
@@ -49,20 +49,20 @@ def mounts(box: "Container") -> Iterator[tuple[str, str, bool]]:
 
 
 def _mount(here: str, inside: str, *, is_read_only: bool) -> str:
-    """As `docker run --mount` takes it, which unlike -v makes no folder where there is none."""
+    """The mount for `docker run --mount`, which unlike -v does not create a missing folder."""
     return f"type=bind,source={here},target={inside}{',readonly' if is_read_only else ''}"
 
 
 def may_run(owned: lease.Lease, error: Exception) -> str:
-    """What to say, and what to type, where nobody can tell whether the container is gone."""
+    """The message when nobody can tell whether the container is gone, with the command that removes it."""
     place = f"-H {owned.endpoint} " if owned.endpoint else ""
     told = str(error).splitlines()[0] if str(error) else type(error).__name__
     remove = f"docker {place}rm -f {name(owned.label)}"
-    return f"container {name(owned.label)} may run: Docker does not remove it ({told}); {remove}"
+    return f"container {name(owned.label)} may still be running: Docker did not remove it ({told}); {remove}"
 
 
 def run_line(plan: "Plan", label: str, argv: Sequence[str], port: int | str) -> str:
-    """The `docker run` that is the same, without the values of secrets."""
+    """The equivalent `docker run` command, without the values of secrets."""
     box = of(plan)
     words = ["docker", "run", "--name", name(label), "--label", f"{LABEL}={label}", "--init"]
     words += ["--network", box.network, "--security-opt", "no-new-privileges", "--shm-size", f"{box.shm_size_gib:g}g"]

@@ -1,4 +1,4 @@
-"""The Docker daemon: how it is asked, and what to say when it does not answer."""
+"""The Docker daemon: how to connect to it, and the error when it does not answer."""
 
 import docker
 import docker.errors
@@ -8,7 +8,7 @@ from pipeline.core.errors import FailureKind, PreflightFailed
 
 ANSWER_S = 20  # for one question
 TROUBLE = (docker.errors.DockerException, requests.RequestException)
-NOT_RUNNING = "Start it (sudo systemctl start docker), or set backend.container.socket; see `docker info`."
+NOT_RUNNING = "Start Docker (sudo systemctl start docker), or set backend.container.socket; see `docker info`."
 
 
 def connect(endpoint: str | None, *, answer_s: int = ANSWER_S) -> docker.DockerClient:

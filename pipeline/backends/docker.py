@@ -1,4 +1,4 @@
-"""The engine in a container of this machine's Docker, found and removed by its lease's label."""
+"""Runs the engine in a Docker container on this machine; finds and removes it by its lease's label."""
 
 import os
 import threading
@@ -35,10 +35,10 @@ _unanswered: set[str] = set()  # labels whose containers nobody could tell of fo
 
 
 class Docker:
-    """Starts, watches and removes containers. Works with what answers as Docker's API does."""
+    """Starts, watches and removes containers. Works with every server that implements Docker's API."""
 
     def checks(self, config: "Config") -> "Iterator[tuple[str, Check]]":
-        """The daemon answers, has the image or room for it, and can give GPUs if any are wanted."""
+        """Check that the daemon answers, has the image or space for it, and can provide GPUs if the trial needs any."""
         return docker_checks.of(config)
 
     def prepare(self, plan: "Plan", tell: Tell) -> None:
@@ -73,7 +73,7 @@ class Docker:
         try:
             state = _look(deployment, answer_s=LOOK_S)["State"]  # signals and deadlines must not wait for it
         except docker.errors.NotFound:
-            return "removed from outside"
+            return "its container was removed by somebody else"
         except daemon.TROUBLE:
             _unanswered.add(deployment.lease.label)
             return None
@@ -83,11 +83,11 @@ class Docker:
         if state.get("OOMKilled"):
             return f"exit code {state['ExitCode']} (killed by the memory limit)"
         if state["ExitCode"] in STOPPED and deployment.lease.label in _unanswered:
-            return f"code {state['ExitCode']} after Docker did not answer for a while; its restart ends containers"
+            return f"code {state['ExitCode']} after Docker did not answer for a while; restarting it ends containers"
         return f"exit code {state['ExitCode']}"
 
     def condition(self, deployment: Deployment) -> str | None:
-        """`Docker calls it unhealthy: ...`, where the image has a health check, or that it is paused."""
+        """`Docker reports it as unhealthy: ...`, if the image has a health check, or that it is paused."""
         try:
             state = _look(deployment)["State"]
         except daemon.TROUBLE:
@@ -95,7 +95,7 @@ class Docker:
         health = state.get("Health") or {}
         said = next((one["Output"].strip() for one in reversed(health.get("Log") or []) if one["ExitCode"]), "")
         told = health.get("Status") or (state["Status"] if state["Status"] != "running" else None)
-        return f"Docker calls it {told}{f': {said}' if said else ''}" if told else None
+        return f"Docker reports it as {told}{f': {said}' if said else ''}" if told else None
 
     def owns_listener(self, deployment: Deployment) -> bool:
         """Whether our container runs and Docker publishes its port there.
@@ -124,7 +124,7 @@ class Docker:
         _settle(owned.label)
         is_same_boot = owned.owner.boot_id == identity.of().boot_id  # else whoever has the port now is not ours
         if not remaining and is_same_boot and owned.port is not None and not ports.is_free(owned.host, owned.port):
-            remaining = (f"port {owned.port} is still listened on",)
+            remaining = (f"something still listens on port {owned.port}",)
         return remaining
 
 
@@ -208,18 +208,18 @@ def _devices(plan: "Plan") -> list[DeviceRequest]:
 def _refused(error: Exception, plan: "Plan") -> DeployFailed:
     """Docker's refusals told apart. Source: seen with dockerd 20.10: codes and words of create and start."""
     words = str(getattr(error, "explanation", None) or error)
-    kind, hint = FailureKind.LOAD_FAILED, "Run the docker_run line of record.json by hand."
+    kind, hint = FailureKind.LOAD_FAILED, "Run the docker_run command in record.json by hand."
     if isinstance(error, docker.errors.ImageNotFound):
-        kind, hint = FailureKind.IMAGE_MISSING, f"docker pull {container.of(plan).image}"
+        kind, hint = FailureKind.IMAGE_MISSING, f"Run: docker pull {container.of(plan).image}"
     elif "could not select device driver" in words or "Unknown runtime" in words:
         kind, hint = FailureKind.NO_GPU, docker_checks.TOOLKIT
     elif "address already in use" in words or "port is already allocated" in words:
         kind, hint = FailureKind.PORT_TAKEN, "Run the trial again: a free port is found each time."
     elif "bind source path does not exist" in words:
-        kind, hint = FailureKind.MODEL_MISSING, "Docker sees no such path: check model.path and mounts."
+        kind, hint = FailureKind.MODEL_MISSING, "Check model.path and the mounts: Docker does not see this path."
     elif not isinstance(error, docker.errors.APIError):
         kind, hint = FailureKind.BACKEND_DOWN, daemon.NOT_RUNNING
-    return DeployFailed(f"Docker does not start the container: {words}", kind=kind, hint=hint)
+    return DeployFailed(f"Docker could not start the container: {words}", kind=kind, hint=hint)
 
 
 def _follow(made: Container, log: Path, label: str) -> None:

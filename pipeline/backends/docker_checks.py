@@ -1,4 +1,4 @@
-"""What must hold of this machine's Docker before a trial is deployed there."""
+"""Checks this machine's Docker before a trial is deployed there."""
 
 import shutil
 from collections.abc import Iterator, Mapping
@@ -17,11 +17,11 @@ TOOLKIT = (
     "Install nvidia-container-toolkit, then: sudo nvidia-ctk runtime configure --runtime=docker && "
     "sudo systemctl restart docker"
 )
-_PODMAN = "Take Docker or backend=local for trials with GPUs: Podman's Docker API ignores requests for them."
+_PODMAN = "Use Docker or backend=local for trials with GPUs: Podman's Docker API ignores GPU requests."
 
 
 def of(config: "Config") -> "Iterator[tuple[str, Check]]":
-    """The daemon answers, has the image or room for it, and can give GPUs if any are wanted."""
+    """The daemon answers, has the image or space for it, and can provide GPUs if the trial needs any."""
     yield "docker", _version
     yield "image", images.check
     if config.hardware.vendor == "nvidia" and config.gpus:
@@ -36,11 +36,11 @@ def _version(config: "Config") -> str:
 def _gpus(config: "Config") -> str:
     told = _ask(config)
     if "Podman" in str(told["version"].get("Components")):
-        raise PreflightFailed(f"{_wanted(config)}, and this is Podman.", kind=FailureKind.NO_GPU, hint=_PODMAN)
+        raise PreflightFailed(f"{_wanted(config)}, but this is Podman.", kind=FailureKind.NO_GPU, hint=_PODMAN)
     how = gpu_support(told["info"], has_hook=shutil.which(HOOK) is not None)
     if how is None:
         raise PreflightFailed(
-            f"{_wanted(config)}, and this Docker has no NVIDIA runtime.",
+            f"{_wanted(config)}, but this Docker has no NVIDIA runtime.",
             kind=FailureKind.NO_GPU,
             hint=TOOLKIT,
         )
@@ -48,11 +48,11 @@ def _gpus(config: "Config") -> str:
 
 
 def _wanted(config: "Config") -> str:
-    return f"The trial takes {config.gpus} GPU{'s' * (config.gpus != 1)}"
+    return f"The trial needs {config.gpus} GPU{'s' * (config.gpus != 1)}"
 
 
 def gpu_support(info: Mapping[str, Any], *, has_hook: bool) -> str | None:
-    """By what a daemon that says this of itself (GET /info) gives NVIDIA GPUs to containers; None: it cannot."""
+    """How a daemon with this GET /info gives NVIDIA GPUs to containers; None if it cannot."""
     if "nvidia" in info.get("Runtimes", {}):
         return "the NVIDIA runtime"
     if has_hook:

@@ -1,4 +1,4 @@
-"""The image that a container is made of: whether it is here, whether there is room for it, which one exactly it was."""
+"""The container's image: whether it is present, whether there is disk space for it, and exactly which one was used."""
 
 import os
 import shutil
@@ -26,7 +26,7 @@ _pulled: set[tuple[str | None, str]] = set()  # by this process: the trials of a
 
 
 def check(config: "Config") -> str:
-    """That the image is here, or what pulling it will take. Nothing is pulled.
+    """Check that the image is present, or report what pulling it needs. Nothing is pulled.
 
     Raises:
         PreflightFailed: deploying would fail for want of the image, of space for it, or of the daemon.
@@ -40,7 +40,7 @@ def check(config: "Config") -> str:
         with closing(daemon.connect(box.socket)) as client:
             found = find(client, image)
             if found is not None:
-                return f"{image} is here ({digest(found, image) or found['Id']})"
+                return f"{image} is present ({digest(found, image) or found['Id']})"
             if box.pull == "never":
                 raise _not_here(image)
             return _room(image, needed_gib, _store(client))
@@ -63,7 +63,7 @@ def provide(box: "Container", *, log: Path, tell: Tell) -> None:
         raise _not_here(image)
     pull.pull(box.socket, image, log=log, tell=tell)
     if not _is_here(box.socket, image):
-        raise daemon.silent(f"it says that it pulled {image}, and has no such image")
+        raise daemon.silent(f"it reported {image} as pulled, but does not have it")
     _pulled.add(asked)
 
 
@@ -77,7 +77,7 @@ def find(client: docker.DockerClient, image: str) -> Mapping[str, Any] | None:
 
 
 def facts(made: Made, image: str) -> dict[str, str]:
-    """For the record: which image a container runs. A daemon that does not answer any more leaves the digest out."""
+    """The image that a container runs, for the record; without the digest if the daemon no longer answers."""
     known = {"image": image, "image_id": str(made.attrs.get("Image", ""))}
     with suppress(*daemon.TROUBLE):
         told = digest(made.image.attrs, image) if made.image else None
@@ -115,13 +115,13 @@ def _store(client: docker.DockerClient) -> Path | None:
 
 
 def _room(image: str, needed_gib: float | None, folder: Path | None) -> str:
-    size = f"about {needed_gib:g} GiB on disk" if needed_gib else "its size on disk is not known"
+    size = f"about {needed_gib:g} GiB on disk" if needed_gib else "size on disk unknown"
     if folder is None:
-        return f"{image} will be pulled: {size}, the free space not checked"
+        return f"{image} will be pulled: {size}, free space not checked"
     free_gib = shutil.disk_usage(folder).free / GIB
     if needed_gib and free_gib < needed_gib:
         raise PreflightFailed(
-            f"The image {image} takes about {needed_gib:g} GiB; {folder} has {free_gib:.1f} GiB free.",
+            f"The image {image} needs about {needed_gib:g} GiB; {folder} has {free_gib:.1f} GiB free.",
             kind=FailureKind.DISK_FULL,
             hint=f"{FREE_SPACE} If the size is wrong, set runtime.image_gib (null: not checked).",
         )
@@ -138,7 +138,7 @@ def _is_here(endpoint: str | None, image: str) -> bool:
 
 def _not_here(image: str) -> PreflightFailed:
     return PreflightFailed(
-        f"The image {image} is not here, and backend.container.pull=never.",
+        f"The image {image} is missing, and backend.container.pull=never forbids pulling it.",
         kind=FailureKind.IMAGE_MISSING,
-        hint=f"docker pull {image}, or set backend.container.pull=missing.",
+        hint=f"Run docker pull {image}, or set backend.container.pull=missing.",
     )

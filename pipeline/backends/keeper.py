@@ -1,4 +1,4 @@
-"""The keeper: outlives its trial's process only to remove what that left behind.
+"""The keeper: a process that outlives its trial's process, only to remove what the trial left behind.
 
 It holds the read end of a pipe. A byte means "torn down, go home"; the end of the pipe without one means that the
 owner vanished (SIGKILL, OOM killer, crash) or could not clean up. Started before the deployment, in a session of its

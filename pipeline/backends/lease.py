@@ -1,7 +1,7 @@
-"""The lease: what a trial owns, on disk before it owns anything, so that any later process can remove it.
+"""The lease: a list of what a trial owns. It is on disk before anything is created, so any later process can remove it.
 
-Each lease lies twice: in the run directory (for people) and in the state directory (for the reaper, which must find
-leases wherever outputs were written).
+Each lease is stored twice: in the run directory (for people) and in the state directory (for the reaper, which must
+find leases wherever outputs were written).
 """
 
 import os

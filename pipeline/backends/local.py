@@ -1,4 +1,4 @@
-"""The engine as a process of its own, in its own session, on this machine."""
+"""Runs the engine as a process on this machine, in its own session."""
 
 import os
 import socket
@@ -26,7 +26,7 @@ class Local:
     """Starts, watches and removes local processes by their lease's label."""
 
     def checks(self, config: "Config") -> "Iterator[tuple[str, Check]]":
-        """Nothing: the engine's own checks say all (pipeline/trial/checks.py)."""
+        """Nothing: pipeline/trial/checks.py has all checks of a local engine."""
         return iter(())
 
     def prepare(self, plan: "Plan", tell: Tell) -> None:
@@ -89,7 +89,7 @@ class Local:
             return ()  # the machine was restarted since: whoever has the port now is not ours
         remaining = process.stop_labelled(owned.label, grace_s=owned.stop_grace_s)
         if owned.port is not None and not ports.is_free(owned.host, owned.port):
-            remaining = (*remaining, f"port {owned.port} is still listened on")
+            remaining = (*remaining, f"something still listens on port {owned.port}")
         return remaining
 
 

@@ -1,4 +1,4 @@
-"""The engine in a Kubernetes cluster, served by OME: an InferenceService per trial, owned by a dead man's switch."""
+"""Runs the engine in Kubernetes with OME: one InferenceService per trial, owned by a Job (a dead man's switch)."""
 
 import os
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ class Ome:
     """Starts, watches and removes InferenceServices."""
 
     def checks(self, config: "Config") -> "Iterator[tuple[str, Check]]":
-        """The cluster answers, lets us do what a trial needs, has OME, nodes with GPUs and the model or a way to it."""
+        """The cluster answers, grants us the rights, and has OME, nodes with GPUs, and the model or its source."""
         from pipeline.backends.kube import checks
 
         return checks.of(config)
@@ -105,7 +105,7 @@ class Ome:
             return "it was torn down"
         how = rollout.death(trial.view.seen(), trial.uid)
         if how is None and trial.way and not trial.way.is_open:
-            return "the port-forward to it ended; see pipeline.log"
+            return "the port-forward to the engine ended; see pipeline.log"
         if how and trial.follower:
             trial.follower.settle()
         return how
@@ -133,7 +133,7 @@ class Ome:
 
 def _settings(plan: "Plan") -> "Kubernetes":
     if plan.kubernetes is None:
-        raise ConfigError("backend.kubernetes is missing: take conf/backend/ome.yaml as it is.")
+        raise ConfigError("backend=ome needs backend.kubernetes: set it as in conf/backend/ome.yaml.")
     return plan.kubernetes
 
 
@@ -167,7 +167,7 @@ def _crashed(view: View, broken: rollout.Broken, log: Path) -> DeployFailed:
 
 
 def _last_words(api: client.Api, pod: rollout.Object) -> str:
-    """Of the run that ended; another may have begun since."""
+    """The last lines of the ended run; another run may have begun since."""
     name, status = pod["metadata"]["name"], rollout.container(pod)
     is_again = bool(status.get("restartCount"))
     try:

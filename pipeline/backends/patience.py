@@ -1,4 +1,4 @@
-"""How long a removal may take: the engine's time to stop, then patience, within the deadline that runs, if one does."""
+"""How long a removal may take: the engine's time to stop, then some patience, within the running deadline, if any."""
 
 import math
 import signal
@@ -26,7 +26,7 @@ class Patience:
 
     @property
     def left_s(self) -> float:
-        """Until the end."""
+        """Seconds until the end."""
         return self.end - time.monotonic()
 
     def extend(self, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Ports of this machine: one that is free, and whether one is."""
+"""Ports of this machine: finds a free one, and tells whether one is free."""
 
 import socket
 

@@ -121,7 +121,7 @@ def _follow(child: Companion, image: str, tell: Tell) -> None:
         was_alive = child.is_alive
         line = child.answer(timeout_s=TELL_S)
         if line is None and not was_alive:
-            raise daemon.silent(f"the pull of {image} ended without a word; see {child.log}")
+            raise daemon.silent(f"the pull of {image} ended without an error message; see {child.log}")
         if line and _is_last(line, image):
             return
         layers.add(line or {})
@@ -131,7 +131,7 @@ def _is_last(line: Mapping[str, Any], image: str) -> bool:
     if "error" in line:
         raise pull_errors.failure(image, str(line["error"]))
     if "lost" in line:
-        raise daemon.silent(f"the pull of {image} broke off: {line['lost']}")
+        raise daemon.silent(f"the pull of {image} was interrupted: {line['lost']}")
     return "done" in line
 
 

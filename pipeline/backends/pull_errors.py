@@ -1,4 +1,4 @@
-"""What daemons and registries say when an image cannot be pulled: one row per cause, the first that matches counts.
+"""The errors of daemons and registries when an image cannot be pulled: one row per cause, the first match counts.
 
 Where a source names no file, the words were seen with dockerd 20.10.24 and, as registry, docker-registry 2.8.2 or an
 HTTP server that answers with that status.
@@ -17,15 +17,17 @@ FREE_SPACE = (
     "See `docker system df`; free space with `docker image prune`, or give Docker a larger disk (data-root in "
     "/etc/docker/daemon.json)."
 )
-_LOGIN = "Check its name and tag (runtime.image, runtime.version); a private one needs `docker login{registry}`."
-_NETWORK = (
-    "Try `docker pull {image}`. Mend the network, or the daemon's proxy (docs.docker.com/engine/daemon/proxy), or set "
-    "backend.container.image to the same image in a registry that can be reached."
+_LOGIN = (
+    "Check the image's name and tag (runtime.image, runtime.version); for a private image run `docker login{registry}`."
 )
-_TLS = "Give the daemon the registry's certificate (/etc/docker/certs.d), or list it under insecure-registries."
-_LIMIT = "Wait, or run `docker login{registry}`: accounts have a higher limit."
-_LATER = "The registry has trouble: try again later, or `docker pull {image}` to see whether it is only us."
-_OTHER = "Run `docker pull {image}`: it shows the same, and how far it gets."
+_NETWORK = (
+    "Try `docker pull {image}`. Fix the network, or the daemon's proxy (docs.docker.com/engine/daemon/proxy), or set "
+    "backend.container.image to the same image in a registry that the daemon can reach."
+)
+_TLS = "Install the registry's certificate (/etc/docker/certs.d), or add the registry to insecure-registries."
+_LIMIT = "Wait, or run `docker login{registry}`: logged-in users have a higher limit."
+_LATER = "Try again later: the registry reports an error. Run `docker pull {image}` to see whether it still does."
+_OTHER = "Run `docker pull {image}`: it shows the same error and how far the pull gets."
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ CAUSES = (
     Cause(
         "no matching manifest for",
         Kind.IMAGE_MISSING,
-        "It was not built for this kind of machine: set runtime.image to one that was.",
+        "Set runtime.image to an image for this machine's platform: this one was not built for it.",
         "moby 20.10 distribution/pull_v2.go, noMatchesErr",
     ),
     Cause(
@@ -91,7 +93,7 @@ CAUSES = (
     Cause(
         "invalid reference format",
         Kind.IMAGE_MISSING,
-        "Write it as name:tag, in lower case (runtime.image, backend.container.image).",
+        "Write the image as name:tag, in lower case (runtime.image, backend.container.image).",
         "`invalid reference format: repository name must be lowercase`",
     ),
 )

@@ -1,4 +1,4 @@
-"""Teardown by lease, whoever does it: the trial itself, its keeper, or the reaper."""
+"""Teardown by lease, for everybody who does it: the trial itself, its keeper, or the reaper."""
 
 import time
 from typing import Literal
@@ -10,7 +10,7 @@ from pipeline.machine import gpus
 
 
 def run(owned: lease.Lease, *, by: Literal["trial", "keeper", "reaper"]) -> Teardown:
-    """Remove everything of the lease and look that it is gone. Never raises an Exception: errors are in the result."""
+    """Remove everything of the lease and check that it is gone. Never raises an Exception: errors are in the result."""
     start = time.monotonic()
     remaining: tuple[str, ...] = ()
     error: str | None = None

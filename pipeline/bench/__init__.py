@@ -1,4 +1,4 @@
-"""Measuring with genai-bench, one run per level. Ways to call it, one meaning of the numbers.
+"""Measures with genai-bench, one run per level. Several ways to call it; the numbers mean the same.
 
 `resident` imports genai-bench once and forks per level; `cli` calls the command itself and is the reference, and
 `in_cluster` does so in a Kubernetes Job.
@@ -19,7 +19,7 @@ __all__ = ["Beside", "Job", "Outcome", "Runner", "Watch", "close", "installed_pr
 
 @value
 class Beside:
-    """Where a call runs that runs in a cluster."""
+    """Where in a cluster a call of genai-bench runs."""
 
     cluster: Cluster
     manifest: Mapping[str, Any]  # of the Kubernetes Job, without an owner
@@ -42,7 +42,7 @@ class Job:
 
 @value
 class Outcome:
-    """How the call ended. `error` is None when genai-bench said it went well."""
+    """How the call ended. `error` is None when genai-bench reported success."""
 
     exit_code: int | None
     error: str | None
@@ -53,13 +53,13 @@ class Runner(Protocol):
     """Calls genai-bench."""
 
     def start(self, tokenizer_dir: Path | None = None) -> None:
-        """Begin what can be done before a server is there, without waiting for it. May be called again."""
+        """Begin what can be done before there is a server, and return at once. May be called again."""
 
     def wait_ready(self, *, timeout_s: float, watch: Watch) -> None:
-        """Wait until a level can start at once. Raises BenchFailed."""
+        """Wait until a level can start without delay. Raises BenchFailed."""
 
     def run(self, job: Job, watch: Watch) -> Outcome:
-        """Run one level; a call that hangs or dies is an Outcome, not an error. What `watch` raises comes through."""
+        """Run one level. A call that hangs or dies gives an Outcome, not an error; what `watch` raises is raised."""
 
     def close(self) -> None:
         """End every process of the runner."""

@@ -1,4 +1,4 @@
-"""A call of genai-bench that runs in the engine's cluster, and its results out of what it has printed. Pure."""
+"""Prepares a genai-bench call in the engine's cluster, and reads the results from the call's log. Pure."""
 
 import base64
 import binascii
@@ -82,7 +82,7 @@ def unpack(log: str, folder: Path) -> tuple[int, str]:
                 if data is not None:
                     (folder / Path(member.name).name).write_bytes(data.read())
     except (binascii.Error, tarfile.TarError, EOFError, OSError) as error:
-        raise BenchFailed(f"The results in the log of genai-bench cannot be read: {error}") from error
+        raise BenchFailed(f"The results in genai-bench's log cannot be read: {error}") from error
     return int(found["code"]), log[: found.start()]
 
 

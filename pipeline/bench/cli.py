@@ -1,4 +1,4 @@
-"""The plain way: the `genai-bench` command itself, once per level. Slow, and the reference the tests compare with."""
+"""Runs the plain `genai-bench` command, once per level. Slow; the tests use it as the reference."""
 
 import os
 import time
@@ -20,18 +20,18 @@ class Cli:
         self.program = program
 
     def start(self, tokenizer_dir: Path | None = None) -> None:
-        """Nothing can be done early."""
+        """Do nothing: nothing can be done early."""
 
     def wait_ready(self, *, timeout_s: float, watch: Watch) -> None:
         """Always ready.
 
         Raises:
-            BenchFailed: the server needs a key, which this runner could not hide.
+            BenchFailed: the server needs an API key, which this runner could not keep secret.
         """
         if http.api_key():
             raise BenchFailed(
-                f"bench.runner=cli cannot be used with {http.API_KEY_ENV}: genai-bench takes the key on its "
-                "command line and writes it to disk. Use bench.runner=resident."
+                f"Use bench.runner=resident: with bench.runner=cli, genai-bench would take {http.API_KEY_ENV} on its "
+                "command line and write it to disk."
             )
 
     def run(self, job: Job, watch: Watch) -> Outcome:
@@ -51,7 +51,7 @@ class Cli:
         return Outcome(exit_code=code, error=_words(code, job, console), elapsed_s=time.monotonic() - start)
 
     def close(self) -> None:
-        """Nothing outlives a level."""
+        """Do nothing: nothing outlives a level."""
 
 
 def _words(code: int | None, job: Job, console: Path) -> str | None:

@@ -1,4 +1,4 @@
-"""The resident genai-bench: a program that imports it once and forks a child per level.
+"""The resident genai-bench: a program that imports genai-bench once and forks a child per level.
 
 Spoken to in JSON lines on stdin, answers in JSON lines on stdout (`resident.py` is the other end). It ends when stdin
 ends, and its children with it. In the child, what costs time without measuring is replaced: plots, the spreadsheet

@@ -1,4 +1,4 @@
-"""genai-bench in a Job of the engine's cluster, once per level."""
+"""Runs genai-bench in a Job in the engine's cluster, once per level."""
 
 import time
 from collections.abc import Mapping
@@ -27,18 +27,18 @@ class InCluster:
     """Runs the Jobs that the calls bring along."""
 
     def start(self, tokenizer_dir: Path | None = None) -> None:
-        """Nothing can be done early."""
+        """Do nothing: nothing can be done early."""
 
     def wait_ready(self, *, timeout_s: float, watch: Watch) -> None:
         """Always ready.
 
         Raises:
-            BenchFailed: the server needs a key, which this runner could not hide.
+            BenchFailed: the server needs an API key, which this runner could not keep secret.
         """
         if http.api_key():
             raise BenchFailed(
-                f"bench.location=cluster cannot be used with {http.API_KEY_ENV}: genai-bench takes the key on its "
-                "command line and writes it to disk. Unset it, or measure from here."
+                f"Unset {http.API_KEY_ENV}, or set bench.location=here: in a cluster, genai-bench would take the key "
+                "on its command line and write it to disk."
             )
 
     def run(self, job: Job, watch: Watch) -> Outcome:
@@ -46,7 +46,7 @@ class InCluster:
         job.folder.mkdir(parents=True, exist_ok=True)
         start = time.monotonic()
         if job.beside is None:
-            raise BenchFailed("The call says nothing of a cluster.")
+            raise BenchFailed("The call does not name a cluster.")
         with closing(client.connect(job.beside.cluster)) as api:
             run = _Run(api, job, job.beside, watch)
             code: int | None = None
@@ -59,7 +59,7 @@ class InCluster:
         return Outcome(exit_code=code, error=error, elapsed_s=time.monotonic() - start)
 
     def close(self) -> None:
-        """Nothing outlives a level."""
+        """Do nothing: nothing outlives a level."""
 
 
 @dataclass
@@ -101,13 +101,13 @@ class _Run:
     def _create(self) -> None:
         owner = creation.insist(lambda: self.api.get("Job", self.beside.owner))
         if owner is None:
-            raise BenchFailed(f"The trial's Job {self.beside.owner} is gone: somebody has removed it.")
+            raise BenchFailed(f"The trial's Job {self.beside.owner} is gone: somebody deleted it.")
         told = {"apiVersion": "batch/v1", "kind": "Job", "name": self.beside.owner, "uid": owner["metadata"]["uid"]}
         manifest = self.beside.manifest
         creation.created(self.api, {**manifest, "metadata": {**manifest["metadata"], "ownerReferences": [told]}})
 
     def _wait(self) -> None:
-        """Until genai-bench has ended. While the API server is away nobody knows, and time goes on."""
+        """Wait until genai-bench has ended. The time limit also runs while the API server does not answer."""
         end, has_begun = time.monotonic() + self.beside.start_timeout_s, False
         seen = "no pod yet"
         while True:
@@ -164,7 +164,7 @@ def _refuse_the_hopeless(pod: Object) -> str:
     words = ": ".join(filter(None, [waiting.get("reason"), waiting.get("message")]))
     if waiting.get("reason") in NEVER:
         raise BenchFailed(
-            f"genai-bench does not start in the cluster: {words} (see bench.cluster.image, .command and "
+            f"genai-bench does not start in the cluster: {words} (check bench.cluster.image, .command and "
             "backend.kubernetes.image_pull_secrets)"
         )
     if pod.get("status", {}).get("phase") == "Failed":

@@ -1,4 +1,4 @@
-"""The near end of the resident genai-bench (`driver.py`): start it early, hand it levels, survive its failures."""
+"""Our side of the resident genai-bench (`driver.py`): starts it early, sends it levels, survives its failures."""
 
 import os
 import time

@@ -22,7 +22,7 @@ def result_file(folder: Path) -> Path:
     if len(found) == 1:
         return found[0]
     if found:
-        raise BenchFailed(f"Expected one result in {folder}, found {len(found)}.")
+        raise BenchFailed(f"Expected one result file in {folder}, found {len(found)}.")
     raise BenchFailed(f"genai-bench wrote no result to {folder}: no request finished in time.")
 
 

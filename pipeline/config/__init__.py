@@ -1,1 +1,1 @@
-"""From Hydra's tree to one frozen Config, and from it to a trial's Plan."""
+"""Turns Hydra's composed tree into one frozen Config, and a Config into a trial's Plan."""

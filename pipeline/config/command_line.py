@@ -1,4 +1,4 @@
-"""What a command line asks for, checked as a whole before anything starts: one trial or every value of a sweep."""
+"""Checks a whole command line before anything starts: one trial, or every value of a sweep."""
 
 import difflib
 import re
@@ -23,7 +23,7 @@ from pipeline.models import model_card, ome_model
 
 OPEN = ("slo.limits", "runtime.env", "runtime.secret_env")  # sections that take any key, with a +
 MISSING = {  # an option that many a key of the section comes with
-    "hydra.sweeper": " It is one of hydra/sweeper=tuner, the default.",
+    "hydra.sweeper": " The keys of a search belong to hydra/sweeper=tuner, the default.",
     "hydra.launcher": " Add hydra/launcher=parallel to run several trials at once.",
 }
 PROBED = 50  # values of one sweep that are composed one by one; the rest of a long range is like its ends
@@ -156,10 +156,10 @@ def _check_interval(override: Override, base: Config, sweeper: DictConfig) -> No
         return
     line, name = override.input_line, override.get_key_element()
     if not sweepers.is_optuna(sweeper):
-        raise ConfigError(f"{line} has no list of values: hydra/sweeper=tuner, the default, can search in it.")
+        raise ConfigError(f"{line}: this sweeper cannot search an interval. Use hydra/sweeper=tuner, the default.")
     if name in base.knobs and base.runtime.knobs[name].kind == "int" and not isinstance(interval.start, int):
         ends = f"{interval.start:.15g},{interval.end:.15g}"
-        raise ConfigError(f"{line} gives fractions, {name} takes integers: use '{name}=int(interval({ends}))'.")
+        raise ConfigError(f"{line} gives fractions, but {name} takes integers: use '{name}=int(interval({ends}))'.")
 
 
 def _check_values(name: str, override: Override, swept: Mapping[str, Override], base: Config) -> None:
@@ -177,8 +177,8 @@ def _check_objective(line: str, made: Config, base: Config) -> None:
     seen, wanted = metrics.objective_names(made), metrics.objective_names(base)
     if seen != wanted:
         raise ConfigError(
-            f"{line} would be judged by {', '.join(seen)}, other trials of the sweep by {', '.join(wanted)}: "
-            f"set one objective for all, e.g. objective={wanted[0]}."
+            f"Set one objective for all trials of the sweep, e.g. objective={wanted[0]}: {line} would optimise "
+            f"{', '.join(seen)}, other trials {', '.join(wanted)}."
         )
 
 
@@ -201,7 +201,7 @@ def _misread(error: OverrideParseException) -> str:
     if "missing EQUAL" in words:
         return f"{error.override}: expected key=value."
     if "Unknown function" in words or "(" in error.override:
-        return f"{error.override}: quote what has parentheses, e.g. 'traffic.scenarios=[\"D(64,16)\"]'."
+        return f"{error.override}: quote values that contain parentheses, e.g. 'traffic.scenarios=[\"D(64,16)\"]'."
     return f"{error.override}: cannot be read: {' '.join(words.partition(' expecting {')[0].split())}."
 
 
@@ -218,9 +218,9 @@ def _unknown_key(key: str, tree: DictConfig) -> str:
     parent, _, name = key.rpartition(".")
     section = OmegaConf.select(tree, parent)
     if key in OPEN or parent in OPEN:
-        return f"{key}: add a + in front, e.g. +{key if parent in OPEN else f'{key}.ttft_p95_s'}=..."
+        return f"{key}: put a + in front, e.g. +{key if parent in OPEN else f'{key}.ttft_p95_s'}=..."
     if not isinstance(section, DictConfig):
-        return f"{key} is not a key: {parent} has none below it."
+        return f"{key} is not a key: {parent} has no keys below it."
     known = [str(other) for other in section]
     missing = MISSING.get(parent, "")
     return f"{key} is not a key.{_did_you_mean(name, known)}{missing} {parent} has: {', '.join(known)}."

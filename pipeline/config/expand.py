@@ -1,4 +1,4 @@
-"""A command line -> the configurations of its trials, without Hydra's jobs: nothing is started or written."""
+"""Lists the configurations of a command line's trials, without running Hydra jobs: nothing is started or written."""
 
 import math
 import random

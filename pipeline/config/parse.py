@@ -1,4 +1,4 @@
-"""From Hydra's tree to one frozen Config; every kind, choice and range is checked here, before anything starts."""
+"""Turns Hydra's tree into one frozen Config. Every type, choice and range is checked here, before anything starts."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -36,7 +36,7 @@ def parse(tree: "DictConfig") -> Config:
     try:
         data: dict[str, Any] = OmegaConf.to_container(tree, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     except MissingMandatoryValue as error:
-        raise ConfigError(f"{error.full_key} has no value here: add {error.full_key}=... to the command.") from error
+        raise ConfigError(f"{error.full_key} has no value: add {error.full_key}=... to the command.") from error
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key} does not resolve: {str(error).splitlines()[0]}.") from error
     _check_origin(data.get("repeat_of"), data.get("phase", PHASES[0]))
@@ -57,7 +57,7 @@ def parse(tree: "DictConfig") -> Config:
     except ValidationError as error:
         raise ConfigError(_explain(error)) from error
     if config.runtime.version is None and (known := catalogue.versions(config.runtime.name)):
-        raise ConfigError(f"runtime.version is missing: flags differ between versions; expected e.g. {known[-1]}.")
+        raise ConfigError(f"Set runtime.version, e.g. {known[-1]}: it is missing, and flags differ between versions.")
     for name, setting in settings.items():
         check_setting(name, config.runtime, setting)
     _refuse_secrets(config.runtime.env)
@@ -79,10 +79,10 @@ def _check_location(config: Config) -> None:
         return
     if config.backend.kubernetes is None:
         raise ConfigError(
-            f"bench.location=cluster: backend={config.backend.name} has no cluster; expected backend=ome."
+            f"bench.location=cluster needs backend=ome: backend={config.backend.name} does not use a cluster."
         )
     if config.bench.cluster.image is None:
-        raise ConfigError("bench.location=cluster: set bench.cluster.image to an image that has genai-bench 0.0.5.")
+        raise ConfigError("bench.location=cluster: set bench.cluster.image to an image with genai-bench 0.0.5.")
 
 
 def _words(given: object) -> object:
@@ -94,13 +94,13 @@ def _refuse_secrets(env: Mapping[str, str]) -> None:
     for name in env:
         if SECRET_NAME.search(name):
             raise ConfigError(
-                f"runtime.env.{name} looks like a secret, and the configuration is written to disk. Set {name} in the "
-                f"environment instead: the engine inherits it."
+                f"Set {name} in the environment instead of runtime.env.{name}: it looks like a secret, and the "
+                f"configuration is written to disk. The engine inherits the environment."
             )
 
 
 def check_setting(name: str, runtime: Runtime, setting: object) -> None:
-    """Accept None or a value that the knob `name` takes in the version of the engine that is configured.
+    """Accept None or a value that the configured engine version allows for the knob `name`.
 
     Raises:
         ConfigError: naming the knob, what was given and what is allowed.
@@ -113,7 +113,7 @@ def check_setting(name: str, runtime: Runtime, setting: object) -> None:
 
 
 def check_knob(name: str, knob: Knob, setting: object) -> None:
-    """Accept None or a value of the knob's kind, among its choices, inside its range.
+    """Accept None or a value of the knob's type, among its choices and inside its range.
 
     Raises:
         ConfigError: naming the knob, what was given and what is allowed.
@@ -129,19 +129,19 @@ def _check_version(name: str, runtime: Runtime, setting: str) -> None:
     if flag is None or not is_of(knob.versions, runtime.version):
         have = [v for v in catalogue.versions(runtime.name) if is_of(knob.versions, v)]
         raise ConfigError(
-            f"{name}={setting}: {engine} has no such flag ({', '.join(have)} has). Leave it null, or set "
-            f"runtime.version to the version that you run."
+            f"{name}={setting}: {engine} does not have this flag (versions that have it: {', '.join(have)}). "
+            f"Leave it null, or set runtime.version to the version that you run."
         )
     if knob.kind == "choice" and flag.choices and setting not in flag.choices:
         there = [choice for choice in knob.choices if choice in flag.choices]
-        raise ConfigError(f"{name}={setting}: {engine} does not take it; expected one of {', '.join(there)}.")
+        raise ConfigError(f"{name}={setting}: {engine} does not accept this; expected one of {', '.join(there)}.")
 
 
 def allowed(knob: Knob) -> str:
-    """The knob's allowed values in words, e.g. `an integer, 1 or more (threads)`."""
+    """The knob's allowed values as text, e.g. `an integer, 1 or more (threads)`."""
     if knob.kind == "choice":
         return "one of " + ", ".join(knob.choices)
-    words = {"int": "an integer", "float": "a number", "bool": "true or false", "text": "a text"}[knob.kind]
+    words = {"int": "an integer", "float": "a number", "bool": "true or false", "text": "a string"}[knob.kind]
     bounds = [f"{knob.minimum:g} or more" if knob.minimum is not None else ""]
     bounds.append(f"at most {knob.maximum:g}" if knob.maximum is not None else "")
     unit = f" ({knob.unit})" if knob.unit else ""
@@ -190,7 +190,7 @@ _WORDS = {
     **dict.fromkeys(("float_parsing", "float_type"), "expected a number"),
     **dict.fromkeys(("bool_parsing", "bool_type"), "expected true or false"),
     **dict.fromkeys(("dataclass_type", "mapping_type", "dict_type"), "expected keys and values"),
-    "string_type": "expected a text",
+    "string_type": "expected a string",
     "tuple_type": "expected a list",
     "path_type": "expected a path",
     "too_short": "expected at least one item",

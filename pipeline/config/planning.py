@@ -1,4 +1,4 @@
-"""Config -> Plan: the exact command, environment and levels of one trial. Pure."""
+"""Makes a Plan from a Config: the exact command, environment and levels of one trial. Pure."""
 
 import sys
 from collections.abc import Iterator
@@ -77,7 +77,7 @@ def _image(config: Config, own: str | None, key: str) -> str:
 
 
 def argv(config: Config, assets: Assets, run_dir: Path) -> tuple[str, ...]:
-    """The server's command line, {port} still open.
+    """The server's command line; {port} is filled in later.
 
     Raises:
         ConfigError: an unknown placeholder in `runtime.command`.

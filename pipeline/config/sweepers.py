@@ -1,4 +1,4 @@
-"""What is swept, and what the chosen sweeper and launcher make of it. Pure."""
+"""What is swept, and what the chosen sweeper and launcher do with it. Pure."""
 
 import math
 import re
@@ -71,7 +71,7 @@ def baseline(swept: Mapping[str, Override], tree: DictConfig) -> tuple[str, ...]
 
 
 def configurations(swept: Mapping[str, Override], tree: DictConfig) -> int | None:
-    """As `count`, with the baseline where the space does not hold it."""
+    """The same as `count`, plus the baseline if the space does not contain it."""
     seen, base = count(swept.values(), tree.hydra.sweeper), baseline(swept, tree)
     if seen is None or base is None:
         return seen
@@ -96,7 +96,7 @@ def folder(tree: DictConfig) -> Path:
 
 
 def ordered(swept: Iterable[Override]) -> list[Override]:
-    """As `tuner` goes through them: what does not reach the server varies fastest, so that a server serves several."""
+    """The overrides in `tuner`'s order: those that do not reach the server vary fastest, so trials share a server."""
     return sorted(swept, key=lambda each: is_load(each.get_key_element()))
 
 
@@ -120,8 +120,8 @@ def check_tuner(tree: DictConfig, base: Config, swept: Iterable[Override]) -> No
     written: Any = OmegaConf.to_container(tree.hydra, resolve=False)
     if PASSWORD.search(str(written["sweeper"]["storage"])):
         raise ConfigError(
-            "hydra.sweeper.storage holds a password, and the configuration is written to disk. Set it in the "
-            "environment: export STUDY_URL=..., and hydra.sweeper.storage='${oc.env:STUDY_URL}'."
+            "hydra.sweeper.storage contains a password, and the configuration is written to disk. Pass it through "
+            "the environment: export STUDY_URL=..., and set hydra.sweeper.storage='${oc.env:STUDY_URL}'."
         )
     if (given := written["sweep"]["subdir"]) != "${hydra.job.num}":
         raise ConfigError(f"hydra.sweep.subdir={given}: hydra/sweeper=tuner needs ${{hydra.job.num}}, the default.")
@@ -129,7 +129,7 @@ def check_tuner(tree: DictConfig, base: Config, swept: Iterable[Override]) -> No
     if limits.gpu_hours and not base.gpus:
         raise ConfigError(f"hydra.sweeper.gpu_hours={limits.gpu_hours:g}: hardware={base.hardware.name} has no GPU.")
     if count(swept, tree.hydra.sweeper) is None and not (limits.timeout_s or limits.gpu_hours):
-        raise ConfigError("This search has no end: set hydra.sweeper.n_trials, timeout_s or gpu_hours.")
+        raise ConfigError("This search would never end: set hydra.sweeper.n_trials, timeout_s or gpu_hours.")
 
 
 def check_directions(base: Config, sweeper: DictConfig) -> None:
@@ -161,8 +161,8 @@ def check_launcher(launcher: DictConfig, sweeper: DictConfig) -> None:
     target = str(launcher.get("_target_"))
     if is_tuner(sweeper) and sweeper.n_jobs is None and not any(name in target for name in STREAMING):
         raise ConfigError(
-            f"{target.rsplit('.', 1)[-1]} takes batches of trials: add hydra.sweeper.n_jobs=2, or as many as are to "
-            f"run at once (or hydra/sweeper=basic for all at once)."
+            f"{target.rsplit('.', 1)[-1]} runs trials in batches: add hydra.sweeper.n_jobs=2, or another number of "
+            f"trials at once (or hydra/sweeper=basic to run all at once)."
         )
     if "slurm" in target:
         _check_jobs(launcher)
@@ -175,8 +175,8 @@ def check_launcher(launcher: DictConfig, sweeper: DictConfig) -> None:
         )
     if count != 1 and sweeper.get("n_jobs") == 1:
         raise ConfigError(
-            "The sweeper asks for one trial at a time, so that nothing would run in parallel: "
-            f"add hydra.sweeper.n_jobs={count or 2}, as many as are to run at once."
+            f"Add hydra.sweeper.n_jobs={count or 2}, the number of trials to run at once: "
+            "this sweeper asks for one trial at a time, so nothing would run in parallel."
         )
 
 

@@ -1,1 +1,1 @@
-"""The words of the project as frozen values, and pure arithmetic on them; no effect but on its own files."""
+"""The project's terms as frozen values, and pure arithmetic on them. Its only effect: its own files."""

@@ -2,7 +2,7 @@
 
 PipelineError
 ├── ConfigError        the user's mistake: nothing was deployed; one message, no stack trace
-├── PreflightFailed    known before deploying that this cannot work here
+├── PreflightFailed    a check before deploying failed: the trial cannot work here
 │   └── ModelError     model file or tokenizer missing or unreadable
 ├── StepError          a step of a trial failed; the record says which
 │   ├── DeployFailed
@@ -11,10 +11,10 @@ PipelineError
 │   ├── WarmupFailed
 │   ├── BenchFailed
 │   ├── StepTimedOut
-│   └── WorkerDied      the process that ran the trial, in a sweep of several
-│       └── JobEnded     the batch job that ran it, for a reason that the scheduler tells
-├── TeardownFailed     something of ours may still be there; named in the record
-└── TrackerFailed      logged in the record; never costs a trial
+│   └── WorkerDied      the worker process that ran the trial ended first
+│       └── JobEnded     the batch job that ran the trial ended; the scheduler gives the reason
+├── TeardownFailed     something of the trial may still exist; the record names it
+└── TrackerFailed      publishing failed; noted in the record, the trial still counts
 Interrupted            (BaseException) a signal asked us to stop
 """
 
@@ -67,7 +67,7 @@ class FailureKind(StrEnum):
 
 
 class PipelineError(Exception):
-    """Root of all errors of this project; `kind` says which sort of failure it is, `hint` what to do next."""
+    """Base class of all errors of this project. `kind`: which kind of failure; `hint`: what to do next."""
 
     kind = FailureKind.INTERNAL
     hint = "This is a bug in the pipeline: please report it with record.json and pipeline.log."
@@ -89,7 +89,7 @@ class PreflightFailed(PipelineError):
     """A check before deployment failed. Nothing was deployed."""
 
     kind = FailureKind.PREFLIGHT
-    hint = "Mend what the message names; nothing was deployed."
+    hint = "Fix what the message names; nothing was deployed."
 
 
 class ModelError(PreflightFailed):
@@ -128,11 +128,11 @@ class WarmupFailed(StepError):
     """The server is healthy but does not answer a completion request."""
 
     kind = FailureKind.WARMUP_FAILED
-    hint = "Send the request of the message by hand; check the served model name."
+    hint = "Send the request shown in the message by hand; check the served model name."
 
 
 class BenchFailed(StepError):
-    """genai-bench gave no usable level."""
+    """genai-bench returned no usable result."""
 
     kind = FailureKind.BENCH_ERROR
     hint = "Read bench/<scenario>/<concurrency>/console.log."
@@ -142,36 +142,36 @@ class StepTimedOut(StepError):
     """A step did not end within its deadline."""
 
     kind = FailureKind.STEP_TIMED_OUT
-    hint = "Raise the step's timeout_s if the work is really that long."
+    hint = "Raise the step's timeout_s if the step really needs more time."
 
 
 class WorkerDied(StepError):
-    """The process that ran a trial for a sweep ended before the trial did."""
+    """The worker process that ran a trial of a sweep ended before the trial did."""
 
     kind = FailureKind.WORKER_DIED
-    hint = "A SIGKILL is mostly the kernel short of memory (dmesg): run fewer trials at once (hydra.launcher.n_jobs)."
+    hint = "Run fewer trials at once (hydra.launcher.n_jobs): a SIGKILL usually means out of memory, see `dmesg`."
 
 
 class JobEnded(WorkerDied):
-    """The batch job of a trial ended; the scheduler knows why, where the trial itself may only have seen a signal."""
+    """The batch job of a trial ended. The scheduler knows why; the trial itself may have seen only a signal."""
 
 
 class TeardownFailed(PipelineError):
-    """Teardown ended, but something of the trial is still there (or could not be looked at)."""
+    """Teardown ended, but something of the trial still exists (or could not be checked)."""
 
     kind = FailureKind.TEARDOWN_FAILED
     hint = "Run: python -m pipeline.reap"
 
 
 class TrackerFailed(PipelineError):
-    """The tracker did not take the record. The record on disk is complete."""
+    """The tracker did not accept the record. The record on disk is complete."""
 
     kind = FailureKind.TRACKER_FAILED
     hint = "The record on disk is complete; offline W&B runs can be uploaded later with `make sync`."
 
 
 class Interrupted(BaseException):
-    """A signal asked us to stop. Not an Exception, so that no library swallows it on its way to teardown."""
+    """A signal asked us to stop. Not an Exception, so no library can swallow it before teardown."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(signal.Signals(signum).name)

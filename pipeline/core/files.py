@@ -1,4 +1,4 @@
-"""What a run and a sweep leave on disk: every file name, spelled here alone, and how files are written."""
+"""The files that a run and a sweep leave on disk: their names, spelled nowhere else, and how they are written."""
 
 import os
 import tempfile
@@ -13,7 +13,7 @@ MINIMUM_FREE_BYTES = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class RunDir:
-    """Every file name of a run. The only place where they are spelled."""
+    """Every file name of a run. No other class spells them."""
 
     path: Path
 
@@ -24,7 +24,7 @@ class RunDir:
 
     @property
     def lease(self) -> Path:
-        """What the trial owns; after teardown, who removed it and what is left."""
+        """What the trial owns; after teardown, also who removed it and what is left."""
         return self.path / "lease.json"
 
     @property
@@ -39,7 +39,7 @@ class RunDir:
 
     @property
     def keeper_log(self) -> Path:
-        """What the keeper had to say; empty when all went well."""
+        """The keeper's messages; empty when all went well."""
         return self.path / "keeper.log"
 
     @property
@@ -80,7 +80,7 @@ class SweepDir:
 
     @property
     def mark(self) -> Path:
-        """Which command's search this is, and whether it has come to its end."""
+        """Which command started this search, and whether the search is finished."""
         return self.path / "search.json"
 
     @property
@@ -100,7 +100,7 @@ class SweepDir:
 
     @property
     def best_dir(self) -> Path:
-        """Everything to run the best trial elsewhere."""
+        """Everything needed to run the best trial elsewhere."""
         return self.path / "best"
 
     @property
@@ -110,7 +110,7 @@ class SweepDir:
 
     @property
     def attempts(self) -> Path:
-        """The folders of trials that were interrupted and have been run again."""
+        """Folders of interrupted trials that were run again."""
         return self.path / "attempts"
 
     @property
@@ -120,7 +120,7 @@ class SweepDir:
 
     @property
     def summary_csv(self) -> Path:
-        """A line per level of each trial, with every knob and metric."""
+        """One line per level of each trial, with every knob and metric."""
         return self.path / "summary.csv"
 
     @property
@@ -145,7 +145,7 @@ class SweepDir:
 
     @property
     def tracker_script(self) -> Path:
-        """A program that makes the sweep's report in the tracker, where that could not be done at once."""
+        """A script that creates the sweep's report in the tracker later, if that was not possible at once."""
         return self.path / "wandb_report.py"
 
     @property
@@ -154,7 +154,7 @@ class SweepDir:
         return self.path / "tracker.log"
 
     def worker_log(self, number: int) -> Path:
-        """What a process that ran trials for the sweep printed outside of them, and its libraries."""
+        """What a worker process and its libraries printed outside of trials."""
         return self.path / "workers" / f"{number}.log"
 
     @property
@@ -164,7 +164,7 @@ class SweepDir:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write `text` so that a reader sees the old file or the new one, also after a crash.
+    """Write `text` so that a reader sees either the old or the new file, even after a crash.
 
     Raises:
         OSError: the disk is full or the folder not writable; the old file is untouched.
@@ -188,23 +188,23 @@ def save(path: Path, item: object) -> None:
 
 
 def claim(run_dir: RunDir) -> None:
-    """Make sure that a trial can leave its record here: an own, writable folder on a disk that is not full.
+    """Check that a trial can write its record here: an unused, writable folder with free disk space.
 
     Raises:
-        PreflightFailed: saying which of these is not so.
+        PreflightFailed: naming what is missing.
     """
     where = run_dir.path
     try:
         where.mkdir(parents=True, exist_ok=True)
         if run_dir.record.exists() or run_dir.lease.exists():
-            raise PreflightFailed(f"{where} already holds a trial. Expected an empty run directory.")
+            raise PreflightFailed(f"Run directory {where} already contains a trial. Choose an empty one.")
         write_atomically(where / ".writable", "x" * 4096)
         (where / ".writable").unlink()
         state = os.statvfs(where)
     except OSError as error:
         raise PreflightFailed(
             f"Cannot write to the run directory {where}: {error.strerror or error}.",
-            hint="Choose another one with hydra.run.dir=... or hydra.sweep.dir=..., or free some space.",
+            hint="Set another directory with hydra.run.dir=... or hydra.sweep.dir=..., or free some disk space.",
         ) from error
     free = state.f_bavail * state.f_frsize
     if free < MINIMUM_FREE_BYTES:

@@ -1,4 +1,4 @@
-"""What is known of a trial before it is deployed, as values."""
+"""What is known about a trial before it is deployed, as values."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -10,7 +10,7 @@ _WORST_FIRST = ("refused", "rewritten", "warned")
 
 @value
 class Finding:
-    """Something that the engine will do with a trial: not start, run something else, or run badly."""
+    """One predicted problem of a trial: the engine will refuse to start, change a knob, or run badly."""
 
     rule: str
     verdict: Literal["refused", "rewritten", "warned"]
@@ -20,14 +20,14 @@ class Finding:
 
 @value
 class Verdict:
-    """All that is foreseen of a trial. `knobs`: as asked, then as rewritten."""
+    """All predicted problems of a trial. `knobs`: as asked, then as rewritten by the engine."""
 
     findings: tuple[Finding, ...]
     knobs: Mapping[str, Scalar | None]
 
     @property
     def word(self) -> str:
-        """The worst finding: refused, rewritten, warned; ok without one."""
+        """The worst finding: refused, rewritten or warned; ok if there is none."""
         seen = {finding.verdict for finding in self.findings}
         return next((word for word in _WORST_FIRST if word in seen), "ok")
 

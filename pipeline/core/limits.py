@@ -1,4 +1,4 @@
-"""The settings of the sweeper `tuner`: when it stops, what it measures again, where its study is."""
+"""The settings of the sweeper `tuner`: when it stops, what it measures again, where its study is stored."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ BESIDE = ("sampler", "params")  # of hydra.sweeper: what is searched, and how
 
 @value
 class Limits:
-    """When no new trial starts, and what is measured again. None: no limit."""
+    """When to stop starting trials, and what to measure again. None: no limit."""
 
     n_trials: int | None = Field(default=None, ge=1)  # deployed ones: not the answered, not the repeats
     timeout_s: float | None = Field(default=None, gt=0)
@@ -25,7 +25,7 @@ class Limits:
 
 @value
 class Settings:
-    """The sweeper's part of the configuration, but for the sampler and the space."""
+    """The sweeper's part of the configuration, except for the sampler and the search space."""
 
     storage: str | None = None
     study_name: str | None = None

@@ -1,4 +1,4 @@
-"""From requests to numbers: latencies, throughput, SLO attainment, goodput, objective. Pure.
+"""Computes metrics from requests: latencies, throughput, SLO attainment, goodput, objective. Pure.
 
 Throughput is genai-bench's (tokens of completed requests / run_duration); error_rate is not: genai-bench 0.0.5
 always reports 0, so it is computed here as num_errors / num_requests. SLO attainment looks at each request.
@@ -152,7 +152,7 @@ def warnings_for(metrics: LevelMetrics) -> tuple[str, ...]:
 
 
 def is_overloaded(metrics: LevelMetrics) -> bool:
-    """Whether a level is beyond the server by such a margin that higher concurrencies need not be tried."""
+    """Whether a level overloads the server so clearly that higher concurrencies need not be tried."""
     misses = metrics.slo_attainment is not None and metrics.slo_attainment < OVERLOAD_ATTAINMENT
     return misses or metrics.error_rate > OVERLOAD_ERROR_RATE
 
@@ -249,7 +249,7 @@ def score(name: str, level: Level, config: Config) -> float | None:
 
 
 def _cost(tokens_per_s: float | None, usd_per_hour: float | None) -> float | None:
-    """Of a million tokens, in US dollars."""
+    """The cost of a million tokens, in US dollars."""
     return usd_per_hour / 3600 / tokens_per_s * 1e6 if tokens_per_s and usd_per_hour else None
 
 

@@ -1,4 +1,4 @@
-"""Where the files shipped with the code are: beside the package in a checkout, inside it in a wheel."""
+"""Where the files shipped with the code are: next to the package in a checkout, inside it in a wheel."""
 
 from pathlib import Path
 

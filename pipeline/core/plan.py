@@ -42,7 +42,7 @@ class LevelPlan:
 
 @value
 class OmeModel:
-    """A ClusterBaseModel's facts, and the ClusterServingRuntime for it."""
+    """The fields of a ClusterBaseModel, and the ClusterServingRuntime that serves it."""
 
     name: str
     uri: str
@@ -61,7 +61,7 @@ class OmeModel:
 
 @value
 class Plan:
-    """All that deploying and measuring needs. In `argv`, {port} stands for the port found at deploy time."""
+    """All that deploying and measuring need. In `argv`, {port} stands for the port chosen at deploy time."""
 
     trial_id: str
     sweep_id: str

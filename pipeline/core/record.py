@@ -1,4 +1,4 @@
-"""What a trial leaves behind: the values of its record, and the one class that names its files."""
+"""What a trial leaves behind: the values of its record."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ Phase = Literal["search", "confirm", "held_out"]  # confirm: winner and baseline
 
 @value
 class Failure:
-    """Why something failed: which step, which kind, in which words, and what to do."""
+    """Why something failed: the step, the kind of failure, the message, and what to do."""
 
     step: str
     kind: FailureKind
@@ -84,7 +84,7 @@ class LevelMetrics:
 
 @value
 class Level:
-    """One (scenario, concurrency) and what came of it. `result_file` is relative to the run directory."""
+    """One measured (scenario, concurrency) and its result. `result_file` is relative to the run directory."""
 
     scenario: str
     concurrency: int
@@ -104,7 +104,7 @@ class Level:
 
 @value
 class Teardown:
-    """What teardown saw at its end. `remaining` is empty when everything is gone."""
+    """What teardown found at its end. `remaining` is empty when everything is gone."""
 
     by: Literal["trial", "keeper", "reaper"]
     seconds: float
@@ -113,13 +113,13 @@ class Teardown:
 
     @property
     def is_clean(self) -> bool:
-        """Whether we looked and nothing was left."""
+        """Whether teardown looked and found nothing left."""
         return not self.remaining and self.error is None
 
 
 @value
 class Record:
-    """Everything a trial leaves behind, whatever happened."""
+    """Everything that a trial leaves behind, whether it succeeded or failed."""
 
     schema_version: Literal[1] = 1
     trial_id: str
@@ -157,7 +157,7 @@ def now() -> datetime:
 
 
 class Timings:
-    """Collects the steps' timings of one trial while it runs; the one mutable helper of a trial."""
+    """Collects the step timings of one trial while it runs; the only mutable helper of a trial."""
 
     def __init__(self) -> None:
         self.done: list[StepTiming] = []

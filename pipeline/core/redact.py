@@ -1,4 +1,4 @@
-"""Keeping secrets out of what is written or uploaded: the values of secret-looking environment variables. Pure."""
+"""Keeps secrets (values of secret-looking environment variables) out of what is written or uploaded. Pure."""
 
 import json
 import os
@@ -14,7 +14,7 @@ MAX_FILE_BYTES = 20_000_000
 
 
 class Secrets:
-    """The values of secret-looking environment variables, and how to keep them out of what we upload."""
+    """The values of secret-looking environment variables, and how to keep them out of uploads."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         values = {text.strip() for name, text in environ.items() if SECRET_NAME.search(name)}

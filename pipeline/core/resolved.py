@@ -1,4 +1,4 @@
-"""What the engine made of the knobs, by its own word, against what was asked. Pure."""
+"""Compares the settings that the engine reports with the knobs that were asked. Pure."""
 
 import math
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ LEFT_TO_THE_ENGINE = "auto"
 
 @value
 class Rewrite:
-    """A knob that the engine set to something else than was asked."""
+    """A knob that the engine set to another value than asked."""
 
     knob: str
     asked: Scalar
@@ -20,7 +20,7 @@ class Rewrite:
 
 
 def reported(config: Config, settings: Mapping[str, Any] | None) -> dict[str, Scalar]:
-    """The knobs whose resolved value the engine tells."""
+    """The knobs whose resolved value the engine reports."""
     told = {name: _dig(settings or {}, knob.setting) for name, knob in config.runtime.knobs.items() if knob.setting}
     return {name: item for name, item in told.items() if isinstance(item, bool | int | float | str)}
 
@@ -38,7 +38,7 @@ def rewrites(config: Config, settings: Mapping[str, Any] | None) -> tuple[Rewrit
 def are_alike(
     config: Config, settings: Mapping[str, Any] | None, other: Config, others: Mapping[str, Any] | None
 ) -> bool:
-    """Whether two deployments run the same settings, as far as the engine tells.
+    """Whether two deployments run the same settings, as far as the engine reports them.
 
     Everything but the knobs must be equal; every knob that was asked differently must be reported by both; every knob
     that is reported must be reported with the same value.

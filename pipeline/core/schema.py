@@ -18,25 +18,25 @@ SCENARIO = r"^(D\(\d+,\d+\)|N\(\d+,\d+\)/\(\d+,\d+\)|U\(\d+,\d+\)(/\(\d+,\d+\))?
 
 @cache
 def is_of(versions: str, version: str | None) -> bool:
-    """Whether a version is in a range as PEP 440 writes them; an empty range and an unknown version always are."""
+    """Whether a version is in a PEP 440 range. True for an empty range and for an unknown version."""
     return not versions or version is None or SpecifierSet(versions).contains(version, prereleases=True)
 
 
 @value
 class Knob:
-    """One tunable engine parameter: what values it takes and how the engine spells it."""
+    """One tunable engine parameter: which values it takes and which flag sets it."""
 
     kind: Literal["int", "float", "bool", "choice", "text"]
     flag: str
     help: str
     unit: str | None = None
-    false_flag: str | None = None  # bool knobs: the flag that says no; without one, false leaves `flag` out
-    choices: tuple[str, ...] = ()  # of every version; the catalogue says which of them a version has
+    false_flag: str | None = None  # bool knobs: the flag for false; without one, false leaves `flag` out
+    choices: tuple[str, ...] = ()  # of all versions together; the catalogue says which ones a version supports
     minimum: float | None = None
     maximum: float | None = None
-    versions: str = ""  # engine versions that have it, as PEP 440 writes them (">=0.5.20"); empty: all
-    flags: Mapping[str, str] = Field(default_factory=dict)  # versions that spell it otherwise: {"<0.5.20": "--old"}
-    setting: str | None = None  # where the engine reports it, as a dotted path into what settings_path answers
+    versions: str = ""  # engine versions that support it, as a PEP 440 range (">=0.5.20"); empty: all
+    flags: Mapping[str, str] = Field(default_factory=dict)  # other spellings by version: {"<0.5.20": "--old"}
+    setting: str | None = None  # where the engine reports its value: a dotted path into the settings_path response
 
     def spelled(self, version: str | None) -> str:
         """The flag as this version of the engine spells it."""
@@ -54,9 +54,9 @@ class Health:
 
 @value
 class Memory:
-    """Which knobs decide how an engine divides a GPU's memory, for the sum before deploying."""
+    """Which knobs decide how an engine divides a GPU's memory; read by the memory check before deploying."""
 
-    plan: Literal["sglang", "vllm"]  # whose arithmetic: pipeline/models/memory.py
+    plan: Literal["sglang", "vllm"]  # whose memory model to use: pipeline/models/memory.py
     fraction: str  # knob: the share of the GPU's memory that the engine may use
     kv_dtype: str
     context: str
@@ -71,70 +71,70 @@ class Runtime:
     """
 
     name: str
-    version: str | None = None  # of the engine: which flags there are (pipeline/catalogues/<name>/<version>.json)
-    python: Path | None = None  # the interpreter of the environment that holds the engine; None: this one
+    version: str | None = None  # of the engine; decides its flags (pipeline/engines/catalogues/<name>/<version>.json)
+    python: Path | None = None  # the interpreter of the engine's virtual environment; None: this one
     command: tuple[str, ...]
     image: str | None = None  # for backends with containers
-    image_gib: float | None = Field(default=None, gt=0)  # on disk, unpacked, about; None: free space is not checked
+    image_gib: float | None = Field(default=None, gt=0)  # approximate unpacked size; None: free space is not checked
     extra_args: tuple[str, ...] = ()
     needs_gguf: bool = False  # serves GGUF files only
     needs_modules: tuple[str, ...] = ()  # Python modules the command imports, checked before deploying
     env: Mapping[str, str] = Field(default_factory=dict)
-    secret_env: Mapping[str, str] = Field(default_factory=dict)  # the engine's variable: ours, read at deploy time
+    secret_env: Mapping[str, str] = Field(default_factory=dict)  # engine's variable: ours; read at deploy time
     knobs: Mapping[str, Knob]
     rules: tuple[str, ...] = ()  # names of files in pipeline/engines/rules/, or paths of your own
-    gpu_knobs: tuple[str, ...] = ()  # tensor, pipeline, data parallelism: their product is the GPUs that a trial takes
-    gpu_sharing: Mapping[str, str] = Field(default_factory=dict)  # a switch: which of them takes none of its own
-    memory: Memory | None = None  # None: the memory is not summed up
-    startup_s: float = Field(default=0, ge=0)  # typical start without reading weights, for the estimate of a dry run
-    api_backend: Literal["openai", "vllm", "sglang"]  # genai-bench's word; vllm and sglang send ignore_eos
+    gpu_knobs: tuple[str, ...] = ()  # tensor, pipeline, data parallelism: a trial takes their product of GPUs
+    gpu_sharing: Mapping[str, str] = Field(default_factory=dict)  # switch: the gpu_knob that then adds no GPUs
+    memory: Memory | None = None  # None: no memory check
+    startup_s: float = Field(default=0, ge=0)  # typical start without reading weights, for dry_run's time estimate
+    api_backend: Literal["openai", "vllm", "sglang"]  # genai-bench's --api-backend; vllm and sglang send ignore_eos
     server_engine: str  # genai-bench's --server-engine
     health: Health
-    settings_path: str | None = None  # where the engine tells its resolved settings
+    settings_path: str | None = None  # HTTP path where the engine reports its resolved settings
     cache_reset: Literal["none", "llamacpp_slots", "sglang_flush", "vllm_reset"]
     stop_grace_s: float = Field(ge=0)
 
 
 @value
 class Architecture:
-    """What decides a model's memory and speed, in the words of its config.json. Sizes count elements, not bytes."""
+    """What decides a model's memory use and speed, named as in config.json. Sizes count elements, not bytes."""
 
-    name: str | None = None  # the class, e.g. Qwen3ForCausalLM: OME serves a model by a runtime for its class only
+    name: str | None = None  # the class, e.g. Qwen3ForCausalLM; OME needs it to match a model to a serving runtime
     attention: Literal["mha", "gqa", "mla"]
     layers: int = Field(gt=0)
     hidden_size: int = Field(gt=0)
     heads: int = Field(gt=0)
     kv_heads: int = Field(gt=0)
     head_dim: int = Field(gt=0)
-    kv_lora_rank: int | None = Field(default=None, gt=0)  # MLA: elements of the compressed KV of a token and layer
-    qk_rope_head_dim: int | None = Field(default=None, gt=0)  # MLA: beside it
+    kv_lora_rank: int | None = Field(default=None, gt=0)  # MLA: elements of the compressed KV per token and layer
+    qk_rope_head_dim: int | None = Field(default=None, gt=0)  # MLA: cached in addition to kv_lora_rank
     experts: int | None = Field(default=None, gt=0)  # None: a dense model
     experts_per_token: int | None = Field(default=None, gt=0)
     parameters_b: float = Field(gt=0)  # billions
-    active_parameters_b: float = Field(gt=0)  # billions, that one token passes through
+    active_parameters_b: float = Field(gt=0)  # billions that one token uses
     weights_gib: float = Field(gt=0)  # of the published files
-    dtype: Literal["bfloat16", "float16", "float32"]  # of activations, and of the KV cache if not asked otherwise
-    quantization: str | None = None  # config.json's quant_method; None: weights are of `dtype`
+    dtype: Literal["bfloat16", "float16", "float32"]  # of activations, and of the KV cache unless a knob sets it
+    quantization: str | None = None  # config.json's quant_method; None: weights have `dtype`
     context_tokens: int = Field(gt=0)
 
 
 @value
 class Model:
-    """What is served: `path` (a GGUF file, a Hugging Face folder), a Python `package` that carries it, or a `repo`."""
+    """The model to serve: a `path` (GGUF file or Hugging Face folder), a Python `package` with the file or a `repo`."""
 
     name: str
     path: Path | None = None
     package: str | None = None
     repo: str | None = None  # on the Hugging Face hub
-    revision: str | None = None  # commit, tag or branch of it
-    tokenizer: str | None = None  # another folder or repo with the tokenizer; None: the model's own
+    revision: str | None = None  # commit, tag or branch of the repo
+    tokenizer: str | None = None  # another folder or repo that has the tokenizer; None: the model's own
     served_name: str
     license: str | None = None
-    gated: bool = False  # the hub wants a token of somebody who has accepted the licence
-    arch: Architecture | None = None  # None: read from the folder's config.json where there is one
+    gated: bool = False  # true: the hub requires a token of a user who has accepted the licence
+    arch: Architecture | None = None  # None: read from the folder's config.json, if it has one
 
 
-GpuId = Annotated[str, BeforeValidator(str)]  # `[4,5]` on a command line are numbers
+GpuId = Annotated[str, BeforeValidator(str)]  # `[4,5]` on a command line is a list of numbers
 
 
 @value
@@ -146,12 +146,12 @@ class Backend:
     host: str = "127.0.0.1"
     keeper: bool = True
     container: Container | None = None  # the engine runs in a container of this machine
-    kubernetes: Kubernetes | None = None  # it runs in a cluster
-    deploy_s: float | None = Field(default=None, gt=0)  # instead of timeouts.deploy_s
+    kubernetes: Kubernetes | None = None  # the engine runs in a cluster
+    deploy_s: float | None = Field(default=None, gt=0)  # replaces timeouts.deploy_s
 
     @property
     def is_process(self) -> bool:
-        """Whether the engine runs as a process of this machine."""
+        """Whether the engine runs as a process on this machine."""
         return self.container is None and self.kubernetes is None
 
 
@@ -167,40 +167,40 @@ class Traffic:
     max_time_per_level_s: float = Field(gt=0)
     warmup_requests: int = Field(ge=0)
     seed: int = Field(ge=0)
-    order: Literal["rising", "busiest_first"] = "rising"  # of the concurrencies; busiest first fails fast
-    all_levels: bool = False  # False: a level that is overloaded by a wide margin ends its ladder
+    order: Literal["rising", "busiest_first"] = "rising"  # of the concurrencies; busiest_first fails fast
+    all_levels: bool = False  # False: after a clearly overloaded level, higher concurrencies are skipped
 
 
 @value
 class Hardware:
-    """What the server runs on: one host. `gpu_type` is genai-bench's closed list or null."""
+    """The host that the server runs on. `gpu_type` is a name from genai-bench's closed list, or null."""
 
     name: str
     gpu_count: int = Field(ge=0)
     gpu_type: str | None = None
-    gpu_ids: tuple[GpuId, ...] = ()  # which GPUs trials may take, as nvidia-smi numbers or names them; empty: any
-    take_busy_gpus: bool = False  # also those that other programs use
-    usd_per_gpu_hour: float | None = Field(default=None, gt=0)  # of the host where it has no GPU
-    cores_per_trial: int | None = Field(default=None, gt=0)  # CPU cores for the server alone; None: all, shared
+    gpu_ids: tuple[GpuId, ...] = ()  # GPUs that trials may take, by nvidia-smi's index or UUID; empty: any
+    take_busy_gpus: bool = False  # true: also GPUs that other programs use
+    usd_per_gpu_hour: float | None = Field(default=None, gt=0)  # without a GPU: price of the host
+    cores_per_trial: int | None = Field(default=None, gt=0)  # CPU cores reserved for the server; None: all, shared
     gpu_memory_gib: float | None = Field(default=None, gt=0)  # of one GPU
     vendor: Literal["nvidia", "amd"] | None = None
     architecture: str | None = None  # ampere, ada, hopper, blackwell, cdna3
     compute_capability: float | None = None  # NVIDIA's, e.g. 9.0
-    memory_bandwidth_gb_s: float | None = Field(default=None, gt=0)  # of one GPU, data sheet
-    bf16_tflops: float | None = Field(default=None, gt=0)  # of one GPU, dense, data sheet
+    memory_bandwidth_gb_s: float | None = Field(default=None, gt=0)  # of one GPU, from the data sheet
+    bf16_tflops: float | None = Field(default=None, gt=0)  # of one GPU, dense, from the data sheet
 
 
 @value
 class Slo:
-    """Limits per request (seconds), the share of requests that must meet them, and limits on level metrics."""
+    """Limits per request (seconds), the share of requests that must meet them, and limits on a level's metrics."""
 
     name: str
     ttft_s: float | None = Field(default=None, gt=0)
     tpot_s: float | None = Field(default=None, gt=0)
     e2e_s: float | None = Field(default=None, gt=0)
     attainment: float = Field(gt=0, le=1)
-    max_error_rate: float = Field(ge=0, le=1)  # a level with more failed requests is not usable, SLO or not
-    limits: Mapping[str, float] = Field(default_factory=dict)  # e.g. {ttft_p95_s: 2.0}: at most
+    max_error_rate: float = Field(ge=0, le=1)  # a level with more failed requests is unusable, also without an SLO
+    limits: Mapping[str, float] = Field(default_factory=dict)  # upper limits, e.g. {ttft_p95_s: 2.0}
 
     @property
     def is_set(self) -> bool:
@@ -222,13 +222,13 @@ class Tracker:
 
 @value
 class ClusterBench:
-    """What measures beside the engine, in its cluster."""
+    """The genai-bench pod that measures in the engine's cluster."""
 
-    image: str | None = None  # with genai-bench 0.0.5, sh, tar and base64
+    image: str | None = None  # must contain genai-bench 0.0.5, sh, tar and base64
     command: tuple[str, ...] = Field(default=("genai-bench",), min_length=1)
     tokenizer: str | None = None  # a folder in the image, or a repository; None: the model's own, mounted read-only
-    cpu: str | None = None  # that the pod requests, e.g. "4"
-    memory: str | None = None  # e.g. "8Gi"
+    cpu: str | None = None  # CPU request of the pod, e.g. "4"
+    memory: str | None = None  # memory request of the pod, e.g. "8Gi"
 
 
 @value
@@ -237,20 +237,20 @@ class Bench:
 
     location: Literal["here", "cluster"] = "here"
     runner: Literal["resident", "cli"]
-    program: Path | None = None  # for runner=cli: another genai-bench than this environment's
+    program: Path | None = None  # for runner=cli: a genai-bench outside this environment
     cluster: ClusterBench = ClusterBench()
     start_timeout_s: float = Field(gt=0)
-    level_grace_s: float = Field(gt=0)  # beyond traffic.max_time_per_level_s, for start and results
+    level_grace_s: float = Field(gt=0)  # added to traffic.max_time_per_level_s, for starting and writing results
 
     @property
     def hides_key(self) -> bool:
-        """Whether the server's key stays off command lines and disks."""
+        """Whether the server's API key stays off command lines and disks."""
         return self.location == "here" and self.runner == "resident"
 
 
 @value
 class Timeouts:
-    """Deadlines of the steps that have none of their own, in seconds."""
+    """Deadlines in seconds of the steps that have no deadline of their own."""
 
     preflight_s: float = Field(gt=0)
     download_s: float = Field(gt=0)
@@ -262,7 +262,7 @@ class Timeouts:
 
 @value
 class Config:
-    """One trial's whole configuration. `knobs` holds every knob of the runtime; None leaves the flag out."""
+    """The whole configuration of one trial. `knobs` has every knob of the runtime; None leaves the flag out."""
 
     runtime: Runtime
     model: Model
@@ -287,5 +287,5 @@ class Config:
 
     @property
     def is_baseline(self) -> bool:
-        """Whether every knob is left to the engine."""
+        """Whether every knob is at the engine's default."""
         return all(setting is None for setting in self.knobs.values())

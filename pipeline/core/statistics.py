@@ -1,4 +1,4 @@
-"""What repeated measurements show: means with 95% intervals, and whether one configuration beats another. Pure.
+"""Statistics of repeated measurements: means with 95% intervals, and whether one configuration beats another. Pure.
 
 Student's t and Welch's test as in scipy.stats; ratios by the logarithm, whose differences are relative ones. Rounds
 that measure both alternately are compared in pairs, which takes out what drifts (heat, neighbours, clocks).
@@ -87,7 +87,7 @@ def compare(
 
 
 def _gain(sign: int, advantage: float) -> float:
-    """From a difference of (signed) logarithms to a share of theirs."""
+    """Converts a difference of (signed) logarithms to a share of theirs."""
     return sign * math.expm1(sign * advantage)
 
 

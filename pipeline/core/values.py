@@ -12,7 +12,7 @@ Scalar = int | float | bool | str
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def value(cls: type[T]) -> type[T]:
-    """Make `cls` a frozen, slotted, keyword-only dataclass that checks its fields and refuses unknown ones."""
+    """Make `cls` a frozen, slotted, keyword-only dataclass that checks its fields and rejects unknown ones."""
     config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
     return cast("type[T]", dataclass(frozen=True, slots=True, kw_only=True, config=config)(cls))
 

@@ -1,1 +1,1 @@
-"""What is known of engines: their flags, rules and ways to die, and how to talk to one."""
+"""What servetune knows about engines: their flags, rules and failure messages, and how to talk to one."""

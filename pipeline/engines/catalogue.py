@@ -121,8 +121,8 @@ def load(engine: str, version: str) -> Catalogue:
     known = versions(engine)
     if version not in known:
         raise ConfigError(
-            f"runtime.version={version}: there is no catalogue of the flags of {engine} {version}, only of "
-            f"{', '.join(known)}. Make one: python -m pipeline.catalogues {engine}=={version}"
+            f"runtime.version={version}: there is no flag catalogue for {engine} {version}, only for "
+            f"{', '.join(known)}. Create one: python -m pipeline.catalogues {engine}=={version}"
         )
     text = (FOLDER / engine / f"{version}.json").read_text()
     return from_json(Catalogue, text)

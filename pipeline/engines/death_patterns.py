@@ -1,8 +1,8 @@
-"""What engines say when they cannot serve: one frozen row per wording. Data only; pipeline.engines.diagnose reads it.
+"""The error messages of engines that cannot serve: one row per wording. Data only; pipeline.engines.diagnose reads it.
 
-The order is the order of causes: what makes the later lines of a log follow stands first. A TP rank that runs out of
-memory breaks the others' NCCL connections; llama.cpp ends with "failed to load model" whatever the cause was.
-`{memory}` and the like in a hint are knobs by their part, spelled for the engine that wrote the log (KNOBS).
+Rows are ordered by cause: an error that leads to other errors comes first. A TP rank that runs out of memory breaks
+the others' NCCL connections; llama.cpp ends with "failed to load model" whatever the cause was.
+In a hint, `{memory}` and the like are roles of knobs, replaced by the knob of the engine that wrote the log (KNOBS).
 """
 
 from collections.abc import Mapping
@@ -37,37 +37,38 @@ class Pattern:
     hint_running: str = ""
 
 
-BAD_FLAG = "The engine does not take this flag or value: check runtime.extra_args and the knobs named in the message."
-_PORT = "Another program took the port: run the trial again."
-_GATED = "Accept the model's terms on its page and set HF_TOKEN to a token that may read it."
-_MISSING = "The model or its tokenizer cannot be read: check model.path."
+BAD_FLAG = "Check runtime.extra_args and the knobs named in the message: the engine rejects this flag or value."
+_PORT = "Run the trial again: another program took the port."
+_GATED = "Accept the model's terms on its page and set HF_TOKEN to a token that may read the model."
+_MISSING = "Check model.path: the model or its tokenizer cannot be read."
 _HUB = (
-    "The model hub cannot be reached from where the engine runs: set model.path to a local folder, or mend the "
-    "network, HTTPS_PROXY, HF_ENDPOINT or HF_HUB_OFFLINE."
+    "Set model.path to a local folder, or fix the network, HTTPS_PROXY, HF_ENDPOINT or HF_HUB_OFFLINE: the engine "
+    "cannot reach the model hub."
 )
-_DRIVER = "This engine was built for a newer CUDA than the driver has: newer NVIDIA driver, or an older engine version."
-_GPU = "No GPU is visible to the engine: check nvidia-smi and CUDA_VISIBLE_DEVICES (in a container: --gpus all)."
-_TP = "More GPUs are asked for than are visible: lower {tp}."
-_COMBINATION = "The engine refuses this combination for this model or GPU: change the knob that the message names."
-_BACKEND = "This {backend} does not work with this GPU, model, {kv_type} or {block}: take another, or leave it out."
-_QUANT = "Quantisation or data type do not suit this GPU or checkpoint: other weights, or another type."
-_POOL = "No room is left for the KV cache: raise {memory}, {tp}, or take an 8-bit {kv_type} or smaller weights."
+_DRIVER = "Install a newer NVIDIA driver or an older engine version: the engine was built for a newer CUDA."
+_GPU = "Check nvidia-smi and CUDA_VISIBLE_DEVICES (in a container: --gpus all): the engine sees no GPU."
+_TP = "Lower {tp}: the trial asks for more GPUs than are visible."
+_COMBINATION = "Change the knob that the message names: the engine rejects this combination for this model or GPU."
+_BACKEND = "Set another {backend}, or leave it out: this one does not work with this GPU, model, {kv_type} or {block}."
+_QUANT = "Use other weights or another data type: this quantization or type does not work on this GPU or checkpoint."
+_POOL = "No memory is left for the KV cache: raise {memory} or {tp}, or use an 8-bit {kv_type} or smaller weights."
 _OOM_LOAD = (
-    "Weights and reserved memory do not fit the GPU: raise {tp}, take smaller or quantised weights, or lower {memory} "
-    "or {graphs}; see that no other program holds GPU memory."
+    "Weights and reserved memory do not fit the GPU: raise {tp}, use smaller or quantized weights, or lower {memory} "
+    "or {graphs}; check that no other program holds GPU memory."
 )
 _OOM_RUNNING = (
-    "Loaded, then out of memory under load: lower {memory} (it leaves more for activations), {chunk} or {batch}."
+    "The model loaded, then ran out of GPU memory under load: lower {memory} (leaves more for activations), {chunk} "
+    "or {batch}."
 )
-_BUSY_GPU = "Another program holds memory of this GPU (see nvidia-smi): stop it, or lower {memory}."
-_SHM = "Shared memory is too small: in a container raise --shm-size or use --ipc=host; else see df /dev/shm."
-_KILLED = "Host memory ran out, or the kernel killed a part of the engine for it: see `dmesg`; give it more memory."
+_BUSY_GPU = "Stop the other program that holds memory of this GPU (see nvidia-smi), or lower {memory}."
+_SHM = "Shared memory is too small: in a container raise --shm-size or use --ipc=host; else check df /dev/shm."
+_KILLED = "Give the engine more host memory: it ran out, or the kernel killed a process of the engine (see `dmesg`)."
 _COMM = (
-    "The GPUs cannot talk to each other: try NCCL_P2P_DISABLE=1 or --disable-custom-all-reduce in runtime.extra_args, "
-    "see NCCL_DEBUG=INFO, or lower {tp} to 1."
+    "The GPUs cannot communicate: try NCCL_P2P_DISABLE=1 or --disable-custom-all-reduce in runtime.extra_args, "
+    "look for the cause with NCCL_DEBUG=INFO, or lower {tp} to 1."
 )
-_CPU_OOM = "Not enough memory: a smaller n_ctx or n_parallel, or quantised cache_type_k/cache_type_v."
-_GGML_OOM = "Not enough GPU memory: lower n_gpu_layers, n_ctx or n_parallel, or quantise cache_type_k/cache_type_v."
+_CPU_OOM = "Not enough memory: lower n_ctx or n_parallel, or use a quantized cache_type_k/cache_type_v."
+_GGML_OOM = "Not enough GPU memory: lower n_gpu_layers, n_ctx or n_parallel, or quantize cache_type_k/cache_type_v."
 
 PATTERNS: tuple[Pattern, ...] = (
     # Nothing works without these.
@@ -172,7 +173,7 @@ PATTERNS: tuple[Pattern, ...] = (
         ANY,
         r"Model architectures .* are not supported|no kernel image is available|out of resource: shared memory",
         Kind.UNSUPPORTED_COMBINATION,
-        "This engine version has nothing for this model or GPU: another engine version, or another model.",
+        "Use another engine version or another model: this version does not support this model or GPU.",
         "sglang 0.5.23 srt/models/registry.py:64, vllm 0.33.0 models/registry.py:1250, CUDA error 209, triton",
     ),
     Pattern(
@@ -203,7 +204,7 @@ PATTERNS: tuple[Pattern, ...] = (
         r"No available memory for the cache blocks|To serve at least one request with the model"
         r"|larger than the maximum number of tokens that can be stored in KV cache",
         Kind.KV_CACHE_TOO_SMALL,
-        "The KV cache cannot hold one request: raise {memory} or {tp}, lower max_model_len, or take 8-bit {kv_type}.",
+        "The KV cache cannot hold one request: raise {memory} or {tp}, lower max_model_len, or use an 8-bit {kv_type}.",
         "vllm 0.33.0 v1/core/kv_cache_planning.py:58,77, vllm 0.19.1 v1/core/kv_cache_utils.py:627",
     ),
     Pattern(
@@ -217,7 +218,7 @@ PATTERNS: tuple[Pattern, ...] = (
         SGLANG,
         r"(Prefill|Decode) out of memory\. Try to lower",
         Kind.KV_CACHE_TOO_SMALL,
-        "The KV cache ran full while serving: raise {memory} or lower {batch}.",
+        "The KV cache filled up under load: raise {memory} or lower {batch}.",
         "sglang 0.5.23 srt/mem_cache/allocation.py:239,613",
     ),
     Pattern(
@@ -275,7 +276,7 @@ PATTERNS: tuple[Pattern, ...] = (
         LLAMA,
         r"failed to create context|failed to init",
         Kind.LOAD_FAILED,
-        "The engine refused this combination of knobs: the last lines of server.log say why.",
+        "Read the last lines of server.log: the engine rejected this combination of knobs.",
         "llama.cpp common_init",
     ),
     Pattern(

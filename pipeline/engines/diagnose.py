@@ -1,8 +1,8 @@
-"""Logs, exit codes and HTTP answers -> one failure kind, one hint and the engine's own reason. Pure.
+"""Turns logs, exit codes and HTTP answers into a failure kind, a hint and the engine's own reason. Pure.
 
-The wordings are data in pipeline.engines.death_patterns; here is how they are looked for. A death is matched line by
-line, the engines' prefixes taken off and lines below the level of an error left out, so that a warning that cost
-nothing is never taken for the cause.
+The wordings are data in pipeline.engines.death_patterns; this module searches for them. A log is matched line by line,
+without the engines' prefixes and without lines below the level of an error, so that a harmless warning is never taken
+for the cause.
 """
 
 import re
@@ -47,17 +47,18 @@ _STAGES = (
 )
 _SIGNALS = {134: "SIGABRT", 135: "SIGBUS", 137: "SIGKILL", 139: "SIGSEGV"}  # as a shell or a container reports them
 _RUN_BY_HAND = "Read the end of server.log; run the command in plan.json by hand."
-_LIMIT = (
-    "The container ran out of memory: raise backend.container.memory_gib, or, if that is not set, free host memory."
-)
+_LIMIT = "The container ran out of memory: raise backend.container.memory_gib; if it is not set, free host memory."
 _ENDINGS = {
-    "SIGKILL": (FailureKind.OOM_HOST, "Killed from outside, most often by the kernel's OOM killer: see `dmesg`."),
+    "SIGKILL": (
+        FailureKind.OOM_HOST,
+        "Check `dmesg`: another process killed the engine, most often the kernel's OOM killer.",
+    ),
     "SIGBUS": (
         FailureKind.OOM_HOST,
-        "Most often /dev/shm is too small: in a container raise backend.container.shm_size_gib, or take --ipc=host.",
+        "Most often /dev/shm is too small: in a container raise backend.container.shm_size_gib, or use --ipc=host.",
     ),
     "SIGSEGV": (FailureKind.SERVER_DIED, f"The engine crashed in its own code. {_RUN_BY_HAND}"),
-    "SIGABRT": (FailureKind.SERVER_DIED, f"The engine gave itself up. {_RUN_BY_HAND}"),
+    "SIGABRT": (FailureKind.SERVER_DIED, f"The engine aborted itself. {_RUN_BY_HAND}"),
 }
 
 
@@ -83,7 +84,7 @@ def server_death(how: str, log: str) -> Diagnosis:
         return Diagnosis(kind=FailureKind.BAD_FLAG, hint=BAD_FLAG, reason=_short(usage))
     reason = _root(lines)
     if _REFUSAL.match(reason) and not _SERVED.search(log):
-        hint = "The engine refused this configuration: change the knob that its message names."
+        hint = "Change the knob that the message names: the engine rejected this configuration."
         return Diagnosis(kind=FailureKind.LOAD_FAILED, hint=hint, reason=_short(reason))
     kind, hint = _ENDINGS.get(_signal(how), (FailureKind.SERVER_DIED, _RUN_BY_HAND))
     if "Received sigquit from a child process" in log:  # SGLang then kills itself: SIGKILL means nothing here
@@ -101,16 +102,16 @@ def not_ready(seen: str, log: str) -> Diagnosis:
         return Diagnosis(kind=found.kind, hint=f"The engine hangs after an error. {found.hint}", reason=found.reason)
     status = re.match(r"HTTP (\d+)", seen)
     if status and status[1] != "503":
-        hint = f"It answers {status[0]} where 200 means ready: check runtime.health.path and SERVETUNE_API_KEY."
+        hint = f"Check runtime.health.path and SERVETUNE_API_KEY: the server answers {status[0]} instead of HTTP 200."
         return Diagnosis(kind=FailureKind.NOT_READY_IN_TIME, hint=hint)
     stage = _stage(log)
     if stage:
-        return _slow(f"It was still {stage} (end of server.log): raise runtime.health.timeout_s.")
+        return _slow(f"Raise runtime.health.timeout_s: the engine was still {stage} (end of server.log).")
     if status:
-        return _slow("It listens and answers 503, so it is still starting: raise runtime.health.timeout_s.")
+        return _slow("Raise runtime.health.timeout_s: the server answers HTTP 503, so it is still starting.")
     return _slow(
-        "Nothing answered on its port: raise runtime.health.timeout_s if the model is still loading at the end of "
-        "server.log, else check the host and port in plan.json."
+        "Raise runtime.health.timeout_s if the model is still loading at the end of server.log, else check the host "
+        "and port in plan.json: nothing answered on the port."
     )
 
 
@@ -127,7 +128,7 @@ def overload(codes: Mapping[str, int], total: int, runtime: str = "") -> Diagnos
         VLLM: "raise max_num_seqs (or max_num_queued_reqs, if you set it)",
         LLAMA: "raise n_parallel or n_threads_http",
     }.get(runtime, "let the engine take more requests at once")
-    hint = f"The server lives but refused every request: lower traffic.concurrencies, or {raise_what}; see server.log."
+    hint = f"The server runs but rejected every request: lower traffic.concurrencies, or {raise_what}; see server.log."
     return Diagnosis(kind=FailureKind.OVERLOADED, hint=hint)
 
 

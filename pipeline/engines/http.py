@@ -1,4 +1,4 @@
-"""The HTTP door to a running engine: ready, settings, one completion."""
+"""HTTP requests to a running engine: readiness, settings, one completion."""
 
 import os
 import secrets
@@ -18,12 +18,12 @@ _LEFT_OUT = ("chat_template", "ui_settings", "model_info", "vllm_env", "system_e
 
 
 def api_key() -> str | None:
-    """The key for protected servers, from the environment alone: it never enters Config, Record or a log."""
+    """The API key for protected servers, read from the environment only: it never enters Config, Record or a log."""
     return os.environ.get(API_KEY_ENV) or None
 
 
 def protect() -> None:
-    """Make up a key for the servers of this process. One that the user has set stays, an empty one as well: no key."""
+    """Set a random API key for the servers of this process. A user's own key stays; an empty one means no key."""
     os.environ.setdefault(API_KEY_ENV, secrets.token_urlsafe(32))
 
 

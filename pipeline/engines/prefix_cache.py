@@ -1,4 +1,4 @@
-"""Emptying an engine's prefix cache between levels, and knowing when it is idle: one class per way (`cache_reset`)."""
+"""Empties an engine's prefix cache between levels, and tells when the engine is idle: one class per `cache_reset`."""
 
 import re
 from typing import Protocol

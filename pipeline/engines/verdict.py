@@ -1,14 +1,15 @@
-"""What an engine will make of a combination of knobs, known before it costs GPU time. Pure but for reading rules.
+"""Predicts what an engine does with a combination of knobs, before it costs GPU time. Pure, except for reading rules.
 
 The rules are data: engines/rules/<name>.yaml, each with its reason and the source it was read from. `when` is a Jinja
 expression over the facts of the trial:
 
-- each knob by its name: what was asked, as rewritten by the rules before, else the engine's own default, else none
+- each knob by its name: the asked value as rewritten by earlier rules, else the engine's own default, else none
 - `asked`: the knobs as asked (none: not asked); `model`: its architecture; `hardware`; `sm`: 90 for compute
   capability 9.0; `gpus`: GPUs that the trial takes; `concurrency`: the busiest level; `longest_tokens`: the longest
   request, prompt and answer; `env`: the engine's environment variables
-- `extra`: what runtime.extra_args sets, by the engine's own names; it stands for the knob of the same flag, too.
-  `twice`: knobs that it sets once more; `unknown`, `ambiguous`: flags that this version has not, or several of
+- `extra`: what runtime.extra_args sets, by the engine's own names; it also sets the knob that has the same flag.
+  `twice`: knobs that are set both ways; `unknown`: flags that this version does not have; `ambiguous`: abbreviations
+  of several flags
 """
 
 from collections.abc import Iterator, Mapping
@@ -35,7 +36,7 @@ _jinja = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=Fal
 
 @value
 class Rule:
-    """What an engine does with a combination. `default`: what it takes for a knob that was not asked."""
+    """What an engine does with a combination. `default`: the value it uses for a knob that was not asked."""
 
     id: str
     verdict: Literal["refused", "rewritten", "warned", "default"]

@@ -1,4 +1,4 @@
-"""A child process that serves this one: started once, spoken to in JSON lines, gone when we are."""
+"""A child process that serves this one: started once, talks in JSON lines, ends when we end."""
 
 import ctypes
 import json
@@ -86,6 +86,6 @@ class Companion:
 
 
 def die_with_parent() -> None:
-    """For the child: be killed by the kernel when the parent is gone (Linux; elsewhere the end of stdin must do)."""
+    """In the child: let the kernel kill it when the parent is gone (Linux; elsewhere the end of stdin must suffice)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

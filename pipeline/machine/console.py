@@ -1,4 +1,4 @@
-"""stdout and stderr that outlive their readers: a closed pipe or a full disk behind them must not cost a trial."""
+"""stdout and stderr that survive a closed pipe or a full disk: neither may cost a trial."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""What a trial ran on, for its record."""
+"""Describes the machine that a trial ran on, for its record."""
 
 import os
 import platform

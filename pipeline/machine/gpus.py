@@ -1,4 +1,4 @@
-"""The NVIDIA GPUs of this machine as NVML tells them: memory, who computes on them, how they are connected."""
+"""The NVIDIA GPUs of this machine, as NVML reports them: memory, processes, topology."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -59,7 +59,7 @@ def look() -> tuple[Gpu, ...] | None:
 
 
 def describe() -> dict[str, str]:
-    """For a record: which GPUs and which driver; empty where there is no NVML."""
+    """The GPUs and the driver, for a record; empty without NVML."""
     with _nvml() as nvml:
         if nvml is None:
             return {}
@@ -123,7 +123,7 @@ def _nvml() -> Iterator[Any]:
 
 
 def _handles(nvml: Any) -> Iterator[Any]:
-    """Of the GPUs that we may use: a job's cgroup can forbid others, and CUDA then does not count them either."""
+    """The handles of the GPUs that we may use: a job's cgroup can hide others, and CUDA does not count those either."""
     for index in range(nvml.nvmlDeviceGetCount()):
         with suppress(nvml.NVMLError):
             yield nvml.nvmlDeviceGetHandleByIndex(index)

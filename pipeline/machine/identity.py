@@ -1,4 +1,4 @@
-"""Who a process is, told so that a later process can tell whether that very one still lives."""
+"""The identity of a process, so that a later process can tell whether exactly that one still runs."""
 
 import os
 import platform

@@ -1,4 +1,4 @@
-"""Files of this machine that one trial at a time has locked: flock, which the kernel ends with its last holder."""
+"""Lock files of this machine, one trial at a time: flock, which the kernel releases when the last holder ends."""
 
 import fcntl
 import os
@@ -67,6 +67,6 @@ def _open(name: str) -> int:
         return os.open(place / name, os.O_RDWR)
     except OSError as error:
         raise PreflightFailed(
-            f"GPUs and cores are given out in {place}, which cannot be used: {error.strerror or error}.",
-            hint="Make it writable for all, or set SERVETUNE_SLOTS_DIR to another folder, the same for all users.",
+            f"The folder {place}, with the locks of GPUs and cores, cannot be used: {error.strerror or error}.",
+            hint="Make it writable for all users, or have all of them set SERVETUNE_SLOTS_DIR to another folder.",
         ) from error

@@ -1,4 +1,4 @@
-"""A trial in another process than its sweep's ends with the sweep: whoever kills that must not leave trials behind."""
+"""Ends a trial that runs in its own process when its sweep ends: killing the sweep must not leave trials behind."""
 
 import os
 import signal

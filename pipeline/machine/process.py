@@ -1,4 +1,4 @@
-"""The only door to subprocesses.
+"""The only module that starts subprocesses.
 
 Local processes carry their lease's id in their environment (LABEL): teardown finds them by that label, not by
 memory, so children that left the group or the session are found too.
@@ -117,7 +117,7 @@ def is_running(process: psutil.Process) -> bool:
 
 
 def _with_descendants(known: Iterable[psutil.Process]) -> set[psutil.Process]:
-    """Also those that have wiped their environment: what a process of ours starts is ours."""
+    """The processes and all that they started, even those that have wiped their environment."""
     found = set(known)
     for process in known:
         with suppress(psutil.NoSuchProcess):

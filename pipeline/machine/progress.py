@@ -1,4 +1,4 @@
-"""What a person sees while trials run: a live table on a terminal, plain lines elsewhere."""
+"""The progress display while trials run: a live table on a terminal, plain lines elsewhere."""
 
 import sys
 import time
@@ -19,7 +19,7 @@ AGAIN_S = 10.0  # between two lines on how far the same step is
 
 
 class Progress(Protocol):
-    """Told what happens; never decides anything."""
+    """The progress of one trial: hears what happens, never decides anything."""
 
     def begin(self, number: int, overrides: Sequence[str]) -> None:
         """A trial starts."""
@@ -35,7 +35,7 @@ class Progress(Protocol):
 
 
 class Display(Progress, Protocol):
-    """Where people look: shows one trial at a time itself, or several, each through a Progress of its own."""
+    """The display for people: shows one trial itself, or several, each through its own Progress."""
 
     def beside(self) -> Progress:
         """The progress of one of several trials that run at the same time."""

@@ -1,4 +1,4 @@
-"""Stop signals and deadlines, as exceptions that no library swallows and no cleanup is broken off by.
+"""Stop signals and deadlines, as exceptions that no library swallows and that do not interrupt cleanup.
 
 A launcher's or a library's own handlers are replaced inside `interruptible`. Within it signals are either heard
 (Interrupted is raised at once) or held (they wait).

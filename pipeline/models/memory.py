@@ -1,11 +1,11 @@
-"""Whether weights and KV cache fit the GPUs, summed up before deploying. Pure.
+"""The memory check before deploying: whether weights and KV cache fit the GPUs. Pure.
 
-A trial is refused only if the engine cannot start (or serve one request of the traffic) even on the kindest reading of
-the sum: WEIGHT_SLACK off the weights, no activations, nothing else on the GPU. Otherwise, if the busiest level's tokens
-do not fit what is left at once, it is warned: requests will queue or be preempted.
+A trial is refused only if the engine cannot start (or serve one request of the traffic) even under the most favourable
+assumptions: WEIGHT_SLACK off the weights, no activations, nothing else on the GPU. If the tokens of the busiest level
+do not all fit the remaining memory, the trial is only warned: requests will queue or be preempted.
 
-Not modelled: with pipeline stages, that the first holds the embedding and the last the output matrix; with tensor
-parallelism, that norms and an MLA model's low-rank projections are on every GPU.
+Not modelled: with pipeline parallelism, the first stage holds the embedding and the last one the output matrix; with
+tensor parallelism, every GPU holds the norms and an MLA model's low-rank projections.
 """
 
 import math
@@ -45,7 +45,7 @@ class Parallelism:
 
 @value
 class Need:
-    """The sum for one GPU, in GiB. Of several GPUs it is the fullest."""
+    """The memory needed on one GPU, in GiB; of several GPUs, on the fullest."""
 
     gpu_gib: float
     weights_gib: float
@@ -65,7 +65,7 @@ class Need:
 
 
 def check(config: Config, knobs: Knobs) -> tuple[Finding, ...]:
-    """What the sum says of a trial; nothing where it cannot be made. `knobs`: after rewriting."""
+    """The findings about a trial's memory; empty if it cannot be computed. `knobs`: after rewriting."""
     if config.runtime.memory and config.hardware.gpu_memory_gib and config.model.arch is None:
         return (_unknown(config),)
     found = need(config, knobs)
@@ -157,7 +157,7 @@ def weights_gib(arch: Architecture, spread: Parallelism, *, splits_experts: bool
 
 
 def _least_share(arch: Architecture) -> float:
-    """Of the files, what is loaded at least: a tied matrix that the files hold twice (Qwen3-0.6B) is loaded once."""
+    """The share of the files that is loaded at least: a tied matrix stored twice (Qwen3-0.6B) is loaded once."""
     if arch.quantization:
         return 1.0
     return min(1.0, arch.parameters_b * 1e9 * _DTYPE_BYTES[arch.dtype] / GIB / arch.weights_gib)
@@ -244,8 +244,8 @@ def _whole(knobs: Knobs, name: str) -> int | None:
 
 def _unknown(config: Config) -> Finding:
     reason = (
-        f"the architecture of model={config.model.name} is not known, so neither its memory nor what its kind forbids "
-        f"is checked: set model.path to a folder with a config.json, or model.arch"
+        f"set model.path to a folder with a config.json, or model.arch: without the architecture of "
+        f"model={config.model.name}, memory and compatibility checks are skipped"
     )
     return Finding(rule="memory_unknown", verdict="warned", reason=reason, source=_SOURCE)
 
@@ -253,7 +253,8 @@ def _unknown(config: Config) -> Finding:
 def _does_not_fit(config: Config, found: Need) -> Finding:
     reason = (
         f"weights {found.weights_gib:.1f} GiB do not fit {found.most_gib:.1f} of {found.gpu_gib:.1f} GiB per GPU "
-        f"(even at {found.least_weights_gib:.1f}); {_more_gpus(config)}, or take a smaller or quantized model"
+        f"(nor does the lowest estimate, {found.least_weights_gib:.1f} GiB); {_more_gpus(config)}, "
+        f"or use a smaller or quantized model"
     )
     return Finding(rule="does_not_fit", verdict="refused", reason=reason, source=_SOURCE)
 
@@ -272,7 +273,7 @@ def _tight(config: Config, knobs: Knobs, found: Need) -> Finding:
     memory = config.runtime.memory
     smaller = ""
     if memory and config.model.arch and (_kv_size(knobs.get(memory.kv_dtype), config.model.arch) or 0) > 1:
-        smaller = f", take {memory.kv_dtype}={'fp8_e5m2' if memory.plan == 'sglang' else 'fp8'}"
+        smaller = f", set {memory.kv_dtype}={'fp8_e5m2' if memory.plan == 'sglang' else 'fp8'}"
     starts = found.weights_gib + found.reserve_gib < found.gpu_gib
     follows = "requests will wait or be preempted" if starts else "the engine may not start"
     reason = (
@@ -284,7 +285,7 @@ def _tight(config: Config, knobs: Knobs, found: Need) -> Finding:
 
 
 def _more_gpus(config: Config) -> str:
-    return f"raise {config.runtime.gpu_knobs[0]}" if config.runtime.gpu_knobs else "take a larger GPU"
+    return f"raise {config.runtime.gpu_knobs[0]}" if config.runtime.gpu_knobs else "use a larger GPU"
 
 
 _SOURCE = "pipeline/models/memory.py"

@@ -1,4 +1,4 @@
-"""A model's architecture, read from a Hugging Face folder. Pure but for reading that one folder.
+"""Reads a model's architecture from a Hugging Face folder. Pure, except for reading that folder.
 
 Parameters are counted from the shapes in config.json. Left out: norms and biases (below 0.1 %), and layers that predict
 further tokens (num_nextn_predict_layers), which an engine loads for speculative decoding only.
@@ -53,7 +53,7 @@ def read(folder: Path) -> Architecture:
     try:
         return parse(Architecture, found)
     except ValidationError as error:
-        raise ModelError(f"{path} does not describe a model that this project knows: {error}") from error
+        raise ModelError(f"{path} describes a model that servetune does not support: {error}") from error
 
 
 def parameters(config: Mapping[str, Any], path: Path = Path("config.json")) -> tuple[int, int]:
@@ -131,7 +131,7 @@ def _experts(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _head_dim(config: Mapping[str, Any], path: Path) -> int:
-    """For MLA the width of a value head: its keys have another, and the KV cache does not go by either."""
+    """The head size; for MLA that of a value head: its keys have another, and its KV cache depends on neither."""
     if config.get("kv_lora_rank"):
         return _number(config, "v_head_dim", path)
     given = config.get("head_dim")
@@ -163,8 +163,8 @@ def _must_cache_every_token(config: Mapping[str, Any], path: Path) -> None:
     if kinds:
         raise ModelError(
             f"{path}: expected layers that all attend to every token, found {', '.join(sorted(kinds))}: "
-            "the KV cache cannot be summed up.",
-            hint="Set runtime.memory=null to do without the sum, or give model.arch.",
+            "the size of the KV cache cannot be computed.",
+            hint="Set runtime.memory=null to skip the memory check, or set model.arch.",
         )
 
 

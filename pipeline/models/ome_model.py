@@ -1,4 +1,4 @@
-"""What OME is told of a model, and which kind of runtime serves it. Pure."""
+"""The fields of a model for OME, and which kind of serving runtime serves it. Pure."""
 
 import re
 from pathlib import Path
@@ -13,8 +13,8 @@ PVC_MODEL = "/opt/ml/model"  # where OME mounts the model of a claim in the engi
 GIB = 2**30
 SCHEMES = ("hf", "oci", "local", "vendor", "pvc")  # OME reads more (pkg/utils/storage), and has no downloader for them
 NOT_SERVED = {
-    **dict.fromkeys(("s3", "az", "gs", "github"), "OME reads such a URI but downloads nothing: the model never comes"),
-    **dict.fromkeys(("http", "https"), "OME knows no such source"),
+    **dict.fromkeys(("s3", "az", "gs", "github"), "OME accepts such a URI but never downloads the model"),
+    **dict.fromkeys(("http", "https"), "OME does not support this source"),
 }
 PVC = re.compile(r"^pvc://(?P<namespace>[a-z0-9-]+):(?P<claim>[a-z0-9.-]+)/(?P<path>.+)$")
 # config.json's quant_method in OME's words; others by how wide a weight is, see _quantization
@@ -36,8 +36,8 @@ def of(config: Config) -> OmeModel:
     architecture = arch.name if arch else None
     if uri.startswith("pvc://") and architecture is None and kubernetes.serving_runtime is None:
         raise ConfigError(
-            f"model={model.name}: its architecture is not known. OME reads it from the claim, and then serves the "
-            "model by a runtime for it only: set backend.kubernetes.serving_runtime, or model.arch with its name."
+            f"model={model.name}: set backend.kubernetes.serving_runtime, or model.arch with its name. OME reads the "
+            "architecture from the claim and needs a serving runtime that names it; here it is not known."
         )
     words = ("servetune", config.runtime.name, size, architecture, quantization)
     return OmeModel(
@@ -93,8 +93,8 @@ def _uri(config: Config) -> str:
     if model.repo is not None:
         return f"hf://{model.repo}@{model.revision}" if model.revision else f"hf://{model.repo}"
     raise ConfigError(
-        f"model={model.name} has no place in a cluster: set backend.kubernetes.storage.uri, e.g. hf://org/model, "
-        "local:///path/on/the/nodes or pvc://namespace:claim/path."
+        f"Set backend.kubernetes.storage.uri, e.g. hf://org/model, local:///path/on/the/nodes or "
+        f"pvc://namespace:claim/path: for model={model.name} there is no source that a cluster can reach."
     )
 
 
@@ -103,10 +103,10 @@ def _check(uri: str, config: Config) -> None:
     scheme, _, rest = uri.partition("://")
     key = f"backend.kubernetes.storage.uri={uri}"
     if scheme not in SCHEMES or not rest:
-        why = NOT_SERVED.get(scheme, "it has no scheme that OME knows")
+        why = NOT_SERVED.get(scheme, "OME does not know its scheme")
         raise ConfigError(f"{key}: {why}. Expected {', '.join(f'{name}://' for name in SCHEMES)}.")
     if scheme == "local" and not rest.startswith("/"):
-        raise ConfigError(f"{key}: expected an absolute path of the nodes, e.g. local:///mnt/data/models/mine.")
+        raise ConfigError(f"{key}: expected an absolute path on the nodes, e.g. local:///mnt/data/models/mine.")
     if scheme == "pvc":
         _check_claim(uri, key, _kubernetes(config).cluster.namespace)
 
@@ -115,12 +115,12 @@ def _check_claim(uri: str, key: str, namespace: str | None) -> None:
     found = PVC.match(uri)
     if found is None:
         raise ConfigError(
-            f"{key}: a ClusterBaseModel names the claim's namespace: expected pvc://namespace:claim/path."
+            f"{key}: expected pvc://namespace:claim/path (a ClusterBaseModel must name the claim's namespace)."
         )
     if namespace != found["namespace"]:
         raise ConfigError(
-            f"{key}: a claim is mounted in its own namespace only, and the trial's is {namespace or 'not set'}: "
-            f"set backend.kubernetes.cluster.namespace={found['namespace']}."
+            f"{key}: set backend.kubernetes.cluster.namespace={found['namespace']}. A claim can be mounted only in its "
+            f"own namespace; the trial's namespace is {namespace or 'not set'}."
         )
 
 
@@ -133,7 +133,7 @@ def _size(arch: Architecture | None) -> str | None:
 
 
 def _parameters(arch: Architecture | None) -> str | None:
-    """As OME reads it: a number with an upper-case M or B."""
+    """The number of parameters as OME reads it: a number with an upper-case M or B."""
     if arch is None:
         return None
     billions = arch.parameters_b

@@ -1,4 +1,4 @@
-"""A Hugging Face tokenizer directory made from the tokenizer inside a GGUF file.
+"""Builds a Hugging Face tokenizer directory from the tokenizer inside a GGUF file.
 
 The load generator counts and cuts prompts with `AutoTokenizer`, the server with the
 tokenizer in the model file. Building the first from the second keeps the two in step
@@ -285,5 +285,5 @@ class _Cursor:
 def _refuse(source: Path, expected: str, seen: str) -> NoReturn:
     raise ModelError(
         f"cannot build a tokenizer from {source}: expected {expected}, found {seen}; "
-        "name a complete GGUF model with a llama or gpt2 tokenizer"
+        "use a complete GGUF model with a llama or gpt2 tokenizer"
     )

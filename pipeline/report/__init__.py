@@ -1,1 +1,1 @@
-"""What a sweep says in the end: the ranked table against the baseline and the best configuration."""
+"""The results of a sweep: the ranked table against the baseline, and the best configuration."""

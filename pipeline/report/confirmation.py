@@ -1,4 +1,4 @@
-"""Whether the winner beats the baseline, by what was measured again: rounds that alternate, and other traffic. Pure."""
+"""Whether the winner beats the baseline, from repeated measurements: alternating rounds, and other traffic. Pure."""
 
 from collections.abc import Iterator, Sequence
 
@@ -46,7 +46,7 @@ def confirm(records: Sequence[Record], rows: Sequence[Row]) -> Confirmation | No
 def _compared(
     records: Sequence[Record], best: Row, base: Row, whole: Sequence[tuple[float, float]]
 ) -> Comparison | None:
-    """By rounds where there are any; else by the repeats of the search, which favour the winner they have chosen."""
+    """The comparison by rounds, if any; else by the search's repeats, which favour the winner that they chose."""
     more = metrics.is_maximised(objective_names(records)[0])
     if whole:
         return compare([one for one, _ in whole], [two for _, two in whole], is_maximised=more, is_paired=True)
@@ -93,22 +93,20 @@ def sentences(found: Confirmation | None, rows: Sequence[Row]) -> Iterator[str]:
         return
     yield from _compared_words(found)
     if found.lost:
-        yield f"Of the rounds, {found.lost} did not count: one of the two failed or was not run."
+        yield f"{found.lost} of the rounds did not count: the winner or the baseline failed or was not run."
     if found.held_out_change is not None:
         change = f"{found.held_out_change:+.1%}, measured once each"
-        yield f"Under traffic={found.held_out}, held out of the search: {change}."
+        yield f"Under traffic={found.held_out}, which the search did not use: {change}."
 
 
 def _compared_words(found: Confirmation) -> Iterator[str]:
-    again = "hydra.sweeper.confirm=3 measures the winner and the baseline three more times."
+    again = "Set hydra.sweeper.confirm=3 to measure the winner and the baseline three more times."
     if found.comparison:
         how = f"{found.rounds} alternating rounds" if found.comparison.pairs else "the repeats of the search"
         yield f"Trial {found.winner} against the baseline, by {how}: {found.comparison}."
-        yield f"A difference below {found.comparison.noise:.1%} could not have been shown (95% confidence)."
+        yield f"Differences below {found.comparison.noise:.1%} could not have been shown (95% confidence)."
     else:
-        how = (
-            "in one round, which shows no difference from noise" if found.rounds else "once: a difference can be noise"
-        )
+        how = "in one round only: a difference can be noise" if found.rounds else "once: a difference can be noise"
         yield f"Trial {found.winner} against the baseline was measured {how}. {again}"
 
 
@@ -121,4 +119,4 @@ def _without_baseline(rows: Sequence[Row]) -> Iterator[str]:
     elif all(row.measured == 1 for row in ranked):
         yield "Each configuration was measured once: small differences can be noise."
     else:
-        yield "There is no baseline with a result to compare with; ± is the 95% interval of a mean."
+        yield "No baseline with a result to compare with; ± is the 95% interval of a mean."

@@ -1,4 +1,4 @@
-"""`summary.csv` and `summary.parquet`: a line for each level of each trial, for other programs."""
+"""Writes `summary.csv` and `summary.parquet`: one line per level of each trial, for other programs."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -24,7 +24,7 @@ def write(sweep: SweepDir, records: Sequence[Record]) -> None:
 
 
 def lines(records: Sequence[Record]) -> Iterator[dict[str, Any]]:
-    """Of each level; one without a level for a trial that measured none."""
+    """One line per level; for a trial without levels, one line without a level."""
     for record in records:
         if not record.levels:
             yield {**_trial(record), "failure": str(record.failure.kind) if record.failure else None}

@@ -103,7 +103,7 @@ def _figures(records: Sequence[Record], rows: Sequence[Row]) -> tuple[Groups, di
         groups.append((title, group))
     drawn = {title for title, group in groups if group}
     missing = [
-        f"No knob importances: they need {importance.LEAST} configurations with a result, and a knob that varies."
+        f"No knob importance: it needs {importance.LEAST} configurations with a result, and a knob with several values."
     ] * ("Which knobs matter" not in drawn)
     return groups, figures, missing
 

@@ -1,4 +1,4 @@
-"""The end of a sweep, handed to the tracker of its trials."""
+"""Publishes the end of a sweep to the tracker of its trials."""
 
 import shlex
 import sys
@@ -85,7 +85,7 @@ def _best_metrics(record: Record) -> LevelMetrics | None:
 
 
 def _repeated(record: Record, names: Sequence[str], records: Sequence[Record]) -> Interval | None:
-    """Over all that measured the configuration in the search, as in the ranking; told in its first trial's row."""
+    """The mean over all of the search's trials of the configuration, as in the ranking; shown in the first's row."""
     if record.repeat_of is not None or not names:
         return None
     found = [one.objective or {} for one in samples(record, records)]

@@ -1,4 +1,4 @@
-"""Records -> ranked rows, one for each configuration, whatever number of times it was measured. Pure."""
+"""Turns records into ranked rows, one per configuration, however often it was measured. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -68,7 +68,7 @@ def samples(record: Record, records: Sequence[Record]) -> list[Record]:
 
 
 def _means(record: Record, records: Sequence[Record], names: Sequence[str]) -> tuple[Interval, ...]:
-    """Of each objective; empty for a configuration that was never measured."""
+    """The mean of each objective; empty for a configuration that was never measured."""
     scores = [seen for one in samples(record, records) if (seen := _scores(one, names))]
     found = (interval([seen[i] for seen in scores]) for i in range(len(names)))
     return tuple(each for each in found if each is not None)

@@ -1,4 +1,4 @@
-"""The end of a sweep: read its records, print the ranked table, save ranking.csv and best.json."""
+"""Ends a sweep: reads its records, prints the ranked table, saves ranking.csv and best.json."""
 
 import csv
 import io
@@ -87,7 +87,7 @@ def _telling(path: Path) -> Iterator[None]:
     except OSError as error:
         sys.stderr.write(f"{path} cannot be written: {error.strerror or error}.\n")
     except Exception as error:  # noqa: BLE001 - see above
-        sys.stderr.write(f"{path} cannot be made: {type(error).__name__}: {error}. Please report this.\n")
+        sys.stderr.write(f"{path} cannot be created: {type(error).__name__}: {error}. Please report this.\n")
 
 
 def read(sweep: SweepDir) -> list[Record]:
@@ -97,7 +97,7 @@ def read(sweep: SweepDir) -> list[Record]:
         try:
             records.append(load(Record, path))
         except (OSError, ValidationError) as error:
-            text = f"{path} cannot be read and is left out: {error}"
+            text = f"{path} is skipped, because it cannot be read: {error}"
             Console(stderr=True, markup=False).print(text, style="red", soft_wrap=True)
     return sorted(records, key=lambda record: record.number)
 
@@ -148,7 +148,7 @@ def show(folder: Path, records: Sequence[Record], rows: Sequence[Row], best: Bes
     _show_failures(console, records)
     if not any(row.is_baseline for row in rows) and len(records) > 1:
         console.print(
-            "No baseline in this sweep: give each knob the value null as well, e.g. page_size=null,64.",
+            "No baseline in this sweep: add the value null to each knob, e.g. page_size=null,64.",
             style="dim",
         )
     if best:

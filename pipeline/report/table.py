@@ -10,7 +10,7 @@ TEXTS = ("overrides", "at level")  # columns of words
 
 
 def titles(rows: Sequence[Row], objectives: Sequence[str]) -> list[str]:
-    """Of the columns."""
+    """The titles of the columns."""
     ends = ["SLO met"] if _has_slo(rows) else []
     return [
         "rank",
@@ -27,7 +27,7 @@ def titles(rows: Sequence[Row], objectives: Sequence[str]) -> list[str]:
 
 
 def cells(row: Row, rows: Sequence[Row], objectives: Sequence[str]) -> list[str]:
-    """Of one row of these."""
+    """The cells of one row."""
     scores = _scores(row) if row.objective else [row.why or row.status, *[""] * (len(objectives) - 1)]
     change = (
         "baseline" if row.is_baseline else f"{row.against_baseline:+.1%}" if row.against_baseline is not None else ""
@@ -47,7 +47,7 @@ def cells(row: Row, rows: Sequence[Row], objectives: Sequence[str]) -> list[str]
 
 
 def rich_table(rows: Sequence[Row], objectives: Sequence[str]) -> Table:
-    """For a terminal."""
+    """The table for a terminal."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in titles(rows, objectives):
         table.add_column(title, justify="left" if title in TEXTS else "right", overflow="fold")

@@ -1,1 +1,1 @@
-"""Many trials: which is next, where it runs, how it goes on after a stop."""
+"""Many trials: which is next, where it runs, and how the sweep resumes after a stop."""

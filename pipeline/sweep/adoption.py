@@ -1,4 +1,4 @@
-"""A trial that another process had begun: what it left is a result, or is put aside before the trial is run again."""
+"""A trial that another process began: its result is kept, or its files are moved aside before the trial runs again."""
 
 from pydantic import ValidationError
 

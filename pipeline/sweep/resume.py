@@ -1,4 +1,4 @@
-"""A search goes on when the same command is given again: which folder of an earlier one that is."""
+"""Resumes a search when the same command is given again: finds the folder of the earlier run."""
 
 import hashlib
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""The trials of one process: one Config each, one progress, one resident genai-bench; and the table at the end."""
+"""The trials of one process: a Config each, one display, one resident genai-bench, and the table at the end."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ Value = float | tuple[float, ...] | None
 
 
 class TrialFailed(PipelineError):
-    """A trial left a record that says it failed. Tells Hydra and the sweeper; people read the record."""
+    """The record of a trial says that it failed. This exception tells Hydra and the sweeper; people read the record."""
 
 
 @dataclass

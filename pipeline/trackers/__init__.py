@@ -1,4 +1,4 @@
-"""Where records are published. A tracker is a class with a few methods; conf/tracker/<name>.yaml names it."""
+"""Publishes records. A tracker is a class with a few methods; conf/tracker/<name>.yaml names it."""
 
 import importlib
 from typing import Protocol, cast
@@ -13,29 +13,29 @@ class Tracker(Protocol):
     """What every tracker does. Contract: tests/contract/test_trackers.py."""
 
     def start(self, config: schema.Tracker, run_dir: RunDir) -> None:
-        """Begin what can be done before there is a record, without waiting for it. May be called again."""
+        """Begin what can be done before there is a record, and return at once. May be called again."""
 
     def wait_ready(self, *, timeout_s: float) -> None:
-        """Wait until what `start` began no longer takes CPU time that a measurement needs. Never fails."""
+        """Wait until what `start` began no longer uses CPU time that a measurement needs. Never fails."""
 
     def publish(self, record: Record, config: schema.Tracker, run_dir: RunDir) -> str | None:
         """Publish a record and its files; blocks until done.
 
         Returns:
-            where it went, in words: a run's URL or folder; None if nothing was published.
+            where it was published: a run's URL or folder; None if nothing was published.
 
         Raises:
-            TrackerFailed: it was not, or not wholly, published.
+            TrackerFailed: it was not published, or only in part.
         """
 
     def publish_sweep(self, result: SweepResult, config: schema.Tracker, sweep: SweepDir) -> tuple[str, ...]:
-        """Publish the end of a sweep, whose trials are published already; blocks until done. May be called again.
+        """Publish the end of a sweep whose trials are already published; blocks until done. May be called again.
 
         Returns:
-            lines for the user, saying where it went.
+            lines for the user that say where it was published.
 
         Raises:
-            TrackerFailed: it was not, or not wholly, published.
+            TrackerFailed: it was not published, or only in part.
         """
 
     def close(self) -> None:

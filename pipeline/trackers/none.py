@@ -1,4 +1,4 @@
-"""No tracker: the record on disk is all."""
+"""No tracker: records stay on disk only."""
 
 from pipeline.core import schema
 from pipeline.core.files import RunDir, SweepDir

@@ -1,4 +1,4 @@
-"""What a tracker is told at the end of a sweep: a row per trial and the winner. Values only."""
+"""The result of a sweep for a tracker: a row per trial and the winner. Values only."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -49,7 +49,7 @@ class Winner:
 
 @value
 class SweepResult:
-    """A sweep at its end. Run again after a resumed one, it takes the place of the former."""
+    """A finished sweep. After a resumed sweep, the new result replaces the earlier one."""
 
     sweep_id: str
     choices: Mapping[str, str]  # group: the option's name

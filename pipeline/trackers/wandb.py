@@ -1,7 +1,7 @@
-"""Weights & Biases: one run per trial, in a group per sweep, offline unless a key is there.
+"""Weights & Biases: one run per trial, in a group per sweep, offline unless there is an API key.
 
-This end imports no wandb: it hands each record to a process of its own (`wandb_publisher.py`), which can be ended when
-wandb hangs. That process is started while the first engine loads and kept for all trials of this one.
+This side does not import wandb: it sends each record to a separate process (`wandb_publisher.py`), which can be ended
+when wandb hangs. That process starts while the first engine loads and serves all trials of this process.
 """
 
 import os
@@ -96,7 +96,7 @@ class WandB:
             answer = self.publisher.answer(timeout_s=end - time.monotonic())
         if self.publisher is None or answer is None:
             what = "record" if isinstance(request.job, TrialJob) else "sweep"
-            how = f"did not take the {what} in time" if self.publisher and self.publisher.is_alive else "ended"
+            how = f"did not accept the {what} in time" if self.publisher and self.publisher.is_alive else "ended"
             log = self.publisher.log if self.publisher else "tracker.log"
             raise TrackerFailed(f"W&B {how} (tracker.timeout_s={timeout_s:g}); see {log}.")
         return parse(Answer, answer)

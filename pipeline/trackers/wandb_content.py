@@ -1,4 +1,4 @@
-"""What a W&B run holds, before W&B is asked."""
+"""The content of a W&B run, before it is sent."""
 
 import os
 import re
@@ -42,7 +42,7 @@ class Content:
         return {**told, "name": told["name"][:MAX_NAME], "id": self.run_id, "job_type": self.job_type}
 
     def artifact_name(self, secrets: Secrets) -> str:
-        """In the letters that W&B takes."""
+        """The artifact's name, in the characters that W&B allows."""
         return UNSAFE.sub("-", str(secrets.hide(self.artifact)))[:MAX_NAME]
 
 

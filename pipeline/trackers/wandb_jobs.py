@@ -1,4 +1,4 @@
-"""What the two ends of the W&B tracker say to each other, as values."""
+"""The messages between the two processes of the W&B tracker, as values."""
 
 from pathlib import Path
 from typing import Literal

@@ -62,7 +62,7 @@ def answer(job: TrialJob | SweepJob) -> Answer:
         return Answer(error=str(error), hint=error.hint)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - SystemExit is how wandb says that wandb-core ended badly
         what = "record" if isinstance(job, TrialJob) else "sweep"
-        words = f"W&B did not take the {what}: {type(error).__name__}: {error}"
+        words = f"W&B did not accept the {what}: {type(error).__name__}: {error}"
         return Answer(error=words, hint=TrackerFailed.hint)
 
 

@@ -17,7 +17,7 @@ from pipeline.trackers.result import SweepResult, TrialResult
 MAX_TITLE = 128  # W&B's limit
 TOP = 10  # trials in the report's own table; W&B's has all
 SCRIPT = '''\
-"""Saves the W&B Report of this sweep, with the key of `wandb login` or WANDB_API_KEY: run it after `make sync`."""
+"""Saves the W&B Report of this sweep, with the key of `wandb login` or WANDB_API_KEY. Run it after `make sync`."""
 
 import sys
 
@@ -133,8 +133,10 @@ def main(text: str, script: str) -> int:
     try:
         print(save(from_json(Source, text), SweepDir(Path(script).resolve().parent)))
     except Exception as error:  # noqa: BLE001 - whatever ails W&B, one line says it
-        sys.stderr.write(f"error: W&B did not take the report: {type(error).__name__}: {error}\n")
-        sys.stderr.write("hint: `wandb login`, and `make sync` before: the report shows runs that W&B has.\n")
+        sys.stderr.write(f"error: W&B did not accept the report: {type(error).__name__}: {error}\n")
+        sys.stderr.write(
+            "hint: run `wandb login`, then `make sync`, then this script: the report shows uploaded runs.\n"
+        )
         return 1
     return 0
 

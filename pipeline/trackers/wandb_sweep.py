@@ -1,4 +1,4 @@
-"""What the W&B run of a whole sweep holds. The wandb module is handed in: one module imports it."""
+"""The content of a sweep's W&B run. The wandb module is passed in: only one module imports it."""
 
 from collections import Counter
 from functools import partial

@@ -1,4 +1,4 @@
-"""What the W&B run of a trial holds. The wandb module is handed in: one module imports it."""
+"""The content of a trial's W&B run. The wandb module is passed in: only one module imports it."""
 
 from functools import partial
 from types import ModuleType

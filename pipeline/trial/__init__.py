@@ -1,1 +1,1 @@
-"""One trial: the fixed steps, and what became of them."""
+"""One trial: its fixed steps and their outcome."""

@@ -1,8 +1,8 @@
-"""cache=read: an earlier measurement of the very same trial, in another sweep.
+"""cache=read: reuses an earlier measurement of exactly the same trial from another sweep.
 
-The same is what could change the numbers: the configuration but for deadlines and trackers, the knobs after the rules,
-the CPU, the GPUs and their driver, the versions of engine and genai-bench. Images must be named by their digest, models
-of the hub by a commit. A trial that shared its machine, or whose model's files have changed since, does not answer.
+Everything that can change the numbers must be equal: the configuration except deadlines and trackers, the knobs after
+the rules, the CPU, the GPUs and their driver, the versions of engine and genai-bench. Images must be named by digest,
+hub models by commit. A trial that shared its machine, or whose model files have changed since, is not reused.
 """
 
 import hashlib
@@ -66,7 +66,7 @@ def unpinned(config: Config) -> str | None:
     backend = config.backend.container or config.backend.kubernetes
     image = (backend.image or config.runtime.image) if backend else None
     if backend and "@sha256:" not in str(image):
-        return f"image {image} is not named by its digest (name@sha256:...)"
+        return f"the image {image} is not named by its digest (name@sha256:...)"
     model = config.model
     if model.path is None and model.package is None and not COMMIT.fullmatch(model.revision or ""):
         return f"model.revision={model.revision} is not a commit"

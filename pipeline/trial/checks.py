@@ -1,4 +1,4 @@
-"""Whether this machine can run a trial: small checks that raise PreflightFailed with what to mend. Nothing is left."""
+"""Checks whether this machine can run a trial: small checks that raise PreflightFailed with what to fix."""
 
 import json
 import os
@@ -64,7 +64,7 @@ def _state_dir(_config: Config) -> str:
     except OSError as error:
         raise PreflightFailed(
             f"Leases cannot be written to {where}: {error.strerror or error}. Without a lease nothing is deployed.",
-            hint="Make it writable, or set SERVETUNE_STATE_DIR to another folder.",
+            hint="Make the folder writable, or set SERVETUNE_STATE_DIR to another folder.",
         ) from error
     return str(where)
 
@@ -74,7 +74,9 @@ def _genai_bench(config: Config) -> str:
         return f"in the cluster, by {config.bench.cluster.image}"
     program = config.bench.program or installed_program()
     if not os.access(program, os.X_OK):
-        raise PreflightFailed(f"{program} is not a program.", hint="Run `make setup`, or set bench.program.")
+        raise PreflightFailed(
+            f"{program} is not an executable program.", hint="Run `make setup`, or set bench.program."
+        )
     return str(program)
 
 
@@ -85,7 +87,7 @@ def _program(config: Config) -> str:
     found = shutil.which(program)
     if found is None:
         raise PreflightFailed(
-            f"runtime={runtime.name} starts {program!r}, which is not a program on the PATH.",
+            f"runtime={runtime.name} starts {program!r}, which is not found on the PATH.",
             hint=f"Install it, or set runtime.{'python' if is_python else 'command'}.",
         )
     return found
@@ -103,13 +105,12 @@ def _package(name: str) -> Check:
             raise PreflightFailed(f"The Python package {name} is not installed in {python}.", hint=_install(config))
         if config.runtime.version and version and not _is_same_release(version, config.runtime.version):
             raise PreflightFailed(
-                f"{name} {version} is installed in {python}; the flags are those of runtime.version="
-                f"{config.runtime.version}.",
-                hint=f"Set runtime.version={version}; if it has no catalogue of flags yet, make one: "
+                f"{name} {version} is installed in {python}, but runtime.version={config.runtime.version}.",
+                hint=f"Set runtime.version={version}; if it has no flag catalogue yet, create one: "
                 f"python -m pipeline.catalogues {name}=={version}",
             )
         if not config.runtime.version and (trouble := _import_trouble(python, name)):
-            hint = "Install it: apt install libgomp1" if "libgomp" in trouble else "Install what it names."
+            hint = "Install it: apt install libgomp1" if "libgomp" in trouble else "Install what the message names."
             raise PreflightFailed(f"The Python package {name} cannot be imported: {trouble}", hint=hint)
         return version or "installed"
 
@@ -121,7 +122,7 @@ def _install(config: Config) -> str:
     if runtime.version is None:
         return "Run `make setup`, or `uv sync --extra llamacpp`."
     return (
-        f"Install it in an environment of its own (uv venv ENGINE; uv pip install --python ENGINE/bin/python "
+        f"Install it in its own virtual environment (uv venv ENGINE; uv pip install --python ENGINE/bin/python "
         f"{runtime.name}=={runtime.version}) and set runtime.python=ENGINE/bin/python."
     )
 
@@ -152,11 +153,11 @@ def _import_trouble(python: str, name: str) -> str:
 def _gpus(config: Config) -> str:
     names = nvidia_gpus()
     if len(names) < config.gpus:
-        seen = f"this machine has {len(names)} ({', '.join(sorted(set(names)))})" if names else "there is none here"
+        seen = f"this machine has {len(names)} ({', '.join(sorted(set(names)))})" if names else "this machine has none"
         raise PreflightFailed(
-            f"The trial takes {config.gpus} NVIDIA GPU{'s' * (config.gpus != 1)}; {seen}.",
+            f"The trial needs {config.gpus} NVIDIA GPU{'s' * (config.gpus != 1)}; {seen}.",
             kind=FailureKind.NO_GPU,
-            hint="See `nvidia-smi`; on a machine without, dry_run=true shows the verdicts.",
+            hint="Check `nvidia-smi`; without GPUs, dry_run=true still shows the verdicts.",
         )
     return f"{len(names)} x {names[0]}"
 
@@ -178,7 +179,7 @@ def model(config: Config) -> str:
     found = assets.locate(wanted)
     if config.runtime.needs_gguf and (found is None or found.is_dir()):
         raise ModelError(
-            f"runtime={config.runtime.name} serves GGUF files; model={wanted.name} is none.",
+            f"runtime={config.runtime.name} serves only GGUF files; model={wanted.name} is not a GGUF file.",
             hint="Set model=gguf model.path=/path/to/the/file.gguf, or choose another runtime.",
         )
     if found is not None:
@@ -188,7 +189,7 @@ def model(config: Config) -> str:
     free = shutil.disk_usage(where).free / GIB
     if free < needed:
         raise ModelError(
-            f"{wanted.repo} has {needed:.0f} GiB to download; {where} has {free:.0f} GiB free.",
+            f"{wanted.repo} needs {needed:.0f} GiB to download; {where} has {free:.0f} GiB free.",
             hint="Free some space, or set HF_HOME to another disk.",
         )
     if wanted.gated and not _has_token():

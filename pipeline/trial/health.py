@@ -1,4 +1,4 @@
-"""Wait until a server is ready and warm, or say why it never will be."""
+"""Waits until a server is ready and warm, or reports why it never will be."""
 
 import os
 import time
@@ -51,7 +51,7 @@ def wait_ready(backend: Backend, deployment: Deployment, plan: Plan) -> None:
 
 
 def check_alive(backend: Backend, deployment: Deployment, log: Path) -> None:
-    """Nothing while the server runs.
+    """Return while the server runs.
 
     Raises:
         ServerDied: with its exit code, its own reason first, the end of its log and a diagnosis.
@@ -69,9 +69,9 @@ def _check_ours(backend: Backend, deployment: Deployment, log: Path) -> None:
         return
     check_alive(backend, deployment, log)
     raise NotReady(
-        f"Something else answers on port {deployment.port}; our server does not listen there.",
+        f"Another process answers on port {deployment.port}; our server does not listen there.",
         kind=FailureKind.PORT_TAKEN,
-        hint="Run the trial again: a free port is found each time.",
+        hint="Run the trial again: it looks for a free port each time.",
     )
 
 

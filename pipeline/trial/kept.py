@@ -1,4 +1,4 @@
-"""A server that outlives its trial, because the next one of this process may need the very same: only the load differs.
+"""Keeps a server after its trial, because the next trial of this process may need the same one with another load.
 
 There is at most one. Its lease, keeper and slots stay those of the trial that deployed it; the record of the last trial
 that used it is told of its teardown. A repeat neither takes nor leaves one: it is there to measure anew.

@@ -1,4 +1,4 @@
-"""The ladder of levels: rising concurrencies, one genai-bench run each; a failed level never takes its neighbours."""
+"""The ladder of levels: rising concurrencies, one genai-bench run each; a failed level does not affect the others."""
 
 from dataclasses import dataclass, replace
 
@@ -46,7 +46,7 @@ class Ladder:
             except (Exception, Interrupted, KeyboardInterrupt) as error:
                 done.append(_failed(level, record.failure("bench", error)))
                 rest = self.plan.levels[index + 1 :]
-                done.extend(skipped(later, "the trial ended before it", FailureKind.NOT_RUN) for later in rest)
+                done.extend(skipped(later, "the trial ended before this level", FailureKind.NOT_RUN) for later in rest)
                 raise
 
     def check(self) -> None:
@@ -63,7 +63,7 @@ class Ladder:
             refused = earlier.failure is not None and earlier.failure.kind == FailureKind.OVERLOADED
             is_less = earlier.scenario == level.scenario and earlier.concurrency < level.concurrency
             if (over or refused) and is_less:
-                return f"{earlier.name} was overloaded; traffic.all_levels=true measures it all the same"
+                return f"{earlier.name} was overloaded; set traffic.all_levels=true to measure this level anyway"
         return None
 
     def measure(self, level: LevelPlan) -> Level:

@@ -1,4 +1,4 @@
-"""The record of a trial whose process ended before it could write one, from what lies in its folder."""
+"""Writes the record of a trial whose process ended before it could, from the files in its folder."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -89,7 +89,7 @@ def tear_down(run_dir: RunDir) -> Teardown | None:
 
 def _elsewhere(owned: lease.Lease) -> Teardown:
     """A node's Docker cannot be looked at from here; processes end with their batch job, objects are in the cluster."""
-    words = f"it ran on {owned.owner.host}: run python -m pipeline.reap there"
+    words = f"it ran on {owned.owner.host}: run python -m pipeline.reap on that host"
     outcome = Teardown(by="reaper", seconds=0.0, remaining=(), error=words)
     with suppress(OSError):
         lease.release(owned, outcome)

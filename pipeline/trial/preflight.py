@@ -1,4 +1,4 @@
-"""What can be known before deploying: the verdict on the combination, and whether this machine can run it."""
+"""Checks before deploying: the verdict on the combination, and whether this machine can run it."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,13 +15,13 @@ from pipeline.trial import checks
 
 
 def foresee(config: Config) -> Verdict:
-    """What the engine will make of this combination: its rules, then the sum of its memory."""
+    """What the engine will do with this combination: by its rules, then by the memory check."""
     ruled = verdict.judge(config)
     return replace(ruled, findings=(*ruled.findings, *memory.check(config, ruled.knobs)))
 
 
 def refuse(foreseen: Verdict) -> None:
-    """Stop what cannot start.
+    """Refuse a trial that cannot start.
 
     Raises:
         PreflightFailed: the trial is refused; the message says why.
@@ -33,7 +33,7 @@ def refuse(foreseen: Verdict) -> None:
             f"Refused: {'; '.join(reasons)}.",
             kind=FailureKind.DOES_NOT_FIT if is_memory else FailureKind.UNSUPPORTED_COMBINATION,
             hint="Leave the combination out (dry_run=true shows the verdict on every trial of a sweep). If you know "
-            f"better: {'runtime.memory=null' if is_memory else 'runtime.rules=[]'} leaves this check out.",
+            f"that it works, set {'runtime.memory=null' if is_memory else 'runtime.rules=[]'} to skip this check.",
         )
 
 
@@ -65,12 +65,12 @@ def fetch(config: Config) -> Assets:
     except OSError as error:
         raise PreflightFailed(
             f"Cannot prepare the model in {assets.cache_dir()}: {error.strerror or error}.",
-            hint="Free some space there, or set SERVETUNE_CACHE_DIR to another folder.",
+            hint="Free some disk space there, or set SERVETUNE_CACHE_DIR to another folder.",
         ) from error
 
 
 def examine(config: Config) -> Iterator[tuple[str, bool, str]]:
-    """For the doctor: (check, is it well, what was found or what to do) of every check, the combination last."""
+    """Every check for the doctor, the combination last: (name, whether it passed, what was found or what to do)."""
     last = ((f"model {config.model.name}", _model), ("combination", _combination))
     for name, check in (*checks.of(config), *last):
         try:

@@ -1,6 +1,6 @@
 """One trial: preflight, model, deploy, health-check, warm-up, genai-bench per level, teardown, record, tracker.
 
-Read `_deploy_and_measure` first. Whatever happens in it, teardown has run and a record is on disk afterwards.
+Read `_deploy_and_measure` first. Whatever happens in it, afterwards teardown has run and a record is on disk.
 """
 
 from collections.abc import Iterator, Mapping

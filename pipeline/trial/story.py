@@ -1,4 +1,4 @@
-"""What has happened so far in one trial, step by step, and its end as a Record on disk."""
+"""Collects what happens in one trial, step by step, and writes it as a Record to disk."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -159,7 +159,7 @@ def save(story: Story, done: Record) -> None:
     except OSError as error:
         raise PipelineError(
             f"The record cannot be written to {run_dir.record}: {error.strerror or error}.",
-            hint="Free some space; what genai-bench measured is in bench/ of the same folder.",
+            hint="Free some disk space; genai-bench's results are in bench/ of the same folder.",
         ) from error
 
 
@@ -168,10 +168,10 @@ def _notes(story: Story, rewrites: Sequence[Rewrite]) -> tuple[str, ...]:
     foreseen = story.verdict.findings if story.verdict else ()
     return (
         *(f"{finding.verdict}: {finding.reason}" for finding in foreseen if finding.verdict != "refused"),
-        *(f"{item.knob}: asked {item.asked}, the engine made it {item.got}" for item in rewrites),
-        *([] if story.same_as is None else [f"resolves as trial {story.same_as}, whose levels these are"]),
-        *([] if story.cached_from is None else [f"cached: measured as trial {story.cached_from}, not by this sweep"]),
-        *([] if story.uncached is None else [f"cache=read was not asked: {story.uncached}"]),
+        *(f"{item.knob}: asked {item.asked}, the engine set {item.got}" for item in rewrites),
+        *([] if story.same_as is None else [f"same settings as trial {story.same_as}, whose levels are shown"]),
+        *([] if story.cached_from is None else [f"cached: measured as trial {story.cached_from} of another sweep"]),
+        *([] if story.uncached is None else [f"cache=read was not used: {story.uncached}"]),
         *([_crowd(story)] if story.neighbours else []),
         *(f"{level.name}: {note}" for level in story.levels for note in level.warnings),
     )
@@ -182,8 +182,8 @@ def _crowd(story: Story) -> str:
     shared = "memory, buses and the cores of the load generator" if own and (own.cores or own.gpu_ids) else "CPU cores"
     return (
         f"warned: {story.neighbours} other trial{'s' * (story.neighbours > 1)} ran on this machine meanwhile and "
-        f"shared {shared}: measure what matters again alone"
-        + ("" if shared != "CPU cores" else ", or give each trial its own (hardware.cores_per_trial)")
+        f"shared {shared}: measure important trials again, one at a time"
+        + ("" if shared != "CPU cores" else ", or give each trial its own cores (hardware.cores_per_trial)")
     )
 
 

@@ -1,4 +1,4 @@
-"""An earlier trial of the sweep that is this one in other words: what it measured counts for both."""
+"""Finds an earlier trial of the sweep with the same effective settings: its measurement counts for both."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path

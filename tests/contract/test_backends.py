@@ -159,7 +159,7 @@ def test_names_what_it_cannot_remove(deploy: Deploy, backend: Backend) -> None:
     backend.teardown(deployment.lease)
     with socket.create_server(("127.0.0.1", deployment.port)):
         outcome = teardown.run(deployment.lease, by="trial")
-    assert outcome.remaining == (f"port {deployment.port} is still listened on",)
+    assert outcome.remaining == (f"something still listens on port {deployment.port}",)
     assert lease.registered(deployment.lease.label).exists()
     assert teardown.run(deployment.lease, by="trial").is_clean
     assert not lease.registered(deployment.lease.label).exists()

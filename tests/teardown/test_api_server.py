@@ -71,7 +71,7 @@ def test_what_may_run_when_it_stays_away_is_named_and_reaped_later(
     assert trial.record is not None
     assert trial.record.teardown is not None
     (left,) = trial.record.teardown.remaining
-    assert left.startswith(f"InferenceService {manifests.name(trial.lease.label)} may run")
+    assert left.startswith(f"InferenceService {manifests.name(trial.lease.label)} may still be running")
     early = subprocess.run(
         [sys.executable, "-c", IMPATIENT_REAPER], cwd=ROOT, capture_output=True, text=True, check=False
     )

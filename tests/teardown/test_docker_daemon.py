@@ -166,7 +166,7 @@ def test_what_a_daemon_that_stays_away_keeps_is_named_and_reaped_later(
     assert trial.record is not None
     assert trial.record.teardown is not None
     (left,) = trial.record.teardown.remaining
-    assert left.startswith(f"container {name} may run")
+    assert left.startswith(f"container {name} may still be running")
     assert left.endswith(command)
     assert len(registered()) == 1
     early = subprocess.run(

@@ -141,7 +141,7 @@ def test_names_but_never_kills_who_holds_the_port(sleeper: subprocess.Popen[byte
     owned = made_lease(tmp_path / "run", ended(), port=port, pid=sleeper.pid)
     result = reap()
     assert result.returncode == 3
-    assert f"NOT REMOVED: port {port} is still listened on" in result.stdout
+    assert f"NOT REMOVED: something still listens on port {port}" in result.stdout
     assert sleeper.poll() is None
     assert lease.current(owned).released is not None
     assert len(registered()) == 1

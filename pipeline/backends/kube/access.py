@@ -1,4 +1,4 @@
-"""How the engine is reached: inside of its cluster by its Service, else through a port-forward, or at a given URL."""
+"""How the engine is reached: inside its cluster by its Service, else through a port-forward, or at a given URL."""
 
 import json
 import os
@@ -76,7 +76,7 @@ def open_way(api: Api, plan: "Plan", kubernetes: "Kubernetes", owned: Lease, pod
 
 
 def _service_port(api: Api, name: str, otherwise: int) -> int:
-    """Of the Service that OME has made for the engine."""
+    """The port of the Service that OME has created for the engine."""
     ports = (creation.insist(lambda: api.get("Service", name)) or {}).get("spec", {}).get("ports") or [
         {"port": otherwise}
     ]
@@ -102,9 +102,9 @@ def _forwarded(plan: "Plan", owned: Lease, *, pod: str, port: int) -> Way:
     if not process.wait_until(has_told, timeout_s=START_S) or not line:
         Way("port_forward", "", 0, child).close()
         raise DeployFailed(
-            "The port-forward to the engine's pod does not start.",
+            "The port-forward to the engine's pod did not start.",
             kind=FailureKind.BACKEND_DOWN,
-            hint=f"Its words are in {RunDir(plan.run_dir).pipeline_log}.",
+            hint=f"Read {RunDir(plan.run_dir).pipeline_log}.",
         )
     local = int(json.loads(line)["port"])
     return Way("port_forward", f"http://{plan.host}:{local}", local, child)

@@ -74,7 +74,7 @@ def wait_started(view: View, settings: "Kubernetes", queue: Queue) -> Object:
         try:
             view.check()
         except ApiError as error:
-            raise creation.refused(error, "to be watched") from error
+            raise creation.refused(error, "the watch of the trial's objects") from error
         judged = verdict(view.seen(), gpu_resource=settings.gpu_resource)
         if isinstance(judged, Running):
             return judged.pod
@@ -94,12 +94,12 @@ def _late(waiting: Waiting, limit_s: float) -> DeployFailed:
         return DeployFailed(
             f"No node was found within {limit_s:g} s: {waiting.words}",
             kind=FailureKind.BACKEND_DOWN if is_ignored else FailureKind.UNSCHEDULABLE,
-            hint="Does its controller run? kubectl -n ome get pods"
+            hint="Check that OME's controller runs: kubectl -n ome get pods"
             if is_ignored
-            else "Free a node, or raise backend.kubernetes.schedule_s where nodes come later.",
+            else "Free a node, or raise backend.kubernetes.schedule_s if the cluster adds nodes later.",
         )
     return DeployFailed(
         f"The engine's container was not started within {limit_s:g} s: {waiting.words}",
         kind=FailureKind.REGISTRY_UNREACHABLE,
-        hint="Raise backend.kubernetes.image_s where the image is still being pulled (kubectl get events).",
+        hint="Raise backend.kubernetes.image_s if the image is still being pulled (kubectl get events).",
     )

@@ -113,7 +113,7 @@ def lack(nodes: Sequence[Object], pods: Sequence[Object], want: Want, *, own: st
 
 
 def requested(pod: Object, resource: str) -> float:
-    """As the scheduler counts: the sum of the containers, or the largest of the init containers."""
+    """The pod's request as the scheduler counts it: the sum of the containers, or the largest init container."""
     spec = pod["spec"]
     mains = sum(_request(one, resource) for one in spec.get("containers", []))
     return max([mains, *(_request(one, resource) for one in spec.get("initContainers") or [])])
@@ -132,7 +132,7 @@ def survey(nodes: Sequence[Object], pods: Sequence[Object] | None, want: Want) -
         return f"{len(fit)} of {len(nodes)} nodes"
     told = f"{want.gpus} {want.resource} on {_names(fit)}{_products(fit)}"
     if pods is None:
-        return f"{told}; how many are free is not known: other namespaces' pods may not be listed"
+        return f"{told}; free GPUs unknown: no right to list the pods of other namespaces"
     taken = holders(pods, want.resource)
     free = {_name(node): _has(node, want.resource) - _held(taken, node) for node in fit}
     if max(free.values()) >= want.gpus:
@@ -179,14 +179,14 @@ def _trials(taken: Sequence[Taken], nodes: Sequence[Object]) -> str:
 
 
 def _obstacles(node: Object, want: Want) -> Iterator[str]:
-    """In the order of what is to be mended; amounts last, so that `only too small` means all else is well."""
+    """What keeps the pod off the node, in the order to fix it; amounts last: `only too small` means the rest fits."""
     ready: Object = next((one for one in node.get("status", {}).get("conditions", []) if one["type"] == "Ready"), {})
     labels = node["metadata"].get("labels") or {}
     if ready.get("status") != "True":
-        yield f"is not ready ({ready.get('message') or ready.get('reason') or 'it says nothing'})"
+        yield f"is not ready ({ready.get('message') or ready.get('reason') or 'no reason given'})"
     if node["spec"].get("unschedulable"):
         yield "is cordoned"
-    yield from (f"has not the label {key}={text}" for key, text in want.selector.items() if labels.get(key) != text)
+    yield from (f"lacks the label {key}={text}" for key, text in want.selector.items() if labels.get(key) != text)
     if not _has_affinity(node, want.affinity):
         yield "does not match backend.kubernetes.affinity"
     for taint in node["spec"].get("taints") or []:
@@ -202,25 +202,25 @@ def _never(nodes: Sequence[Object], want: Want) -> PreflightFailed:
     most = max((_has(node, want.resource) for node in nodes), default=0)
     if want.gpus and not most:
         return PreflightFailed(
-            f"The trial takes {want.gpus} {want.resource}; none of the cluster's {len(nodes)} nodes has any.",
+            f"The trial needs {want.gpus} {want.resource}; none of the cluster's {len(nodes)} nodes has any.",
             kind=FailureKind.NO_GPU,
             hint="kubectl get nodes -o custom-columns='NAME:.metadata.name,GPU:.status.allocatable.nvidia\\.com/gpu' "
-            "shows them; GPUs that are there but not offered need NVIDIA's device plugin: helm install gpu-operator "
-            "nvidia/gpu-operator -n gpu-operator --create-namespace",
+            "shows the GPUs that nodes offer. If a node does not offer its GPUs, install NVIDIA's device plugin: "
+            "helm install gpu-operator nvidia/gpu-operator -n gpu-operator --create-namespace",
         )
     if most < want.gpus:
         return PreflightFailed(
-            f"The trial takes {want.gpus} {want.resource} on one node; the largest node has {most:g}.",
+            f"The trial needs {want.gpus} {want.resource} on one node; the largest node has {most:g}.",
             kind=FailureKind.NO_GPU,
-            hint=f"Take fewer (tp_size={most:g}), or add a node: kubectl describe nodes | grep {want.resource}",
+            hint=f"Use fewer GPUs (tp_size={most:g}), or add a node: kubectl describe nodes | grep {want.resource}",
         )
     large = [node for node in nodes if _has(node, want.resource) >= want.gpus]
     reasons = "; ".join(f"{_name(node)} {obstacle(node, want)}" for node in large[:MOST])
     return PreflightFailed(
         f"No node can ever run the trial: {reasons or 'the cluster has no nodes'}.",
         kind=FailureKind.UNSCHEDULABLE,
-        hint=f"kubectl describe node {_name(large[0]) if large else ''}: kubectl uncordon it, label it, or set "
-        "backend.kubernetes.node_selector, .tolerations, .affinity, .cpu, .memory to what is there.",
+        hint=f"Uncordon or label a node, or change backend.kubernetes.node_selector, .tolerations, .affinity, .cpu or "
+        f".memory to match one: kubectl describe node {_name(large[0]) if large else ''}".strip(),
     )
 
 

@@ -1,6 +1,6 @@
-"""What must hold of a cluster before a trial is deployed there; each failure with the command that mends it.
+"""Checks a cluster before a trial is deployed there; each failure names the command that fixes it.
 
-Asks little: one question a rule, one list a kind, seconds in all. The judging is in capacity, installed,
+Sends few requests: one per rule, one list per kind, seconds in all. The answers are judged in capacity, installed,
 supplies and models.
 """
 
@@ -67,15 +67,15 @@ class _Preflight:
         def answer(_config: "Config") -> str:
             if self.silence:
                 raise PreflightFailed(
-                    "Not asked: there is no way to the cluster.", kind=self.silence.kind, hint="See `cluster` above."
+                    "Not checked: the cluster cannot be reached.", kind=self.silence.kind, hint="See `cluster` above."
                 )
             try:
                 return ask()
             except Unreachable as error:
                 self.silence = PreflightFailed(
-                    f"There is no way to the cluster at {self.api.host}: {error}",
+                    f"The cluster at {self.api.host} cannot be reached: {error}",
                     kind=FailureKind.BACKEND_DOWN,
-                    hint="kubectl cluster-info; see backend.kubernetes.cluster.",
+                    hint="Check kubectl cluster-info and backend.kubernetes.cluster.",
                 )
                 raise self.silence from error
             except ApiError as error:
@@ -106,7 +106,7 @@ class _Preflight:
 
     @cached_property
     def schemas(self) -> dict[str, Mapping[str, Any]]:
-        """Of the definitions that may be read."""
+        """The schemas of the definitions that we have the right to read."""
         plural = {kind: client.KINDS[kind][1] for kind in OME_KINDS}
         found = {
             kind: _allowed(lambda name=f"{name}.ome.io": self.api.get("CustomResourceDefinition", name))  # type: ignore[misc]
@@ -142,7 +142,7 @@ class _Preflight:
         except ApiError as error:
             if error.code != FORBIDDEN:
                 raise
-            return f"Kubernetes {told['gitVersion']} at {self.api.host}, namespace {name} (not looked at)"
+            return f"Kubernetes {told['gitVersion']} at {self.api.host}, namespace {name} (not checked)"
         if not is_there:
             raise PreflightFailed(f"The cluster has no namespace {name}.", hint=f"kubectl create namespace {name}")
         return f"Kubernetes {told['gitVersion']} at {self.api.host}, namespace {name}"
@@ -156,9 +156,9 @@ class _Preflight:
         lacking = [str(Rule(rule.group, rule.resource, tuple(verbs), rule.place)) for rule, verbs in missing if verbs]
         if lacking:
             raise PreflightFailed(
-                f"We may not do what a trial needs in namespace {self.api.namespace}: {'; '.join(lacking)}.", hint=GRANT
+                f"Your account lacks rights in namespace {self.api.namespace}: {'; '.join(lacking)}.", hint=GRANT
             )
-        return f"{len(needed)} rules hold"
+        return f"{len(needed)} rules granted"
 
     def definitions(self) -> str:
         try:
@@ -172,17 +172,17 @@ class _Preflight:
         if "ClusterBaseModel" in self.schemas and self.is_claim:
             self._insist_on_claims()
         installed.pruned({kind: self._unknown(kind) for kind in self.schemas})
-        return told if self.schemas else f"{told}; their fields may not be read: not checked"
+        return told if self.schemas else f"{told}; fields not checked: no right to read the definitions"
 
     def controller(self) -> str:
         found = _allowed(lambda: self.api.list("Deployment", namespace=installed.NAMESPACE))
         if found is None:
-            return f"namespace {installed.NAMESPACE} may not be read: not checked"
+            return f"not checked: no right to read namespace {installed.NAMESPACE}"
         return installed.controller(found, self.ome_pods, self._log)
 
     def agent(self) -> str:
         if self.agents is None:
-            return f"namespace {installed.NAMESPACE} may not be read: not checked"
+            return f"not checked: no right to read namespace {installed.NAMESPACE}"
         told = installed.agents(self.agents, self.ome_pods, capacity.usable(self.nodes, self.want), self._log)
         model = self.model or manifests.base_model(self.plan)
         path, uri = model["spec"]["storage"].get("path"), model["spec"]["storage"]["storageUri"]
@@ -206,14 +206,14 @@ class _Preflight:
             storage = wanted["spec"]["storage"]
             gated = self.config.model.gated and not storage.get("key")
             warned = "; gated: set backend.kubernetes.storage.key unless the agent has a token" if gated else ""
-            return f"{self._model_name} is not there: it will be made from {storage['storageUri']}{warned}"
+            return f"{self._model_name} does not exist: it will be created from {storage['storageUri']}{warned}"
         models.refuse(wanted, self.model)
         judged = standing.standing(self.model, self.nodes, self.want)
         if judged.word == "failed":
             raise models.failed(self.api, judged, self._model_name)
         if judged.word == "elsewhere":
             raise models.elsewhere(judged)
-        return judged.told if judged.word == "ready" else f"{judged.told}: it will be waited for"
+        return judged.told if judged.word == "ready" else f"{judged.told}: the trial will wait for it"
 
     def serving_runtime(self) -> str:
         model = self.model or manifests.base_model(self.plan)
@@ -221,14 +221,14 @@ class _Preflight:
         name = wanted["metadata"]["name"]
         found = self.api.get("ClusterServingRuntime", name)
         if found is None:
-            return f"{name} is not there: it will be made"
+            return f"{name} does not exist: it will be created"
         models.refuse(wanted, found)
         models.unserved(model, found)
         return f"{name} serves {model['metadata']['name']}"
 
     def quota(self) -> str:
         found = _allowed(lambda: self.api.list("ResourceQuota"))
-        return "may not be read: not checked" if found is None else supplies.quota(found, self.want)
+        return "not checked: no right to read quotas" if found is None else supplies.quota(found, self.want)
 
     def pull_secrets(self) -> str:
         found = {name: self.api.get("Secret", name) for name in self.settings.image_pull_secrets}
@@ -250,7 +250,7 @@ class _Preflight:
         return self.api.get("PersistentVolumeClaim", name)
 
     def _log(self, pod: str, container: str) -> str:
-        """Of the run that ended, else of the one that runs."""
+        """The log of the container's ended run, else of the current one."""
         for is_previous in (True, False):
             log = self.api.log(pod, container=container, lines=20, previous=is_previous, namespace=installed.NAMESPACE)
             if log.strip():
@@ -283,9 +283,9 @@ def _allowed(ask: "Callable[[], T]") -> "T | None":
 def _refused(error: ApiError) -> PreflightFailed:
     if error.code == 401:
         return PreflightFailed(
-            f"The cluster does not know us: {str(error) or 'Unauthorized'}.",
+            f"The cluster rejected our credentials: {str(error) or 'Unauthorized'}.",
             kind=FailureKind.BACKEND_DOWN,
-            hint="Log in again; kubectl auth whoami",
+            hint="Log in again, then check: kubectl auth whoami",
         )
     hint = GRANT if error.code == FORBIDDEN else "kubectl get --raw /readyz?verbose"
-    return PreflightFailed(f"The cluster refuses: {error}", hint=hint)
+    return PreflightFailed(f"The cluster refused the request: {error}", hint=hint)

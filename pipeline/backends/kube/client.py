@@ -219,7 +219,7 @@ class Api:
 
 
 def connect(cluster: Cluster, *, answer_s: float = ANSWER_S) -> Api:
-    """The cluster that the configuration means; inside of a pod its own, where no kubeconfig is given.
+    """The configured cluster; inside a pod without a kubeconfig, the pod's own cluster.
 
     Raises:
         PreflightFailed: there is no such kubeconfig or context.

@@ -84,12 +84,12 @@ def _runtime(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[st
     if found.get("disabled"):
         yield "spec.disabled is True"
     if not found.get("engineConfig"):
-        yield "spec.engineConfig is missing: OME would make no engine"
+        yield "spec.engineConfig is missing: OME would start no engine"
     (served,) = wanted["supportedModelFormats"]
     formats = found.get("supportedModelFormats") or []
     if not any(_is_served(served, other) for other in formats):
         has = "; ".join(map(_words, formats)) or "none"
-        yield f"spec.supportedModelFormats has none for {_words(served)}; it has {has}"
+        yield f"spec.supportedModelFormats has no entry for {_words(served)}; it has {has}"
 
 
 def unserved(model: Mapping[str, Any], runtime: Mapping[str, Any]) -> tuple[str, ...]:
@@ -98,12 +98,12 @@ def unserved(model: Mapping[str, Any], runtime: Mapping[str, Any]) -> tuple[str,
     size, sizes = spec.get("modelParameterSize"), found.get("modelSizeRange")
     reasons = list(_runtime({"supportedModelFormats": [spec]}, found))
     if size and sizes and not _size(sizes.get("min", "")) <= _size(size) <= _size(sizes.get("max", "")):
-        reasons.append(f"spec.modelSizeRange is {sizes.get('min')} to {sizes.get('max')}, and the model has {size}")
+        reasons.append(f"spec.modelSizeRange is {sizes.get('min')} to {sizes.get('max')}, but the model has {size}")
     return tuple(reasons)
 
 
 def _is_served(served: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """As OME compares: a word that only one of them has counts as another one.
+    """Whether OME would match the two: a field that only one of them sets counts as a difference.
 
     Versions are equal or not; OME's operators on them are not followed. Source: OME, pkg/runtimeselector/matcher.go.
     """
@@ -129,7 +129,7 @@ def _words(served: Mapping[str, Any]) -> str:
 
 
 def _size(text: str) -> float:
-    """As OME reads it: 0 where it cannot."""
+    """A model size as OME reads it; 0 if OME cannot read it."""
     try:
         return float(text.rstrip("MBT")) * UNITS.get(text[-1:], 1)
     except ValueError:

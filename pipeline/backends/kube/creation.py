@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # for the keeper, see backends/__init__.py
 PATIENCE_S = 60.0  # with an API server that does not answer
 AGAIN_S = 0.5
 EXISTS, FORBIDDEN, NOT_FOUND = 409, 403, 404
-DOWN = "kubectl cluster-info tells the same; is the cluster up, and the network or VPN to it?"
+DOWN = "Check that the cluster is up, and the network or VPN to it; `kubectl cluster-info` should fail the same way."
 _DENIED = re.compile(r'cannot (\S+) resource "([^"]+)" in API group "([^"]*)"')
 
 
@@ -61,20 +61,23 @@ def insist(act: Callable[[], Any], *, patience_s: float = PATIENCE_S) -> Any:
 def refused(error: ApiError, what: str) -> DeployFailed:
     """The failure behind the API server's refusal of `what`, in its own words."""
     denied = _DENIED.search(str(error))
-    kind, hint = FailureKind.LOAD_FAILED, "Mend what the message names; `dry_run=true` shows the manifests."
+    kind, hint = FailureKind.LOAD_FAILED, "Fix what the message names; `dry_run=true` shows the manifests."
     if error.code == FORBIDDEN and denied:
         verb, resource, group = denied.groups()
         kind = FailureKind.PREFLIGHT
         rule = f'{{apiGroups: ["{group}"], resources: ["{resource}"], verbs: ["{verb}"]}}'
-        hint = f"The account needs the rule {rule} (templates/ome/rbac.yaml)."
+        hint = f"Grant your account the rule {rule} (see templates/ome/rbac.yaml)."
     elif "quota" in str(error):
         kind, hint = (
             FailureKind.UNSCHEDULABLE,
-            "kubectl describe resourcequota: free what it counts, or have it raised.",
+            "Free resources of the quota, or have it raised: kubectl describe resourcequota",
         )
     elif error.code == NOT_FOUND:
-        kind, hint = FailureKind.BACKEND_DOWN, "Is the namespace there (kubectl get ns), and OME installed?"
-    return DeployFailed(f"The API server refuses {what}: {error}", kind=kind, hint=hint)
+        kind, hint = (
+            FailureKind.BACKEND_DOWN,
+            "Check that the namespace exists (kubectl get ns) and that OME is installed.",
+        )
+    return DeployFailed(f"The API server refused {what}: {error}", kind=kind, hint=hint)
 
 
 def created(api: Api, manifest: Manifest) -> Manifest:

@@ -1,7 +1,7 @@
 """`python -m pipeline.backends.kube.forward <json>`: a local port that leads to a pod's port through the API server.
 
 A process of its own, so that what it computes takes no time from the measuring one. Each connection is a stream of its
-own: nothing has to be mended when the API server was away, the next connection just works again. Ends with its parent,
+own: after the API server was away, nothing needs repair and the next connection works again. Ends with its parent,
 or when there is no such pod any more.
 """
 
@@ -42,7 +42,7 @@ class Door:
     told: str = ""
 
     def serve(self, listener: socket.socket) -> None:
-        """For ever: a thread for each connection."""
+        """Serve forever, with a thread for each connection."""
         while True:
             client, _ = listener.accept()
             threading.Thread(target=self._lead, args=[client], daemon=True).start()
@@ -56,7 +56,7 @@ class Door:
             except Unreachable as error:
                 return self._tell(f"the API server does not answer: {error}")
             except ApiError as error:
-                self._tell(f"the API server refuses: {error}")
+                self._tell(f"the API server refused: {error}")
                 if error.code == GONE:
                     os._exit(POD_GONE)
                 return None
@@ -82,7 +82,7 @@ class Stream:
     channel: int = DATA  # of a frame that may be continued
 
     def run(self) -> None:
-        """Until either side is gone."""
+        """Forward until either side closes."""
         poll = select.poll()  # select() ends at 1024 files
         wire: Any = self.tunnel.sock
         ours, theirs = self.client.fileno(), wire.fileno()

@@ -1,4 +1,4 @@
-"""Whether a cluster's OME works: its definitions, controller and model agent. Pure: plain objects in, words out.
+"""Checks whether a cluster's OME works: its definitions, controller and model agent. Pure: objects in, text out.
 
 Names of the installed objects: OME, charts/ome-resources/templates/{ome-controller,model-agent-daemonset}.
 """
@@ -25,7 +25,7 @@ LOG_LINES = 3
 
 
 def definitions(served: Mapping[str, bool]) -> str:
-    """From which of the kinds that a trial needs the API server serves.
+    """Check that the API server serves all kinds that a trial needs. `served`: whether it serves each.
 
     Raises:
         PreflightFailed: at least one is missing.
@@ -33,7 +33,7 @@ def definitions(served: Mapping[str, bool]) -> str:
     missing = sorted(name for name, is_served in served.items() if not is_served)
     if missing:
         raise PreflightFailed(
-            f"The cluster has no {', '.join(missing)} of ome.io/v1beta1: OME is not installed, or not this version.",
+            f"The cluster has no {', '.join(missing)} of ome.io/v1beta1: OME is not installed, or in another version.",
             hint=f"{INSTALL_CRDS} && {INSTALL}",
         )
     return f"ome.io/v1beta1: {', '.join(sorted(served))}"
@@ -54,7 +54,7 @@ def has_claims(base_model: Mapping[str, Any]) -> bool:
 
 
 def pruned(fields: Mapping[str, Sequence[str]]) -> None:
-    """From the paths that the API server would drop without a word, by kind.
+    """Check that the API server would drop no field silently. `fields`: the paths that it would drop, by kind.
 
     Raises:
         PreflightFailed: there are some.
@@ -62,17 +62,17 @@ def pruned(fields: Mapping[str, Sequence[str]]) -> None:
     lost = [f"{kind} {path}" for kind, paths in fields.items() for path in paths]
     if lost:
         raise PreflightFailed(
-            f"This OME does not know {', '.join(lost)}: the API server would drop it without a word.",
+            f"The installed OME does not support {', '.join(lost)}: the API server would drop it silently.",
             hint=f"Update OME's definitions: {INSTALL_CRDS}",
         )
 
 
 def no_claims() -> PreflightFailed:
-    """For a model on a claim where OME would leave it In_Transit for ever."""
+    """The failure for a model on a claim that OME would leave In_Transit forever."""
     return PreflightFailed(
-        "storage.uri=pvc://... needs OME 1.2.0 or later; this one has no status.conditions in ClusterBaseModel and "
-        "would leave the model In_Transit for ever.",
-        hint=f"{INSTALL_CRDS} && {INSTALL}, or take hf:// or local://.",
+        "storage.uri=pvc://... needs OME 1.2.0 or later. The installed OME has no status.conditions in "
+        "ClusterBaseModel and would leave the model In_Transit forever.",
+        hint=f"{INSTALL_CRDS} && {INSTALL}, or use hf:// or local://.",
     )
 
 
@@ -83,7 +83,7 @@ def version(workload: Object) -> str:
 
 
 def controller(deployments: Sequence[Object], pods: Sequence[Object], log_of: LogOf) -> str:
-    """That the controller is there to look after an InferenceService.
+    """Check that OME's controller is available to serve an InferenceService.
 
     Raises:
         PreflightFailed: it is missing or none of its pods is available.
@@ -123,7 +123,7 @@ def agent(daemons: Sequence[Object]) -> Object:
 
 
 def agents(daemon: Object, pods: Sequence[Object], usable: Sequence[Object], log_of: LogOf) -> str:
-    """That a model agent is ready on a node that can run the trial; those that are not are named.
+    """Check that a model agent is ready on a node that can run the trial; name the agents that are not.
 
     Raises:
         PreflightFailed: no such node has one; the message has the reason and the end of its log.
@@ -159,20 +159,21 @@ def root(daemon: Object) -> PurePosixPath | None:
 
 
 def under(path: str, top: PurePosixPath | None) -> str:
-    """That the model lies where the agent's nodes keep models.
+    """Check that the model's path is under the folder where the agent keeps models.
 
     Raises:
         PreflightFailed: it does not, and would be downloaded into the agent's own container.
     """
     if top is None:
-        return f"{path}; where the agent keeps models cannot be read from its DaemonSet: not checked"
+        return f"{path}; not checked: the model agent's folder cannot be read from its DaemonSet"
     if not PurePosixPath(path).is_relative_to(top):
         raise PreflightFailed(
-            f"The model's place on the nodes, {path}, is not under the model agent's {top}: it would not be found.",
+            f"The model's path on the nodes, {path}, is not under the model agent's folder {top}: "
+            "the engine would not find it.",
             hint=f"Set backend.kubernetes.storage.path={top}/{PurePosixPath(path).name}, or "
             f"{INSTALL} --reuse-values --set modelAgent.hostPath={PurePosixPath(path).parent}",
         )
-    return f"{path} is under the agent's {top}"
+    return f"{path} is under the agent's folder {top}"
 
 
 def _mend_agent(daemon: Object, usable: Sequence[Object], troubles: str) -> str:
@@ -180,8 +181,8 @@ def _mend_agent(daemon: Object, usable: Sequence[Object], troubles: str) -> str:
     bare = [node["metadata"]["name"] for node in usable if not _instance_type(node)]
     if bare and ("shape" in troubles or re.fullmatch(r"v?0\.1\.[0-2]", version(daemon))):
         return (
-            f"OME up to 0.1.2 needs a label: kubectl label node {' '.join(bare)} {INSTANCE_TYPES[0]}=gpu; "
-            f"later ones do not: {INSTALL}"
+            f"Add the node label that OME up to 0.1.2 needs: kubectl label node {' '.join(bare)} "
+            f"{INSTANCE_TYPES[0]}=gpu; or install a later OME, which does not need it: {INSTALL}"
         )
     name = daemon["metadata"]["name"]
     return f"kubectl -n {NAMESPACE} logs daemonset/{name} --previous; kubectl -n {NAMESPACE} describe daemonset {name}"

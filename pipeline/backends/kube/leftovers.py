@@ -86,7 +86,7 @@ def _jobs(api: client.Api) -> tuple[list[dict[str, Any]], str]:
     except client.ApiError as error:
         if error.code != FORBIDDEN:
             raise
-    place = f"namespace {api.namespace} only: we may not list jobs in all"
+    place = f"namespace {api.namespace} only: no right to list jobs in all namespaces"
     return api.list("Job", labels=manifests.LABEL), place
 
 

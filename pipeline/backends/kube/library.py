@@ -128,7 +128,7 @@ def connect(cluster: Cluster, *, answer_s: float = ANSWER_S) -> Account:
             namespace = context["context"].get("namespace")
     except (config.ConfigException, OSError, yaml.YAMLError) as error:
         raise PreflightFailed(
-            f"There is no way to a cluster: {error}",
+            f"Cannot connect to a cluster: {error}",
             kind=FailureKind.BACKEND_DOWN,
             hint="Set backend.kubernetes.cluster.kubeconfig and .context, or KUBECONFIG; see `kubectl config view`.",
         ) from error
@@ -165,6 +165,7 @@ def _context(config: Any, cluster: Cluster) -> Mapping[str, Any]:
     contexts, active = config.list_kube_config_contexts(_kubeconfig(cluster))
     named = {str(one["name"]): one for one in contexts}
     if cluster.context and cluster.context not in named:
-        raise config.ConfigException(f"there is no context {cluster.context}, but {', '.join(named) or 'none'}")
+        known = ", ".join(named) or "none"
+        raise config.ConfigException(f"there is no context {cluster.context}; available contexts: {known}")
     found: Mapping[str, Any] = named[cluster.context] if cluster.context else active
     return found

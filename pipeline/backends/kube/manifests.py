@@ -60,7 +60,7 @@ class BenchCall:
 
 
 def name(label: str) -> str:
-    """Of the trial's objects in its namespace, a DNS label."""
+    """The name of the trial's objects in its namespace, a DNS label."""
     clean = re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")
     whole = f"st-{clean}"
     if clean == label and len(whole) <= NAME_LENGTH:
@@ -240,13 +240,13 @@ def _labels(label: str) -> dict[str, str]:
 
 def _settings(plan: "Plan") -> "Kubernetes":
     if plan.kubernetes is None:
-        raise ConfigError("backend=ome needs backend.kubernetes: compose it from conf/backend/ome.yaml.")
+        raise ConfigError("backend=ome needs backend.kubernetes: set it as in conf/backend/ome.yaml.")
     return plan.kubernetes
 
 
 def _model(plan: "Plan") -> "OmeModel":
     if plan.ome_model is None:
-        raise ConfigError("backend=ome needs backend.kubernetes: compose it from conf/backend/ome.yaml.")
+        raise ConfigError("backend=ome needs backend.kubernetes: set it as in conf/backend/ome.yaml.")
     return plan.ome_model
 
 

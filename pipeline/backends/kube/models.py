@@ -1,4 +1,4 @@
-"""The ClusterBaseModel and ClusterServingRuntime of a trial: used when there, made when missing, never changed."""
+"""The ClusterBaseModel and ClusterServingRuntime of a trial: used if they exist, else created, never changed."""
 
 import json
 import threading
@@ -30,7 +30,7 @@ LINES = 200
 
 
 def refuse(wanted: Object, found: Object) -> None:
-    """From what the cluster has under the name.
+    """Check that what the cluster has under this name is what the trial needs.
 
     Raises:
         PreflightFailed: it is not what the trial needs, and is not ours to change.
@@ -42,14 +42,14 @@ def refuse(wanted: Object, found: Object) -> None:
     differing = manifests.differences(wanted, found)
     if differing:
         raise PreflightFailed(
-            f"{kind} {name} is there and is another one: {'; '.join(differing)}. It is never changed.",
-            hint=f"Name another one: backend.kubernetes.{KINDS[kind]}=..., or configure what is there "
-            f"(backend.kubernetes.storage.uri, .path; kubectl get {resource} {name} -o yaml).",
+            f"{kind} {name} exists but differs: {'; '.join(differing)}. servetune never changes it.",
+            hint=f"Set another name, backend.kubernetes.{KINDS[kind]}=..., or set backend.kubernetes.storage.uri and "
+            f".path as in the existing one (kubectl get {resource} {name} -o yaml).",
         )
 
 
 def unserved(model: Object, runtime: Object) -> None:
-    """From both as they are in the cluster, or would be made.
+    """Check that OME serves the model by the runtime; both as in the cluster, or as they would be created.
 
     Raises:
         PreflightFailed: OME would not serve the model by the runtime.
@@ -59,7 +59,7 @@ def unserved(model: Object, runtime: Object) -> None:
         name = runtime["metadata"]["name"]
         raise PreflightFailed(
             f"ClusterServingRuntime {name} does not serve {model['metadata']['name']}: {'; '.join(reasons)}.",
-            hint="Set backend.kubernetes.serving_runtime=null to have one made, or name one of: "
+            hint="Set backend.kubernetes.serving_runtime=null to have one created, or to one of: "
             "kubectl get clusterservingruntimes.ome.io",
         )
 
@@ -84,7 +84,7 @@ class _Provision:
     """The work of `provide`, in a thread of its own: the API server may take long to answer, and signals are heard."""
 
     plan: "Plan"
-    words: str = "the cluster is asked"
+    words: str = "asking the cluster"
     error: Exception | None = None
     stopped: threading.Event = field(default_factory=threading.Event)
     changed: threading.Event = field(default_factory=threading.Event)
@@ -107,7 +107,7 @@ class _Provision:
         self._wait(api, model["metadata"]["name"])
 
     def _have(self, api: Api, wanted: Object) -> Object:
-        """It as the cluster has it. Somebody may be faster, and be somebody who wants another one."""
+        """The object as the cluster has it. Somebody else may have created it first, and differently."""
         found = self._patiently(lambda: _found_or_made(api, wanted))
         refuse(wanted, found)
         return found
@@ -155,7 +155,7 @@ class _Provision:
                 is_away = isinstance(error, Unreachable) or error.code >= 500 or error.code == 429
                 if not is_away or self.stopped.is_set() or time.monotonic() >= end:
                     raise _refusal(error) from error
-                self.words = f"the API server is away ({error})"
+                self.words = f"the API server does not answer ({error})"
                 self.stopped.wait(AGAIN_S)
 
 
@@ -186,8 +186,8 @@ def _look(api: Api, name: str, want: Want) -> Standing:
     found = api.get("ClusterBaseModel", name)
     if found is None:
         raise ModelError(
-            f"ClusterBaseModel {name} was deleted while it was waited for.",
-            hint="Run the trial again: it is made where it is missing.",
+            f"ClusterBaseModel {name} was deleted while the trial waited for it.",
+            hint="Run the trial again: a missing ClusterBaseModel is created.",
         )
     judged = standing(found, api.list("Node"), want)
     if judged.word != "coming":
@@ -215,20 +215,20 @@ def _entry(text: str) -> str:
 
 
 def failed(api: Api, judged: Standing, name: str) -> ModelError:
-    """For a model whose agents gave up, with what the last of them said."""
+    """The failure for a model whose agents gave up, with the last agent's message."""
     said = ""
     with suppress(ApiError, Unreachable):
         said = next(_said(api, name), "")
     return ModelError(
-        f"The model cannot be had: {judged.told}{f': {said}' if said else '.'}",
+        f"OME could not provide the model: {judged.told}{f': {said}' if said else '.'}",
         kind=FailureKind.MODEL_MISSING,
-        hint=f"kubectl -n ome logs -l app.kubernetes.io/component=ome-model-agent-daemonset | grep {name}; when the "
-        f"cause is mended: kubectl delete clusterbasemodels.ome.io {name}",
+        hint=f"kubectl -n ome logs -l app.kubernetes.io/component=ome-model-agent-daemonset | grep {name}; after "
+        f"fixing the cause: kubectl delete clusterbasemodels.ome.io {name}",
     )
 
 
 def elsewhere(judged: Standing) -> ModelError:
-    """For a model that is there, and not where it is of use."""
+    """The failure for a model that is on other nodes than the trial's."""
     return ModelError(
         f"{judged.told}.",
         kind=FailureKind.UNSCHEDULABLE,
@@ -251,18 +251,18 @@ def _said(api: Api, name: str) -> Iterator[str]:
 
 def _late(judged: Standing, name: str, limit_s: float) -> ModelError:
     return ModelError(
-        f"The model did not come within backend.kubernetes.model_s={limit_s:g} s: {judged.told}.",
+        f"The model did not arrive within backend.kubernetes.model_s={limit_s:g} s: {judged.told}.",
         kind=FailureKind.STEP_TIMED_OUT,
-        hint=f"Raise it while the model still comes; kubectl get clusterbasemodels.ome.io {name} -o yaml",
+        hint=f"Raise it if the download still runs: kubectl get clusterbasemodels.ome.io {name} -o yaml",
     )
 
 
 def _refusal(error: Exception) -> PreflightFailed:
     if isinstance(error, Unreachable):
         return PreflightFailed(
-            f"The API server has been away for {AWAY_S:g} s: {error}",
+            f"The API server has not answered for {AWAY_S:g} s: {error}",
             kind=FailureKind.BACKEND_DOWN,
             hint="kubectl get --raw /readyz",
         )
     hint = "kubectl apply -f templates/ome/rbac.yaml" if getattr(error, "code", 0) == 403 else None
-    return PreflightFailed(f"The cluster refuses: {error}", hint=hint)
+    return PreflightFailed(f"The cluster refused the request: {error}", hint=hint)

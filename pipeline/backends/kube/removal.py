@@ -1,6 +1,6 @@
-"""Removes a trial's objects by their label, from a cluster that may be slow, hang, or be away for a while.
+"""Removes a trial's objects by their label, from a cluster that may be slow, hang, or not answer for a while.
 
-It lists again and again instead of watching: what a list does not show is gone, whatever connections have broken.
+It lists repeatedly instead of watching: what a list does not show is gone, even if connections broke in between.
 """
 
 import time

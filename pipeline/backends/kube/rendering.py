@@ -26,7 +26,7 @@ def fill(template: str, **values: Any) -> dict[str, Any]:
 
     for path, text in _texts(values, template.partition(".")[0]):
         if "\0" in text or not _is_text(text):
-            raise ConfigError(f"{path}: {text!r} is no text that Kubernetes can hold.")
+            raise ConfigError(f"{path}: {text!r} contains characters that Kubernetes cannot store.")
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     made: dict[str, Any] = yaml.load(_templates().get_template(template).render(**values), Loader=loader)  # noqa: S506
     return made
@@ -63,8 +63,8 @@ def refuse_braces(container: Mapping[str, Any]) -> None:
     for path, text in _texts(container, str(container["name"])):
         if "{{" in text:
             raise ConfigError(
-                f"{path}: {text!r} has '{{{{', which OME takes for a template of its own: leave it out, or write a "
-                "space between the braces where the engine takes JSON."
+                f"{path}: remove '{{{{' from {text!r}, or put a space between the braces if it is JSON: "
+                "OME would read it as a template."
             )
 
 
@@ -99,7 +99,7 @@ def _is_text(text: str) -> bool:
 
 @cache
 def _dumper() -> Any:
-    """It quotes what is no plain word: kubectl's YAML takes 1e3 for a number and y for true, Python's does not."""
+    """A dumper that quotes all but plain words: kubectl reads 1e3 as a number and y as true, Python's YAML does not."""
     import yaml
 
     base: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)

@@ -6,7 +6,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Rule:
-    """Rights on a resource in the trials' namespace, in OME's, or in the whole cluster."""
+    """Rights on a resource in the trials' namespace, in OME's namespace, or in the whole cluster."""
 
     group: str
     resource: str  # with its subresource, as RBAC writes it: pods/log

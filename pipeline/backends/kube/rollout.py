@@ -1,4 +1,4 @@
-"""What a trial's objects say: still on its way, the engine's process has started, it never will, how it ended. Pure.
+"""Judges a trial's objects: still starting, engine started, will never start, or ended and how. Pure.
 
 Words and reasons are Kubernetes' own (pkg/kubelet/images/types.go, pkg/kubelet/kuberuntime, the scheduler's
 PodScheduled condition, the replica set controller's ReplicaFailure) and OME's (ModelStatus of InferenceService).
@@ -35,7 +35,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Waiting:
-    """It may still become something."""
+    """The trial may still start."""
 
     words: str
     phase: Phase
@@ -52,7 +52,7 @@ class Running:
 
 @dataclass(frozen=True)
 class Broken:
-    """It will not heal. `is_sure`: at once; else only if it still says so a few seconds later."""
+    """The trial will never start. `is_sure`: fail at once; else only if it is still so a few seconds later."""
 
     kind: Kind
     message: str
@@ -67,7 +67,8 @@ Verdict = Waiting | Running | Broken
 def verdict(seen: Seen, *, gpu_resource: str = "nvidia.com/gpu") -> Verdict:
     """What has become of a trial that was just deployed."""
     if seen.is_removed:
-        return Broken(Kind.SERVER_DIED, "The InferenceService or its pod was removed from outside.", "See who did it.")
+        told = "The InferenceService or its pod was deleted by somebody else."
+        return Broken(Kind.SERVER_DIED, told, "Find out who deleted it.")
     pod = engine_pod(seen)
     if pod is None:
         return _without_pod(seen)
@@ -104,7 +105,7 @@ def death(seen: Seen, uid: str) -> str | None:
     """How the engine in the pod `uid` ended; None while it runs."""
     pod = next((one for one in seen.pods if one["metadata"]["uid"] == uid), None)
     if pod is None:
-        return "its pod was removed from outside"
+        return "its pod was deleted by somebody else"
     end = ended(pod)
     if end is not None:
         return how(end)
@@ -112,7 +113,7 @@ def death(seen: Seen, uid: str) -> str | None:
     if status.get("phase") in {"Failed", "Succeeded"}:
         return ": ".join(filter(None, [str(status.get("reason") or status["phase"]), status.get("message")]))
     if "deletionTimestamp" in pod["metadata"]:
-        return "its pod is being removed from outside"
+        return "its pod is being deleted by somebody else"
     given_up = _of_model(seen) if not container(pod).get("ready") else None
     return given_up.message if given_up else None
 
@@ -130,14 +131,14 @@ def _without_pod(seen: Seen) -> Verdict:
     """A Deployment that may make none says so by its ReplicaFailure condition: quota, admission webhooks."""
     refused = _condition(seen.deployment, "ReplicaFailure")
     if refused.get("status") == "True":
-        hint = "Mend what the message names; a quota: kubectl describe resourcequota."
-        words = f"Kubernetes makes no pod for the engine: {refused.get('message')}"
+        hint = "Fix what the message names; for a quota: kubectl describe resourcequota."
+        words = f"Kubernetes creates no pod for the engine: {refused.get('message')}"
         return Broken(Kind.UNSCHEDULABLE, words, hint, is_sure=False)
     broken = _of_model(seen)
     if broken:
         return broken
     if not (seen.service or {}).get("status"):
-        return Waiting("OME has not looked at the InferenceService yet", "schedule", is_ignored=True)
+        return Waiting("OME has not processed the InferenceService yet", "schedule", is_ignored=True)
     return Waiting(f"no pod yet; {condition(seen) or 'OME says nothing'}", "schedule")
 
 
@@ -152,7 +153,7 @@ def _of_model(seen: Seen) -> Broken | None:
         kind = Kind.MODEL_MISSING if failure.get("reason") == "BaseModelNotFound" else Kind.LOAD_FAILED
         return Broken(kind, f"OME cannot serve the InferenceService: {words}", hint, is_sure=False)
     if told.get("transitionStatus") == "BlockedByFailedLoad":
-        return Broken(Kind.LOAD_FAILED, f"OME gave the model up: {words}", hint, is_sure=False)
+        return Broken(Kind.LOAD_FAILED, f"OME gave up on the model: {words}", hint, is_sure=False)
     return None
 
 
@@ -169,7 +170,9 @@ def _of_container(seen: Seen, pod: Object) -> Verdict | None:
     if why in PULL_FAILED:
         return _not_pulled(pod, f"{status.get('image')}: {_pull_words(seen, pod) or said or why}")
     if why in CONFIG_FAILED:
-        return Broken(Kind.LOAD_FAILED, f"The container cannot be made: {why}: {said}", _describe(pod), is_sure=False)
+        return Broken(
+            Kind.LOAD_FAILED, f"The container cannot be created: {why}: {said}", _describe(pod), is_sure=False
+        )
     return _failed(pod)
 
 
@@ -204,28 +207,26 @@ def _failed(pod: Object) -> Broken | None:
 
 
 def _of_scheduling(seen: Seen, pod: Object, gpu_resource: str) -> Broken | None:
-    """Only what no waiting mends: GPUs that are not there (but see room.py), or no node to be on, and none to come."""
+    """A failure only if waiting cannot help: missing GPUs (but see room.py), or no node that fits and none to come."""
     told = _condition(pod, "PodScheduled")
     if told.get("reason") != "Unschedulable" or any(one.get("reason") in SCALING for one in _about(seen, pod)):
         return None
     words = str(told.get("message", ""))
     if f"Insufficient {gpu_resource}" in words:
-        hint = (
-            f"kubectl describe nodes: see {gpu_resource} under Allocatable and Allocated; fewer GPUs, or wait for them."
-        )
-        said = f"No node has the GPUs: {words}"
+        hint = f"Use fewer GPUs, or wait: kubectl describe nodes shows {gpu_resource} under Allocatable and Allocated."
+        said = f"No node has enough free GPUs: {words}"
         return Broken(Kind.UNSCHEDULABLE, said, hint, is_sure=False, lacks_gpus=True)
     reasons = re.split(r"(?<=[a-z}]), (?=\d)", words.partition("available: ")[2].rstrip("."))
     if all(_NO_MATCH.search(reason) for reason in reasons) and "didn't" in words:
-        hint = f"Node labels it asks for: {_wanted(pod)}. See kubectl get nodes --show-labels."
-        return Broken(Kind.UNSCHEDULABLE, f"No node is one that the pod may be on: {words}", hint, is_sure=False)
+        hint = f"Compare the node labels that the pod requires ({_wanted(pod)}) with kubectl get nodes --show-labels."
+        return Broken(Kind.UNSCHEDULABLE, f"The pod may run on no node: {words}", hint, is_sure=False)
     return None
 
 
 def _on_its_way(seen: Seen, pod: Object) -> Waiting:
     name = pod["metadata"]["name"]
     if not pod["spec"].get("nodeName"):
-        words = _condition(pod, "PodScheduled").get("message", "the scheduler has not looked at it")
+        words = _condition(pod, "PodScheduled").get("message", "the scheduler has not processed it yet")
         return Waiting(f"pod {name} waits for a node: {words}", "schedule")
     why = container(pod).get("state", {}).get("waiting", {}).get("reason", "bound")
     said = "; ".join(filter(None, [f"pod {name} on {pod['spec']['nodeName']}: {why}", _last_warning(seen, pod)]))
@@ -234,7 +235,7 @@ def _on_its_way(seen: Seen, pod: Object) -> Waiting:
 
 def _wanted(pod: Object) -> str:
     selector = pod["spec"].get("nodeSelector") or {}
-    return ", ".join(f"{name}={text}" for name, text in selector.items()) or "none, but an affinity"
+    return ", ".join(f"{name}={text}" for name, text in selector.items()) or "none, only an affinity"
 
 
 def _describe(pod: Object) -> str:
@@ -247,7 +248,7 @@ def _about(seen: Seen, thing: Object) -> list[Object]:
 
 
 def _last_warning(seen: Seen, pod: Object) -> str:
-    """Of what ails it now, the scheduler's aside, which is told by a condition."""
+    """The last warning about the pod, except the scheduler's, which is also a condition."""
     found = [one for one in _about(seen, pod) if one.get("type") == "Warning" and one["reason"] != "FailedScheduling"]
     return str(found[-1].get("message", "")).strip() if found else ""
 

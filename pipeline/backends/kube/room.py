@@ -25,7 +25,7 @@ Ask = Callable[[], Lack | None]
 
 
 def wait(plan: "Plan", tell: Tell) -> None:
-    """Until the GPUs that the plan takes are not other trials' any more. What `tell` raises ends it.
+    """Wait until other trials no longer hold the GPUs that the plan needs. What `tell` raises ends the wait.
 
     What else keeps the trial from them is left to the scheduler, which may know better: a node that will be added,
     pods that have to give way.
@@ -44,7 +44,7 @@ def wait(plan: "Plan", tell: Tell) -> None:
 
 
 def wait_for_trials(ask: Ask, tell: Tell) -> None:
-    """Until `ask` names no trials any more. Raises as `wait`."""
+    """Wait until `ask` no longer names trials. Raises as `wait`."""
     while True:
         begin = time.monotonic()
         found = _answer(ask)
@@ -59,13 +59,13 @@ def wait_for_trials(ask: Ask, tell: Tell) -> None:
 
 
 def queue(view: "View", settings: "Kubernetes", gpus: int) -> "Queue":
-    """That in which the pod of the trial stands which `view` watches."""
+    """The queue of the trial whose objects `view` watches."""
     return Queue(view.api, capacity.want_of(settings, gpus), view.name, settings.wait_for_gpus_s)
 
 
 @dataclass
 class Queue:
-    """Whose the GPUs are that a trial's pod waits for. Asks every few seconds at most, and only when it is asked."""
+    """Who holds the GPUs that a trial's pod waits for. Asks the cluster on demand, at most every few seconds."""
 
     api: Api
     want: Want
@@ -77,23 +77,23 @@ class Queue:
     _others_since: float | None = None
 
     def judge(self, broken: Broken) -> Verdict:
-        """What the scheduler's word that GPUs are lacking comes to: `broken` where nobody will give them back."""
+        """The verdict when the scheduler reports missing GPUs: `broken` if nobody will release them."""
         self._look()
         found = self._known
         if not self._is_known or (found and found.by == "nobody"):
             return broken
         if found is None:  # the scheduler has not tried again; or a right to see all pods, or memory is lacking
-            return Waiting(f"{broken.message} Now there seem to be enough.", "schedule")
+            return Waiting(f"{broken.message} Now enough seem to be free.", "schedule")
         if found.by == "trials":
             self._others_since = None
             return Waiting(found.words, "schedule", is_untimed=True)
         self._others_since = self._others_since or time.monotonic()
         if time.monotonic() < self._others_since + self.patience_s:
-            return Waiting(f"waits for others: {found.words}", "schedule", is_untimed=True)
+            return Waiting(f"waits for other pods: {found.words}", "schedule", is_untimed=True)
         return _held(broken, found)
 
     def _look(self) -> None:
-        """What cannot be known now stays as it was."""
+        """Update what is known; keep the old state if the cluster does not answer."""
         begin = time.monotonic()
         if begin < self._next:
             return
@@ -106,7 +106,7 @@ class Queue:
 
 
 def _lack(api: Api, want: Want) -> Lack | None:
-    """Of a trial that has no pod yet."""
+    """What a trial without a pod lacks."""
     pods = _pods(api)
     return capacity.lack(api.list("Node"), [*pods, *_podless(api, pods)], want)
 
@@ -120,7 +120,7 @@ def _answer(ask: Ask) -> Lack | None:
     try:
         found: Lack | None = creation.insist(ask, patience_s=AWAY_S)
     except ApiError as error:
-        raise creation.refused(error, "to say whose the GPUs are") from error
+        raise creation.refused(error, "the list of pods that hold GPUs") from error
     return found
 
 
@@ -129,7 +129,7 @@ def _pause_s(begin: float) -> float:
 
 
 def _pods(api: Api) -> list[Object]:
-    """Of all namespaces; of the trials' own where others may not be read."""
+    """The pods of all namespaces, or only of the trials' namespace without the right to read others."""
     try:
         return [*api.list("Pod", fields=capacity.UNFINISHED, everywhere=True)]
     except ApiError as error:
@@ -139,7 +139,7 @@ def _pods(api: Api) -> list[Object]:
 
 
 def _podless(api: Api, pods: Sequence[Object]) -> list[Object]:
-    """The pods to be of trials made a moment ago: of all who wait, the first to see GPUs free has them."""
+    """The future pods of trials that were just created: among waiting trials, the first to see free GPUs gets them."""
     known = {capacity.trial_of(pod) for pod in pods}
     services = api.list("InferenceService", labels=MANAGED)
     return [

@@ -1,4 +1,4 @@
-"""Where a base model is, as far as a trial goes. Pure: the model and the nodes as plain objects."""
+"""Whether a base model is on a node that can run the trial. Pure: the model and the nodes as plain objects."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,16 +13,16 @@ LONGEST = 32  # names of models that stand in labels as they are. Source: OME, p
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a model is, as far as the trial goes."""
+    """Whether the trial can use a model now, and why not."""
 
     word: Literal["ready", "coming", "elsewhere", "failed"]
     told: str
 
 
 def standing(model: Object, nodes: Sequence[Object], want: Want) -> Standing:
-    """Whether the trial could be served the model now. One node that can run the trial and has it is enough."""
+    """Whether the trial can use the model now. One node that has it and can run the trial is enough."""
     status, name = model.get("status") or {}, model["metadata"]["name"]
-    state = status.get("state") or "not looked at by OME yet"
+    state = status.get("state") or "not yet processed by OME"
     if str(model["spec"]["storage"].get("storageUri")).startswith("pvc://"):  # on no node, and no node is named
         words: dict[str, Literal["ready", "failed"]] = {"Ready": "ready", "Failed": "failed"}
         return Standing(words.get(state, "coming"), f"{name} is {state}")
@@ -33,8 +33,8 @@ def standing(model: Object, nodes: Sequence[Object], want: Want) -> Standing:
     if state == "Failed" or (fit and fit <= failed):
         return Standing("failed", f"{name} is Failed on {', '.join(sorted(failed)) or 'every node'}")
     if state != "Ready" or any(_label(node, name) == "Updating" for node in nodes if node["metadata"]["name"] in fit):
-        return Standing("coming", f"{name} is {state}, ready on no node for the trial yet")
-    return Standing("elsewhere", f"{name} is Ready only where the trial cannot be: {_why(ready, nodes, want)}")
+        return Standing("coming", f"{name} is {state}, not yet ready on a node that can run the trial")
+    return Standing("elsewhere", f"{name} is Ready only on nodes that cannot run the trial: {_why(ready, nodes, want)}")
 
 
 def _label(node: Object, name: str) -> str | None:

@@ -11,7 +11,7 @@ TYPES = ("kubernetes.io/dockerconfigjson", "kubernetes.io/dockercfg")
 
 
 def claim(uri: str, namespace: str, find: Callable[[str], Object | None]) -> str:
-    """That the claim of `pvc://namespace:claim/path` is bound, and where the trial can mount it.
+    """Check that the claim of `pvc://namespace:claim/path` is bound, in a namespace where the trial can mount it.
 
     Raises:
         PreflightFailed: it is elsewhere, missing or not bound.
@@ -19,7 +19,8 @@ def claim(uri: str, namespace: str, find: Callable[[str], Object | None]) -> str
     where, _, name = uri.removeprefix("pvc://").partition("/")[0].rpartition(":")
     if where and where != namespace:
         raise PreflightFailed(
-            f"The claim {name} is in namespace {where}, the trial in {namespace}: a pod mounts only its own's.",
+            f"The claim {name} is in namespace {where}, the trial in {namespace}: "
+            "a pod can mount only claims of its own namespace.",
             hint=f"Set backend.kubernetes.cluster.namespace={where}.",
         )
     found = find(name)
@@ -40,7 +41,7 @@ def claim(uri: str, namespace: str, find: Callable[[str], Object | None]) -> str
 
 
 def quota(quotas: list[dict[str, Any]], want: capacity.Want) -> str:
-    """What the namespace's quotas leave for the trial's pod; what others hold at the moment is waited for.
+    """Check that the namespace's quotas allow the trial's pod; a quota used up by others at the moment is no failure.
 
     Raises:
         PreflightFailed: a limit is below what the trial asks.
@@ -55,18 +56,18 @@ def quota(quotas: list[dict[str, Any]], want: capacity.Want) -> str:
                 continue
             if capacity.amount(limit) < asked:
                 raise PreflightFailed(
-                    f"The trial asks {asked:g} {resource}; the ResourceQuota {name} allows {limit}.",
+                    f"The trial requests {asked:g} {resource}; the ResourceQuota {name} allows {limit}.",
                     kind=FailureKind.UNSCHEDULABLE,
                     hint=f"kubectl -n {one['metadata'].get('namespace')} describe resourcequota {name}",
                 )
             used = (status.get("used") or {}).get(f"requests.{resource}", 0)
             is_busy = capacity.amount(used) + asked > capacity.amount(limit)
             told.append(f"{name}: {used} of {limit} {resource} used{': the trial would wait' if is_busy else ''}")
-    return "; ".join(told) or "none for what the trial asks"
+    return "; ".join(told) or "no quota limits what the trial requests"
 
 
 def pull_secrets(found: Mapping[str, Object | None], namespace: str) -> str:
-    """That each is there and is one.
+    """Check that each secret exists and is an image pull secret.
 
     Raises:
         PreflightFailed: one is missing, or no image pull secret.

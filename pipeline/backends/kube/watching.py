@@ -1,4 +1,4 @@
-"""Watches a trial's objects: one thread for each kind keeps what was seen last, whatever the connection does."""
+"""Watches a trial's objects: one thread per kind keeps the last state, also when connections break."""
 
 import threading
 import time
@@ -58,7 +58,7 @@ class View:
         self.api.close()
 
     def check(self) -> None:
-        """Nothing while it can watch.
+        """Return while the watch works.
 
         Raises:
             ApiError: it is not allowed.
@@ -79,7 +79,7 @@ class View:
             )
 
     def pause(self) -> None:
-        """Until something has changed; shortly, so that signals and deadlines are heard."""
+        """Wait until something has changed, but only briefly, so that signals and deadlines are heard."""
         with self._changed:
             self._changed.wait(TICK_S)
 

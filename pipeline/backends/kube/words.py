@@ -1,4 +1,4 @@
-"""A trial's objects in words: what is left of them, and the kubectl that removes it. Pure."""
+"""Messages about a trial's objects: what is left of them, and the kubectl command that removes it. Pure."""
 
 import shlex
 from collections.abc import Iterator, Mapping
@@ -30,15 +30,15 @@ def kubectl(owned: Lease, *words: str) -> str:
 
 
 def may_run(owned: Lease, error: Exception) -> str:
-    """What to say, and what to type, where nobody can tell whether the trial is gone."""
+    """The message when nobody can tell whether the trial is gone, with the command that removes it."""
     said = str(error).splitlines()[0] if str(error) else type(error).__name__
     name = manifests.name(owned.label)
-    return f"InferenceService {name} may run: the cluster does not remove it ({said}); {_by_label(owned)}"
+    return f"InferenceService {name} may still be running: the cluster did not remove it ({said}); {_by_label(owned)}"
 
 
 def may_come(owned: Lease) -> str:
-    """What to say where there was no time to wait for what the cluster was asked for last."""
-    return f"InferenceService {manifests.name(owned.label)} may still be made; {_by_label(owned)}"
+    """The message when there was no time to wait for the last object that the cluster was asked to create."""
+    return f"InferenceService {manifests.name(owned.label)} may still be created; {_by_label(owned)}"
 
 
 def _by_label(owned: Lease) -> str:

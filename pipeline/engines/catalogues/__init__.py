@@ -1,4 +1,4 @@
-"""How an engine's flags are read from its released package: one module an engine, found by the engine's name.
+"""Reads an engine's flags from its released package: one module per engine, found by the engine's name.
 
 Such a module has two functions, both of the folder that the wheel was unpacked into:
 

@@ -1,4 +1,4 @@
-"""What Python sources say, read without importing them: constants, lists, Literal types, classes, across modules."""
+"""Reads Python sources without importing them: constants, lists, Literal types, classes, across modules."""
 
 import ast
 import operator

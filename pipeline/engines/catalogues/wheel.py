@@ -1,4 +1,4 @@
-"""Fetching a released wheel from a package index (PEP 691) and unpacking its Python sources, without installing it."""
+"""Downloads a released wheel from a package index (PEP 691) and unpacks its Python sources, without installing it."""
 
 import hashlib
 import zipfile
@@ -41,7 +41,8 @@ def find(name: str, version: str, index: str = INDEX) -> Wheel:
         return max(found, key=lambda wheel: ("x86_64" in wheel.filename, wheel.filename))
     newest = sorted({Version(wheel.version) for wheel in wheels}, reverse=True)[:12]
     raise ConfigError(
-        f"{name}=={version}: {index} has no such wheel. Newest versions there: {', '.join(map(str, newest)) or 'none'}."
+        f"{name}=={version}: {index} does not have this wheel. "
+        f"Newest versions there: {', '.join(map(str, newest)) or 'none'}."
     )
 
 
@@ -62,7 +63,7 @@ def download(wheel: Wheel, folder: Path, told: Callable[[int, int], object]) -> 
                 digest.update(chunk)
                 told(file.tell(), total)
     except requests.RequestException as error:
-        raise ConfigError(f"{wheel.url}: cannot be fetched: {error}") from error
+        raise ConfigError(f"{wheel.url}: the download failed: {error}") from error
     if digest.hexdigest() != wheel.sha256:
         raise ConfigError(f"{wheel.url}: sha256 is {digest.hexdigest()}, the index says {wheel.sha256}.")
     return path
@@ -93,7 +94,7 @@ def _listed(name: str, index: str) -> list[Wheel]:
         answer.raise_for_status()
         files = answer.json()["files"]
     except (requests.RequestException, KeyError, ValueError) as error:
-        raise ConfigError(f"{index}/{name}/: the index cannot be asked: {error}") from error
+        raise ConfigError(f"{index}/{name}/: the package index cannot be reached: {error}") from error
     return [wheel for wheel in map(_wheel, files) if wheel]
 
 

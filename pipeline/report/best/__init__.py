@@ -1,4 +1,4 @@
-"""`best/` of a sweep: everything to run its winner elsewhere, and to check that it still does what it did."""
+"""Writes `best/` of a sweep: everything needed to run its winner elsewhere and to check its performance again."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the winner may be expected to do: its metrics with intervals, where they were measured. Pure."""
+"""The winner's expected performance: its metrics with intervals, and where they were measured. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -88,17 +88,23 @@ def _lines(card: Card) -> Iterator[str]:
     yield f"    {' '.join(card.overrides)}"
     yield from ("", "## Expected", "")
     yield from (f"- {name}: {spelled(seen)}" for name, seen in card.objective.items())
-    yield f"- against the baseline: {card.against_baseline or 'not measured again, so nothing is shown'}"
+    yield f"- against the baseline: {card.against_baseline or 'not measured again, so no difference is shown'}"
     yield from ("", f"Traffic: {card.traffic}", "")
     shown = [*SHOWN, *(name for name in GOODPUT if any(name in level for level in card.levels.values()))]
     yield f"| level | {' | '.join(shown)} |"
     yield f"|---|{'---|' * len(shown)}"
     for name, level in card.levels.items():
         yield f"| {name} | {' | '.join(spelled(level.get(metric)) for metric in shown)} |"
-    yield from ("", "95% t-intervals of the mean, where it was measured more than once.", "", "## Measured on", "")
+    yield from (
+        "",
+        "95% t-intervals of the mean, for metrics that were measured more than once.",
+        "",
+        "## Measured on",
+        "",
+    )
     yield from (f"- {name}: {told}" for name, told in card.environment.items())
     if card.notes:
-        yield from ("", "## To be known", "", *(f"- {note}" for note in card.notes))
+        yield from ("", "## Notes", "", *(f"- {note}" for note in card.notes))
     if card.left_out:
         yield from ("", "## Not in this folder", "", *(f"- {what}: {why}" for what, why in card.left_out.items()))
 

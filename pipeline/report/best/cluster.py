@@ -1,4 +1,4 @@
-"""The winner as objects of OME, to be applied: no lease, no dead-man's switch, names that stay. Pure."""
+"""The winner as OME manifests for kubectl apply: no lease, no dead man's switch, stable names. Pure."""
 
 from pathlib import Path
 from typing import Any

@@ -1,6 +1,6 @@
 """`docker run` and a compose file for the winner. Pure.
 
-They carry no label of a lease: what is started with them is nobody's trial, and nothing of ours removes it.
+These containers carry no lease label: they belong to no trial, and servetune never removes them.
 """
 
 import shlex
@@ -119,7 +119,7 @@ def _limits(made: Plan) -> Iterator[tuple[str, Any]]:
 
 def _argv(made: Plan) -> list[str]:
     if made.container is None:
-        raise ConfigError("There is no container.")
+        raise ConfigError("The configuration has no container.")
     return [word.replace("{port}", PORT) for word in made.argv]
 
 

@@ -1,4 +1,4 @@
-"""What a worker tells the sweep, besides the result of a trial: what the sweep shows."""
+"""The messages of a worker to the sweep, besides a trial's result: what the sweep displays."""
 
 from collections.abc import Sequence
 from contextlib import suppress

@@ -198,8 +198,10 @@ class Pool(Generic[R]):
         if task is None or (worker.has_ended and self.signum):
             return {}
         if not worker.is_ready and self.signum is None:
-            raise PipelineError(f"A worker does not start: {how}.", hint=f"Read {worker.log}.")
-        died = WorkerDied(f"The process that ran this trial ended in the middle of it: {how}. See {worker.log}.")
+            raise PipelineError(f"A worker process does not start: {how}.", hint=f"Read {worker.log}.")
+        died = WorkerDied(
+            f"The worker process that ran this trial ended before the trial did: {how}. See {worker.log}."
+        )
         error = died if self.signum is None else Interrupted(self.signum)
         record, result = self.bury(Lost(task, worker.at, worker.given_at, error))
         if not worker.has_ended:

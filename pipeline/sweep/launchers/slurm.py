@@ -1,4 +1,4 @@
-"""Slurm's own commands: where jobs are in its queue, how they ended, and how they are stopped."""
+"""Runs Slurm's commands: where jobs are in the queue, how they ended, and how to stop them."""
 
 import os
 import re
@@ -26,9 +26,9 @@ TIMEOUT_S = 60.0
 
 
 class SlurmSilent(PipelineError):
-    """Slurm does not answer. Its jobs go on without it."""
+    """Slurm does not answer. Its jobs continue without it."""
 
-    hint = "Ask `scontrol ping`. Jobs of the sweep that are still in the queue: squeue --me"
+    hint = "Check `scontrol ping`. Jobs of the sweep that are still in the queue: squeue --me"
 
 
 @value

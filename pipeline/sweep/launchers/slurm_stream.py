@@ -1,4 +1,4 @@
-"""The trials of a sweep as jobs of Slurm: submitted when there is room, followed, and each brought to its record."""
+"""Runs the trials of a sweep as Slurm jobs: submits them when there is room, follows them, collects their records."""
 
 import re
 import time
@@ -147,7 +147,7 @@ class Stream:
             trial.shown.step("run", f"job {seen.job} {seen.state.lower()} on {seen.node or 'its node'}")
         if seen.restarts > (before.restarts if before else 0) and trial.error is None:
             trial.requeues, trial.requeued_at = trial.requeues + 1, time.monotonic()
-            trial.shown.step("queue", f"job {seen.job} requeued by Slurm: its trial begins anew")
+            trial.shown.step("queue", f"job {seen.job} requeued by Slurm: its trial starts again")
         if trial.requeued_at is not None and trial.error is None:
             self._judge(trial, seen, time.monotonic() - trial.requeued_at)
 

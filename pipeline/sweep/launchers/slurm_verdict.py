@@ -10,7 +10,7 @@ EARLY_S = 60  # Slurm may send the signal of a time limit so much earlier than a
 
 
 class Terms(Protocol):
-    """Of hydra.launcher."""
+    """The settings of hydra.launcher that matter here."""
 
     @property
     def signal_delay_s(self) -> int:
@@ -23,25 +23,29 @@ def of(seen: Seen, past: Collection[str], stopped_by: str | None, terms: Terms) 
     `stopped_by`: the signal that the trial has heard. One that nobody of ours has sent is a preemption.
     """
     if seen.state == "CANCELLED":
-        return _error(seen, FailureKind.CANCELLED, "Somebody cancelled it, or an administrator did: sacct -j has who.")
+        return _error(
+            seen, FailureKind.CANCELLED, "A user or an administrator cancelled the job: `sacct -j` shows who."
+        )
     if seen.state in {"TIMEOUT", "DEADLINE"} or (stopped_by == "SIGUSR2" and _is_late(seen, terms)):
         return _error(seen, FailureKind.TIME_LIMIT, "Raise hydra.launcher.timeout_min, or measure fewer levels.")
     if seen.state in {"NODE_FAIL", "BOOT_FAIL"}:
         return node_failed(seen)
     if "OUT_OF_MEMORY" in {seen.state, *past}:
-        return _error(seen, FailureKind.OOM_HOST, "Ask for more memory: hydra.launcher.mem_gb.")
+        return _error(seen, FailureKind.OOM_HOST, "Request more memory: hydra.launcher.mem_gb.")
     if seen.state == "PREEMPTED" or stopped_by in {"SIGTERM", "SIGUSR2"}:
         return preempted(seen, 1)
-    return _error(seen, FailureKind.WORKER_DIED, "Read the end of its logs; `sacct -j` has the states of its steps.")
+    return _error(
+        seen, FailureKind.WORKER_DIED, "Read the end of the job's logs; `sacct -j` shows the states of its steps."
+    )
 
 
 def never_started(seen: Seen, after_min: float | None) -> JobEnded:
-    """It waits for what does not come, or has waited for `after_min`."""
-    why = "which does not pass by waiting" if after_min is None else f"for {after_min:g} min"
+    """The failure of a job that waits for something that will not come, or has waited for `after_min`."""
+    why = "which waiting does not change" if after_min is None else f"for {after_min:g} min"
     return JobEnded(
         f"Slurm job {seen.job} never started: pending ({seen.reason}), {why}. It was cancelled.",
         kind=FailureKind.NEVER_STARTED,
-        hint="Ask for what a node of the partition has (hydra.launcher.*, `scontrol show partition`); or raise "
+        hint="Request what the partition's nodes offer (hydra.launcher.*, `scontrol show partition`), or raise "
         "hydra.launcher.pending_timeout_min.",
     )
 
@@ -49,7 +53,7 @@ def never_started(seen: Seen, after_min: float | None) -> JobEnded:
 def node_failed(seen: Seen) -> JobEnded:
     """Its node went down: not run again, because a trial that ends a node would go on to the next one."""
     return _error(
-        seen, FailureKind.NODE_FAILED, "Ask `sinfo -R` for the reason; the node's log may have a GPU's error."
+        seen, FailureKind.NODE_FAILED, "Check the reason with `sinfo -R`; the node's log may show a GPU error."
     )
 
 
@@ -58,7 +62,7 @@ def preempted(seen: Seen, times: int) -> JobEnded:
     return _error(
         seen,
         FailureKind.PREEMPTED,
-        f"Preempted {times} times: another qos or partition, or more hydra.launcher.max_requeues.",
+        f"Preempted {times} times: use another qos or partition, or raise hydra.launcher.max_requeues.",
     )
 
 

@@ -1,4 +1,4 @@
-"""submitit's local launcher, made to keep the teardown promise. Prefer `parallel` (docs/parallel-and-slurm.md).
+"""submitit's local launcher, changed so that it keeps the teardown promise. Prefer `parallel`: see docs/parallel-and-slurm.md.
 
 submitit starts every trial of a batch at once, each in two processes; one that dies raises away the results of all
 others; when we are told to stop, it leaves them all running.
@@ -51,9 +51,7 @@ class SubmititLocal(LocalLauncher):  # type: ignore[misc, unused-ignore]
             Interrupted: a signal came. Every trial has been torn down by its own process.
         """
         batch = Batch(tuple(enumerate(job_overrides, start=initial_job_idx)), now())
-        sys.stdout.write(
-            f"{len(job_overrides)} trials start at once. What they say: {self.params['submitit_folder']}\n"
-        )
+        sys.stdout.write(f"{len(job_overrides)} trials start at once. Their logs: {self.params['submitit_folder']}\n")
         try:
             return self._run(batch)
         except Interrupted as stop:
@@ -79,7 +77,7 @@ class SubmititLocal(LocalLauncher):  # type: ignore[misc, unused-ignore]
         except UncompletedJobError as error:
             seen = str(error).splitlines()[0]
             process.wait_until(lambda: not _living(TASK, CONTROLLER), timeout_s=math.inf, interval_s=LOOK_S)
-            return self._told(batch, WorkerDied(f"The process of this trial is gone; submitit says: {seen}"))
+            return self._told(batch, WorkerDied(f"The process of this trial is gone; submitit reports: {seen}"))
 
     def _told(self, batch: "Batch", died: WorkerDied | Interrupted) -> list[JobReturn]:
         """What the trials' records say; one is written for each trial that has begun and has none."""

@@ -1,4 +1,4 @@
-"""Hydra's launcher `submitit_slurm`: every trial of a sweep a job of a Slurm cluster.
+"""Hydra's launcher `submitit_slurm`: runs every trial of a sweep as a Slurm job.
 
 submitit writes the script, submits it and starts the trial on the node. Following the jobs is our own: submitit asks
 the accounting alone, and one job that dies raises away the results of all others.
@@ -70,7 +70,9 @@ class SubmititSlurm(SlurmLauncher):  # type: ignore[misc, unused-ignore]
         self.folder.mkdir(parents=True, exist_ok=True)
         if not self.is_counted:
             self.is_counted = True
-            sys.stdout.write("This Slurm keeps no accounting: how a job ended may be unknown after minutes offline.\n")
+            sys.stdout.write(
+                "This Slurm has no accounting: after some minutes offline, servetune may not learn how a job ended.\n"
+            )
         terms = Terms(
             slots=self.slots,
             poll_s=float(self.params["poll_s"]),
@@ -82,7 +84,7 @@ class SubmititSlurm(SlurmLauncher):  # type: ignore[misc, unused-ignore]
         Stream(terms, SweepDir(self.folder), self._tree, self._submit).run(jobs, told)
 
     def __call__(self, overrides: list[str], key: str, number: int, *rest: Any) -> JobReturn:
-        """In the job. One that Slurm has requeued begins anew, unless it had come to its end."""
+        """Run the trial, in the job. A requeued trial starts again, unless it had already finished."""
         try:
             with signals.interruptible():  # submitit's own handlers only log
                 owner.obey()
@@ -115,7 +117,9 @@ class SubmititSlurm(SlurmLauncher):  # type: ignore[misc, unused-ignore]
         except (FailedJobError, OSError, ValueError) as error:
             said = str(error).strip().splitlines()[-1]
             if isinstance(error, ValueError) or any(words in str(error) for words in EVERY_TRIAL):
-                raise PipelineError(f"Slurm takes no job: {said}", hint="See hydra.launcher.* and `sinfo`.") from error
+                raise PipelineError(
+                    f"Slurm rejects every job: {said}", hint="Check hydra.launcher.* and `sinfo`."
+                ) from error
             raise never_submitted(said) from error
         return str(job.job_id)
 
@@ -128,7 +132,7 @@ class SubmititSlurm(SlurmLauncher):  # type: ignore[misc, unused-ignore]
             return
         place = str(Path(str(self.params["submitit_folder"])).absolute()).partition("/%")[0]
         if jobs := slurm.left_in(place):
-            sys.stdout.write(f"Cancels what this sweep had left in the queue: {' '.join(jobs)}\n")
+            sys.stdout.write(f"Cancelling jobs that an earlier run of this sweep left in the queue: {' '.join(jobs)}\n")
             slurm.tell_to_stop(jobs)
             if not process.wait_until(lambda: not slurm.left_in(place), timeout_s=CANCEL_S, interval_s=1):
                 slurm.cancel(jobs)
@@ -137,9 +141,9 @@ class SubmititSlurm(SlurmLauncher):  # type: ignore[misc, unused-ignore]
 def never_submitted(said: str) -> JobEnded:
     """Slurm has refused the job of a trial."""
     return JobEnded(
-        f"Slurm refused the job of this trial: {said}",
+        f"Slurm rejected the job of this trial: {said}",
         kind=FailureKind.NEVER_STARTED,
-        hint="Ask for what a node of the partition has: see hydra.launcher.* and `scontrol show partition`.",
+        hint="Request what the partition's nodes offer: see hydra.launcher.* and `scontrol show partition`.",
     )
 
 

@@ -1,4 +1,4 @@
-"""The far end of a pool's worker: `python -m pipeline.sweep.launchers.worker`, started by `pool.py` and by nobody else.
+"""The worker process of a pool: `python -m pipeline.sweep.launchers.worker`, started by `pool.py` and by nobody else.
 
 Trials come as pickled (context, configuration) on stdin, messages go to what was stdout; prints go to the log. It lives
 for many trials, because importing the pipeline and genai-bench takes seconds; it ends with the sweep's process.

@@ -1,4 +1,4 @@
-"""What a study is told of a trial: values, constraints, and every metric as attributes. Pure."""
+"""What a study stores of a trial: values, constraints, and every metric as attributes. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -68,7 +68,7 @@ def _without_slo(config: Config) -> Config:
 
 
 def violations(seen: LevelMetrics, slo: Slo) -> dict[str, float]:
-    """By how much each part of the SLO is missed: shares of requests, and shares of a limit. Empty without an SLO."""
+    """How far each part of the SLO is missed: shares of requests, and shares of a limit. Empty without an SLO."""
     found = {} if seen.slo_attainment is None else {"attainment": slo.attainment - seen.slo_attainment}
     flat = metrics.flatten(seen)
     found |= {name: flat[name] / limit - 1 for name, limit in slo.limits.items() if name in flat}

@@ -1,4 +1,4 @@
-"""What a search runs next, from all that its study knows. Pure: a resumed search goes on as if it had never stopped."""
+"""Decides what a search runs next, from its study alone. Pure: a resumed search goes on as if it had never stopped."""
 
 import random
 from collections import Counter

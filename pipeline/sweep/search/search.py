@@ -1,4 +1,4 @@
-"""The search of one process: which trial is next, and what became of it."""
+"""The search in one process: which trial is next, and what its result was."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""What a search goes through: dimensions with their values, and the combinations of a finite space. Pure."""
+"""The space of a search: dimensions with their values, and the combinations of a finite space. Pure."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -65,7 +65,7 @@ class Space:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the dimensions."""
+        """The names of the dimensions."""
         return tuple(dimension.name for dimension in self.dimensions)
 
     @property

@@ -76,8 +76,8 @@ class Study:
                 " ".join(item for item in one if item not in other) for one, other in ((seen, told), (told, seen))
             )
             raise ConfigError(
-                f"This search was begun with {name} {had or '-'}, and now has {has or '-'}: repeat the command that "
-                f"began it, or choose another hydra.sweep.dir (or hydra.sweeper.study_name)."
+                f"This search was started with {name} {had or '-'}, but this command has {has or '-'}: repeat the "
+                f"original command, or set another hydra.sweep.dir (or hydra.sweeper.study_name)."
             )
 
     @contextmanager

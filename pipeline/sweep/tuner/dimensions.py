@@ -1,4 +1,4 @@
-"""From Hydra's overrides to the space of a search. Pure."""
+"""Turns Hydra's overrides into the space of a search. Pure."""
 
 from collections.abc import Collection, Sequence
 

@@ -1,4 +1,4 @@
-"""Hydra's sweeper `tuner`. What became of a trial is read from its record: it is there, whatever a launcher returns."""
+"""Hydra's sweeper `tuner`. It reads a trial's result from its record, which is there whatever a launcher returns."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -41,7 +41,7 @@ SAMPLERS = ["optuna.samplers.*", "hydra_plugins.hydra_optuna_sweeper.*"]
 
 
 class Tuner(Sweeper):
-    """Baseline first, then what the sampler proposes, each as soon as a slot is free; goes on where it stopped."""
+    """Runs the baseline first, then what the sampler proposes, as soon as a slot is free; resumes where it stopped."""
 
     def __init__(self, sampler: DictConfig, params: DictConfig | None, **settings: Any) -> None:
         self.sampler, self.params = sampler, dict(params or {})

@@ -92,7 +92,7 @@ def test_tells_a_death_by_the_memory_limit(deploy: Deploy, plan: Plan) -> None:
 def test_a_removal_from_outside_is_a_death(deploy: Deploy, client: DockerClient) -> None:
     deployment = deploy()
     client.containers.get(deployment.facts["container"]).remove(force=True)
-    assert Docker().death(deployment) == "removed from outside"
+    assert Docker().death(deployment) == "its container was removed by somebody else"
 
 
 def test_gpus_without_an_nvidia_runtime_leave_nothing_behind(deploy: Deploy, client: DockerClient) -> None:
@@ -163,7 +163,7 @@ def test_a_port_that_is_still_listened_on_is_named_unless_the_machine_was_restar
     owned = deploy().lease
     assert Docker().teardown(owned) == ()
     with socket.create_server(("127.0.0.1", owned.port or 0)):
-        assert Docker().teardown(owned) == (f"port {owned.port} is still listened on",)
+        assert Docker().teardown(owned) == (f"something still listens on port {owned.port}",)
         assert Docker().teardown(replace(owned, owner=replace(owned.owner, boot_id="before"))) == ()
 
 
@@ -173,7 +173,7 @@ def test_an_unhealthy_container_is_told(deploy: Deploy, plan: Plan, image: str, 
     try:
         box = replace(plan.container, image="unhealthy:1") if plan.container else None
         deployment = deploy(container=box)
-        wanted = "Docker calls it unhealthy: no GPU any more"
+        wanted = "Docker reports it as unhealthy: no GPU any more"
         assert process.wait_until(lambda: Docker().condition(deployment) == wanted, timeout_s=20)
         assert Docker().death(deployment) is None
         Docker().teardown(deployment.lease)

@@ -35,7 +35,7 @@ def asked(config: Config, **changes: Any) -> Config:
 
 def test_the_check_tells_an_image_that_is_here(config: Config, image: str, client: DockerClient) -> None:
     said = images.check(asked(config, image=image, pull="never"))
-    assert said == f"{image} is here ({client.images.get(image).id})"
+    assert said == f"{image} is present ({client.images.get(image).id})"
 
 
 def test_the_check_tells_what_a_pull_takes_and_pulls_nothing(
@@ -50,11 +50,11 @@ def test_the_check_tells_what_a_pull_takes_and_pulls_nothing(
 
 def test_the_check_refuses_an_image_that_is_larger_than_the_disk(config: Config, dockerd: Dockerd) -> None:
     large = replace(config, runtime=replace(config.runtime, image_gib=1e6))
-    with pytest.raises(PreflightFailed, match=rf"takes about 1e\+06 GiB; {dockerd.root}/data has") as caught:
+    with pytest.raises(PreflightFailed, match=rf"needs about 1e\+06 GiB; {dockerd.root}/data has") as caught:
         images.check(large)
     assert caught.value.kind == FailureKind.DISK_FULL
     assert "docker system df" in caught.value.hint
-    assert "its size on disk is not known" in images.check(asked(large, image="somebody/elses:1"))
+    assert "size on disk unknown" in images.check(asked(large, image="somebody/elses:1"))
 
 
 def test_the_check_refuses_what_may_not_be_pulled(config: Config) -> None:

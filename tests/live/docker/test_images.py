@@ -192,8 +192,8 @@ DENIED = '{"errors": [{"code": "DENIED", "message": "requested access to the res
 @pytest.mark.parametrize(
     ("status", "body", "kind", "hint"),
     [
-        (500, "oops", FailureKind.REGISTRY_UNREACHABLE, "try again later"),
-        (503, "", FailureKind.REGISTRY_UNREACHABLE, "try again later"),
+        (500, "oops", FailureKind.REGISTRY_UNREACHABLE, "Try again later"),
+        (503, "", FailureKind.REGISTRY_UNREACHABLE, "Try again later"),
         (429, LIMIT, FailureKind.REGISTRY_UNREACHABLE, "docker login 127.0.0.1:"),
         (403, DENIED, FailureKind.IMAGE_MISSING, "docker login 127.0.0.1:"),
         (200, "hello", FailureKind.REGISTRY_UNREACHABLE, "docker pull 127.0.0.1:"),
@@ -235,7 +235,7 @@ def test_a_daemon_that_dies_in_mid_pull_is_down(make: Make, way: registry.Way, d
     with pytest.raises(PreflightFailed) as caught:
         Docker().prepare(make(name(way.port)), kill)
     assert caught.value.kind == FailureKind.BACKEND_DOWN
-    assert f"Docker does not answer: the pull of {name(way.port)} broke off" in str(caught.value)
+    assert f"Docker does not answer: the pull of {name(way.port)} was interrupted" in str(caught.value)
     dockerd.restore()
 
 

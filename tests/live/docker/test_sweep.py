@@ -119,7 +119,7 @@ def test_gpus_that_docker_cannot_give_are_told_before_anything_is_made(
     failure = result.record.failure
     assert failure is not None
     assert failure.kind == FailureKind.NO_GPU
-    assert failure.message == "The trial takes 1 GPU, and this Docker has no NVIDIA runtime."
+    assert failure.message == "The trial needs 1 GPU, but this Docker has no NVIDIA runtime."
     assert not (result.folder / "0" / "lease.json").exists()
     assert client.containers.list(all=True) == []
 

@@ -140,7 +140,7 @@ def test_a_resolved_cluster_is_the_same_in_any_environment(kube: Kube, monkeypat
     ("given", "words"),
     [
         pytest.param(Cluster(kubeconfig=Path("/no/such/file")), "No configuration found", id="no-file"),
-        pytest.param(Cluster(context="other"), "there is no context other, but tests", id="no-context"),
+        pytest.param(Cluster(context="other"), "there is no context other; available contexts: tests", id="no-context"),
     ],
 )
 def test_no_way_to_a_cluster_is_told(kube: Kube, given: Cluster, words: str) -> None:

@@ -67,7 +67,7 @@ def test_failed_download_is_told_at_once(kube: Kube, tmp_path: Path) -> None:
 
 def test_limit_is_kept(kube: Kube, tmp_path: Path) -> None:
     kube.operator.behave("/tiny", download_s=600)
-    with pytest.raises(PreflightFailed, match="did not come within") as caught:
+    with pytest.raises(PreflightFailed, match="did not arrive within") as caught:
         models.provide(planned(kube, tmp_path, model_s=2), ignore)
     assert caught.value.kind == FailureKind.STEP_TIMED_OUT
 

@@ -92,14 +92,18 @@ def test_looks_where_it_may(kube: Kube, left: Left) -> None:
     left("a-1", ended())
     account = kube.add_user("servetune", *roles())
     done = reap("backend=ome", f"backend.kubernetes.cluster.kubeconfig={account}")
-    assert f"(namespace {kube.namespace} only: we may not list jobs in all)" in done.stdout, done
+    assert f"(namespace {kube.namespace} only: no right to list jobs in all namespaces)" in done.stdout, done
     assert (done.returncode, services(kube)) == (0, [])
 
 
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["backend=ome", "backend.kubernetes.cluster.context=none"], 1, "there is no context none, but tests"),
+        (
+            ["backend=ome", "backend.kubernetes.cluster.context=none"],
+            1,
+            "there is no context none; available contexts: tests",
+        ),
         (["backend=local"], 2, "Only backend=ome has a cluster"),
         (["backend=omen"], 2, "omen"),
     ],

@@ -224,7 +224,7 @@ def test_names_what_may_run_where_nobody_answers(kube: Kube, owned: Lease, make:
     make()
     with away(kube, is_down=is_down), signals.deadline(6.0, "Teardown"):
         found = removal.remove(owned)
-    assert f"InferenceService {NAME} may run: the cluster does not remove it" in found[0]
+    assert f"InferenceService {NAME} may still be running: the cluster did not remove it" in found[0]
     kinds, label = "inferenceservices.ome.io,secrets,jobs.batch", f"{manifests.LABEL}={LABEL}"
     command = f"--context tests -n {kube.namespace} delete {kinds} -l {label}"
     assert found[0].endswith(f"; kubectl --kubeconfig {owned.cluster.kubeconfig} {command}")

@@ -184,7 +184,7 @@ def test_a_killed_sweep_goes_on_without_the_jobs_it_left(tmp_path: Path, tiny_gg
         killed.end()
     with sweep(tmp_path, tiny_gguf, *later, "parallel=2,4,6", bench="ok") as us:
         result = us.end()
-    assert "Cancels what this sweep had left in the queue: " in result.out, result
+    assert "Cancelling jobs that an earlier run of this sweep left in the queue: " in result.out, result
     assert (result.code, [record.status for record in result.records]) == (0, ["ok"] * 3), result
     assert [record.number for record in result.records] == [0, 1, 2]
 

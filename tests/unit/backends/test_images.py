@@ -103,7 +103,11 @@ RESOLVE = f'failed to resolve reference "docker.io/{NAME}":'  # so begins contai
         (f"manifest for {NAME} not found: manifest unknown: manifest unknown", "image_missing", "name and tag"),
         (DENIED, "image_missing", "`docker login`"),
         ("unauthorized: authentication required", "image_missing", "`docker login`"),
-        ("no matching manifest for linux/arm64/v8 in the manifest list entries", "image_missing", "kind of machine"),
+        (
+            "no matching manifest for linux/arm64/v8 in the manifest list entries",
+            "image_missing",
+            "this machine's platform",
+        ),
         ("invalid reference format: repository name must be lowercase", "image_missing", "lower case"),
         ("dial tcp: lookup registry-1.docker.io on 10.0.0.2:53: no such host", "registry_unreachable", "proxy"),
         ('Get "http://h:1/v2/": dial tcp 10.0.0.1:1: connect: connection refused', "registry_unreachable", "proxy"),
@@ -111,7 +115,7 @@ RESOLVE = f'failed to resolve reference "docker.io/{NAME}":'  # so begins contai
         ("Head https://h/v2/x/manifests/1: EOF", "registry_unreachable", "proxy"),
         ("x509: certificate signed by unknown authority", "registry_unreachable", "insecure-registries"),
         ("http: server gave HTTP response to HTTPS client", "registry_unreachable", "insecure-registries"),
-        ("received unexpected HTTP status: 503 Service Unavailable", "registry_unreachable", "try again later"),
+        ("received unexpected HTTP status: 503 Service Unavailable", "registry_unreachable", "Try again later"),
         ("toomanyrequests: You have reached your pull rate limit.", "registry_unreachable", "`docker login`"),
         (
             f"{RESOLVE} pull access denied, repository does not exist or may require auth",

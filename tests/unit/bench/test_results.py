@@ -114,7 +114,7 @@ def test_the_result_is_found_among_genai_benchs_other_files(tmp_path: Path) -> N
     [
         ([], "genai-bench wrote no result to "),
         (["experiment_metadata.json"], "no request finished in time."),
-        ([NAME, NAME.replace("4s", "5s")], "Expected one result in "),
+        ([NAME, NAME.replace("4s", "5s")], "Expected one result file in "),
     ],
     ids=["empty-folder", "only-metadata", "two"],
 )

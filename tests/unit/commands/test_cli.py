@@ -22,8 +22,8 @@ MISTAKES = {
         "n_threads is not a knob of runtime=stub. It is a knob of runtime=llamacpp. Its knobs: fault, parallel, ",
     ),
     "typo-in-a-key": (["traffic.sead=3"], "traffic.sead is not a key. Did you mean seed? traffic has: name, scenarios"),
-    "key-below-a-knob": (["n_threads.x=3"], "n_threads.x is not a key: n_threads has none below it."),
-    "open-section-without-plus": (["slo.limits.ttft_p95_s=2"], "slo.limits.ttft_p95_s: add a + in front"),
+    "key-below-a-knob": (["n_threads.x=3"], "n_threads.x is not a key: n_threads has no keys below it."),
+    "open-section-without-plus": (["slo.limits.ttft_p95_s=2"], "slo.limits.ttft_p95_s: put a + in front"),
     "unknown-key-with-plus": (["+surprise=1"], "surprise: unknown key."),
     "unknown-key-in-a-section-with-plus": (["+traffic.surprise=1"], "traffic.surprise: unknown key."),
     "text-for-an-integer": (["n_threads=many"], "n_threads=many: expected an integer, 1 or more (threads) or null ("),
@@ -46,9 +46,9 @@ MISTAKES = {
         ["traffic.scenarios=['D(1)']"],
         "traffic.scenarios.0: expected D(in,out), N(mean,sd)/(mean,sd) or U(min,max)/(min,max), got 'D(1)'.",
     ),
-    "scenario-without-quotes": (["traffic.scenarios=[D(1,1)]"], "quote what has parentheses"),
+    "scenario-without-quotes": (["traffic.scenarios=[D(1,1)]"], "quote values that contain parentheses"),
     "bad-number-in-a-section": (["traffic.seed=x"], "traffic.seed: expected an integer, got 'x'."),
-    "no-model": (["model=gguf"], "model.path has no value here: add model.path=... to the command."),
+    "no-model": (["model=gguf"], "model.path has no value: add model.path=... to the command."),
     "unknown-interpolation": (
         ["model.path=${nope}"],
         "model.path does not resolve: Interpolation key 'nope' not found",
@@ -73,13 +73,13 @@ SWEEP_MISTAKES = {
     "range-without-a-step": (["n_threads=range(1,3,0)"], "n_threads=range(1,3,0) gives no value."),
     "interval-without-a-search": (
         ["hydra/sweeper=basic", "n_threads=int(interval(1,8))"],
-        "has no list of values: hydra/sweeper=tuner, the default, can",
+        "this sweeper cannot search an interval. Use hydra/sweeper=tuner, the default.",
     ),
-    "search-without-an-end": (["n_threads=int(interval(1,8))"], "has no end: set hydra.sweeper.n_trials"),
+    "search-without-an-end": (["n_threads=int(interval(1,8))"], "would never end: set hydra.sweeper.n_trials"),
     "interval-end-out-of-range": ([OPTUNA, "prio=int(interval(0,300))"], "prio=300: expected an integer, 0 or more"),
     "interval-of-fractions": (
         [OPTUNA, "n_threads=interval(1,8)"],
-        "gives fractions, n_threads takes integers: use 'n_threads=int(interval(1,8))'.",
+        "gives fractions, but n_threads takes integers: use 'n_threads=int(interval(1,8))'.",
     ),
     "direction-of-the-search": (
         [OPTUNA, "objective=ttft_p95_s", "n_threads=1,2"],
@@ -87,11 +87,11 @@ SWEEP_MISTAKES = {
     ),
     "search-option-without-a-search": (
         ["hydra/sweeper=basic", "hydra.sweeper.n_trials=5", "n_threads=1,2"],
-        "hydra.sweeper.n_trials is not a key. It is one of hydra/sweeper=tuner, the default.",
+        "hydra.sweeper.n_trials is not a key. The keys of a search belong to hydra/sweeper=tuner, the default.",
     ),
     "trials-judged-by-different-metrics": (
         ["slo=none,interactive"],
-        "slo=interactive would be judged by goodput_requests_per_s_per_gpu, other trials of the sweep by output_tokens",
+        "slo=interactive would optimise goodput_requests_per_s_per_gpu, other trials output_tokens",
     ),
 }
 
@@ -217,10 +217,13 @@ def test_the_doctor_says_that_all_is_well(tmp_path: Path, tiny_gguf: Path, capsy
             "model.path=/nope.gguf",
             "model gguf: model.path=/nope.gguf does not exist. Expected a GGUF file or a Hugging Face folder.",
         ),
-        ("bench.program=/nope", "genai-bench: /nope is not a program. Run `make setup`, or set bench.program."),
+        (
+            "bench.program=/nope",
+            "genai-bench: /nope is not an executable program. Run `make setup`, or set bench.program.",
+        ),
         (
             "runtime.command=[no-such-program]",
-            "runtime stub: runtime=stub starts 'no-such-program', which is not a program",
+            "runtime stub: runtime=stub starts 'no-such-program', which is not found on the PATH",
         ),
         ("runtime.needs_modules=[no_such_module]", "package no_such_module: The Python package no_such_module is not"),
         ("model.path=null", "model gguf: model=gguf has no path, package or repo. Set model.path="),

@@ -88,7 +88,7 @@ def test_a_folder_is_claimed_by_making_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["record.json", "lease.json"])
 def test_a_folder_that_holds_a_trial_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("{}")
-    with pytest.raises(PreflightFailed, match="already holds a trial"):
+    with pytest.raises(PreflightFailed, match="already contains a trial"):
         claim(RunDir(tmp_path))
     assert (tmp_path / name).read_text() == "{}"
 

@@ -25,7 +25,7 @@ from pipeline.trial.story import Place
 
 LEASE = replace(
     make_lease(Path("/runs/sweep/7")),
-    released=Teardown(by="keeper", seconds=0.5, remaining=("port 80 is still listened on",), error="no"),
+    released=Teardown(by="keeper", seconds=0.5, remaining=("something still listens on port 80",), error="no"),
 )
 FILES = Assets(model_path=Path("/m.gguf"), tokenizer_dir=Path("/tok"))
 REQUEST = Request(ttft_s=0.1, tpot_s=None, e2e_s=0.3, input_tokens=4, output_tokens=1)

@@ -283,7 +283,7 @@ def test_a_wheel_with_another_checksum_is_not_used(index: str, made: Path, tmp_p
 
 
 def test_an_index_that_cannot_be_reached_is_told() -> None:
-    with pytest.raises(ConfigError, match="the index cannot be asked"):
+    with pytest.raises(ConfigError, match="the package index cannot be reached"):
         wheel.find("sglang", "1.2.3", "http://127.0.0.1:1")
 
 

@@ -29,18 +29,21 @@ def test_a_renamed_flag_is_spelled_as_the_version_wants_it(version: str, flag: s
 
 def test_a_choice_that_a_version_has_lost_is_refused_there_alone() -> None:
     assert made(f"runtime.version={OLD}", "attention_backend=cutlass_mla") == ("--attention-backend", "cutlass_mla")
-    with pytest.raises(ConfigError, match=f"attention_backend=cutlass_mla: sglang {NEW} does not take it; expected"):
+    with pytest.raises(
+        ConfigError, match=f"attention_backend=cutlass_mla: sglang {NEW} does not accept this; expected"
+    ):
         made("attention_backend=cutlass_mla")
 
 
 def test_a_knob_that_a_version_has_not_is_refused_with_the_one_that_has() -> None:
-    with pytest.raises(ConfigError, match=rf"enable_dp_attention=True: sglang {NEW} has no such flag \({OLD} has\)"):
+    told = rf"enable_dp_attention=True: sglang {NEW} does not have this flag \(versions that have it: {OLD}\)"
+    with pytest.raises(ConfigError, match=told):
         made("enable_dp_attention=true")
 
 
 def test_a_version_without_a_catalogue_is_told_how_to_get_one() -> None:
     with pytest.raises(
-        ConfigError, match=r"only of .*, .*\. Make one: python -m pipeline\.catalogues sglang==0\.5\.99"
+        ConfigError, match=r"only for .*, .*\. Create one: python -m pipeline\.catalogues sglang==0\.5\.99"
     ):
         made("runtime.version=0.5.99", "page_size=32")
 
@@ -85,13 +88,13 @@ def test_vllms_own_spellings_are_read(words: list[str], dest: str, setting: obje
 
 
 def test_a_runtime_with_catalogues_needs_a_version() -> None:
-    with pytest.raises(ConfigError, match=rf"runtime\.version is missing: .*expected e\.g\. {NEW}"):
+    with pytest.raises(ConfigError, match=rf"Set runtime\.version, e\.g\. {NEW}: it is missing"):
         made("runtime.version=null")
 
 
 def test_a_knob_that_is_set_twice_is_warned_about() -> None:
     seen = findings(judged("page_size=32", 'runtime.extra_args=["--page-size=64"]'))
-    assert seen["set_twice"].startswith("page_size is set as a knob and in runtime.extra_args")
+    assert seen["set_twice"].startswith("page_size is set both as a knob and in runtime.extra_args")
 
 
 def test_an_unknown_flag_is_passed_on_with_a_warning() -> None:
@@ -110,7 +113,7 @@ def test_an_ambiguous_abbreviation_is_refused_with_what_it_may_mean() -> None:
 
 def test_more_gpus_than_there_are_is_refused() -> None:
     assert (
-        "the trial takes 16 GPUs, hardware=h100 has 8"
+        "the trial needs 16 GPUs, hardware=h100 has 8"
         in findings(judged("tp_size=8", "pp_size=2"))["more_gpus_than_there_are"]
     )
     shared = ("tp_size=8", "dp_size=8", f"runtime.version={OLD}")

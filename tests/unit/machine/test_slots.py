@@ -199,7 +199,7 @@ def test_a_process_that_is_about_to_end_is_waited_for(machine: Machine) -> None:
 
 def test_more_gpus_than_there_are_is_told_at_once(machine: Machine) -> None:
     machine.has(1)
-    with pytest.raises(PreflightFailed, match=r"The trial takes 2 GPUs; it may choose from 1\."), taken(on(2)):
+    with pytest.raises(PreflightFailed, match=r"The trial needs 2 GPUs; it may choose from 1\."), taken(on(2)):
         pass
 
 
@@ -212,7 +212,7 @@ def test_cores_are_given_out_like_gpus() -> None:
 
 
 def test_more_cores_than_there_are_is_told_at_once() -> None:
-    with pytest.raises(PreflightFailed, match=rf"takes 4096 cores; it may choose from {len(CORES)}\."):  # noqa: SIM117
+    with pytest.raises(PreflightFailed, match=rf"needs 4096 cores; it may choose from {len(CORES)}\."):  # noqa: SIM117
         with taken(on(cores_per_trial=4096)):
             pass
 
@@ -239,6 +239,6 @@ def test_the_doctor_is_told_who_has_what(machine: Machine) -> None:
 def test_a_folder_that_cannot_be_used_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("SERVETUNE_SLOTS_DIR", str(tmp_path / "file" / "slots"))
-    with pytest.raises(PreflightFailed, match="GPUs and cores are given out in") as caught, taken(on(1)):
+    with pytest.raises(PreflightFailed, match="with the locks of GPUs and cores") as caught, taken(on(1)):
         pass
     assert "SERVETUNE_SLOTS_DIR" in caught.value.hint

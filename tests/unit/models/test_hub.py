@@ -104,7 +104,7 @@ def answering(code: int, error: str) -> Iterator[str]:
     ("code", "error", "kind", "words"),
     [
         (403, "GatedRepo", FailureKind.MODEL_GATED, "Qwen/Qwen3-0.6B is gated"),
-        (404, "RepoNotFound", FailureKind.MODEL_MISSING, "There is no model Qwen/Qwen3-0.6B on the hub"),
+        (404, "RepoNotFound", FailureKind.MODEL_MISSING, "There is no model Qwen/Qwen3-0.6B on the Hugging Face hub"),
         (404, "RevisionNotFound", FailureKind.MODEL_MISSING, "Qwen/Qwen3-0.6B has no revision main"),
     ],
     ids=["gated", "no-repository", "no-revision"],

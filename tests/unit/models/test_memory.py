@@ -163,7 +163,7 @@ def test_a_tight_trial_is_told_the_sum_and_the_way_out() -> None:
     assert finding.reason.startswith("weights 15.3 + reserve 7.")
     assert " + KV 7.3 GiB for 16 x 3300 tokens = " in finding.reason
     assert " of 22.5 GiB per GPU: " in finding.reason
-    assert finding.reason.endswith("raise tp_size, take kv_cache_dtype=fp8_e5m2, or lower the concurrency")
+    assert finding.reason.endswith("raise tp_size, set kv_cache_dtype=fp8_e5m2, or lower the concurrency")
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,7 @@ def test_weights_are_weighed_else_computed(tmp_path: Path) -> None:
     [
         ({"hidden_size": None}, "expected a positive number 'hidden_size', found None among ['intermediate_size', "),
         ({"num_hidden_layers": "two"}, "expected a positive number 'num_hidden_layers', found 'two'"),
-        ({"dtype": "int3"}, "does not describe a model that this project knows"),
+        ({"dtype": "int3"}, "describes a model that servetune does not support"),
         (
             {"sliding_window": 128},
             "expected layers that all attend to every token, found a sliding window of 128 tokens",

@@ -43,18 +43,18 @@ def test_a_model_comes_from_where_it_is(
 @pytest.mark.parametrize(
     ("kubernetes", "words"),
     [
-        ({"storage": {"uri": "s3://b/x"}}, "storage.uri=s3://b/x: OME reads such a URI but downloads nothing"),
-        ({"storage": {"uri": "az://b/x"}}, "downloads nothing"),
-        ({"storage": {"uri": "gs://b/x"}}, "downloads nothing"),
-        ({"storage": {"uri": "github://b/x"}}, "downloads nothing"),
-        ({"storage": {"uri": "https://b/x"}}, "OME knows no such source"),
-        ({"storage": {"uri": "/models/x"}}, "it has no scheme that OME knows. Expected hf://, oci://, local://"),
-        ({"storage": {"uri": "hf://"}}, "it has no scheme"),
+        ({"storage": {"uri": "s3://b/x"}}, "storage.uri=s3://b/x: OME accepts such a URI but never downloads"),
+        ({"storage": {"uri": "az://b/x"}}, "never downloads"),
+        ({"storage": {"uri": "gs://b/x"}}, "never downloads"),
+        ({"storage": {"uri": "github://b/x"}}, "never downloads"),
+        ({"storage": {"uri": "https://b/x"}}, "OME does not support this source"),
+        ({"storage": {"uri": "/models/x"}}, "OME does not know its scheme. Expected hf://, oci://, local://"),
+        ({"storage": {"uri": "hf://"}}, "OME does not know its scheme"),
         ({"storage": {"uri": "local://models"}}, "expected an absolute path"),
         ({"storage": {"uri": "pvc://claim/x"}}, "expected pvc://namespace:claim/path"),
         ({"storage": {"uri": "pvc://ns:claim"}}, "expected pvc://namespace:claim/path"),
-        ({"storage": {"uri": "pvc://ns:claim/x"}}, "not set: set backend.kubernetes.cluster.namespace=ns"),
-        ({"storage": {"uri": "pvc://ns:claim/x"}, "cluster": {"namespace": "other"}}, "the trial's is other"),
+        ({"storage": {"uri": "pvc://ns:claim/x"}}, "set backend.kubernetes.cluster.namespace=ns. A claim"),
+        ({"storage": {"uri": "pvc://ns:claim/x"}, "cluster": {"namespace": "other"}}, "the trial's namespace is other"),
     ],
 )
 def test_a_place_that_ome_cannot_take_from_is_refused_with_the_reason(kubernetes: dict[str, Any], words: str) -> None:
@@ -65,8 +65,8 @@ def test_a_place_that_ome_cannot_take_from_is_refused_with_the_reason(kubernetes
 @pytest.mark.parametrize(
     ("model", "words"),
     [
-        ({"repo": None}, "model=qwen3_8b has no place in a cluster"),
-        ({"arch": None}, "its architecture is not known"),
+        ({"repo": None}, "for model=qwen3_8b there is no source that a cluster can reach"),
+        ({"arch": None}, "OME reads the architecture from the claim"),
     ],
 )
 def test_a_model_that_cannot_be_named_is_refused(model: dict[str, Any], words: str) -> None:

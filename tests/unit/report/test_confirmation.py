@@ -73,7 +73,7 @@ def test_confirmations_do_not_change_the_ranking() -> None:
 def test_a_better_winner() -> None:
     headline, noise = told(rounds((120.0, 100.0), (118.0, 99.0), (122.0, 101.0)))
     assert headline.startswith("Trial 1 against the baseline, by 3 alternating rounds: better by 20.")
-    assert noise.startswith("A difference below ")
+    assert noise.startswith("Differences below ")
 
 
 def test_a_winner_by_luck() -> None:
@@ -99,24 +99,22 @@ def test_less_latency_is_better() -> None:
 
 def test_a_round_that_failed_does_not_count_and_is_said() -> None:
     *_, lost = told(rounds((120.0, 100.0), (118.0, 99.0), (None, 101.0)))
-    assert lost == "Of the rounds, 1 did not count: one of the two failed or was not run."
+    assert lost == "1 of the rounds did not count: the winner or the baseline failed or was not run."
 
 
 def test_a_measurement_without_its_counterpart_is_said() -> None:
     *_, lost = told([*rounds((120.0, 100.0), (118.0, 99.0)), trial(6, 121.0, repeat_of=1, phase="confirm")])
-    assert lost.startswith("Of the rounds, 1 did not count")
+    assert lost.startswith("1 of the rounds did not count")
 
 
 def test_one_round_is_too_few() -> None:
     (only,) = told(rounds((120.0, 100.0)))
-    assert only.startswith(
-        "Trial 1 against the baseline was measured in one round, which shows no difference from noise."
-    )
+    assert only.startswith("Trial 1 against the baseline was measured in one round only: a difference can be noise.")
 
 
 def test_repeats_without_a_baseline_claim_neither() -> None:
     (only,) = told([trial(0, 100.0), trial(1, 150.0, page_size=64), trial(2, 101.0, repeat_of=0)])
-    assert only == "There is no baseline with a result to compare with; ± is the 95% interval of a mean."
+    assert only == "No baseline with a result to compare with; ± is the 95% interval of a mean."
 
 
 def test_repeats_of_the_search_show_something_as_well() -> None:
@@ -126,7 +124,7 @@ def test_repeats_of_the_search_show_something_as_well() -> None:
 
 def test_without_a_second_measurement_nothing_is_claimed() -> None:
     (only,) = told([base(0, 100.0), trial(1, 130.0)])
-    assert "can be noise. hydra.sweeper.confirm=3" in only
+    assert "can be noise. Set hydra.sweeper.confirm=3" in only
     assert told([base(0, 100.0), trial(1, 90.0)]) == ["Nothing was better than the baseline."]
     assert told([trial(0, 100.0)]) == []
 
@@ -138,7 +136,7 @@ def test_other_traffic_is_told() -> None:
         trial(2, 55.0, repeat_of=1, phase="held_out"),
         base(3, 50.0, repeat_of=0, phase="held_out"),
     ]
-    assert told(seen)[-1] == "Under traffic=quick, held out of the search: +10.0%, measured once each."
+    assert told(seen)[-1] == "Under traffic=quick, which the search did not use: +10.0%, measured once each."
 
 
 def test_with_several_objectives_the_pareto_front_is_marked() -> None:

@@ -93,7 +93,7 @@ def test_secrets_in_logs_are_hidden(render: Render, tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_small_sweeps_make_no_claims(render: Render, tmp_path: Path, count: int) -> None:
     text = render(*many_records.write(tmp_path, count, confirm=0))
-    assert "No knob importances: they need 8 configurations" in text
+    assert "No knob importance: it needs 8 configurations" in text
     assert "better by" not in text
 
 

@@ -13,7 +13,7 @@ from pipeline.core.record import Level, Record, Teardown
 from pipeline.report.__main__ import main
 from pipeline.report.summary import finish
 
-LEFT = Teardown(by="trial", seconds=1.0, remaining=("process 12 [defunct]", "port 80 is still listened on"))
+LEFT = Teardown(by="trial", seconds=1.0, remaining=("process 12 [defunct]", "something still listens on port 80"))
 AWKWARD = ('traffic.scenarios=["D(64,16)"]', "model.path=/a b/c's.gguf", "objective=[ttft_p95_s,e2e_p50_s]")
 
 
@@ -101,7 +101,8 @@ def test_notes_and_the_trackers_troubles_are_told(tmp_path: Path, capsys: pytest
 
 def test_what_was_left_behind_is_told_and_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     finding = finish(sweep(tmp_path, trial(0, 1.0, teardown=LEFT), trial(1, 2.0)))
-    expected = "Trial 0 LEFT BEHIND: process 12 [defunct]; port 80 is still listened on. Run: python -m pipeline.reap"
+    left = "process 12 [defunct]; something still listens on port 80"
+    expected = f"Trial 0 LEFT BEHIND: {left}. Run: python -m pipeline.reap"
     assert expected in capsys.readouterr().out
     assert finding.remains == ("sweep-1/7",)
 
@@ -115,7 +116,7 @@ def test_a_sweep_without_a_baseline_is_told_how_to_get_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], baselines: list[bool], *, told: bool
 ) -> None:
     finish(sweep(tmp_path, *(trial(number, 1.0, is_baseline=flag) for number, flag in enumerate(baselines))))
-    assert ("No baseline in this sweep: give each knob the value null" in capsys.readouterr().out) is told
+    assert ("No baseline in this sweep: add the value null to each knob" in capsys.readouterr().out) is told
 
 
 def test_attainment_has_a_column_only_with_an_slo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -129,7 +130,7 @@ def test_a_record_that_cannot_be_read_is_left_out_and_told(tmp_path: Path, capsy
     finding = finish(folder)
     assert finding.best is not None
     assert finding.best.objective == {"output_tokens_per_s": 2.0}
-    assert f"{RunDir(folder / '0').record} cannot be read and is left out" in capsys.readouterr().err
+    assert f"{RunDir(folder / '0').record} is skipped, because it cannot be read" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

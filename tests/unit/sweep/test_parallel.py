@@ -222,7 +222,7 @@ def test_a_worker_that_does_not_start_ends_the_sweep_in_words(tmp_path: Path, ti
     env = {"PYTHONPATH": str(tmp_path / "broken")}
     result = pipeline(*PARALLEL, "parallel=2,4", folder=tmp_path / "out", gguf=tiny_gguf, sweep=True, env=env)
     assert result.code == 1
-    assert "error: A worker does not start: exit code 9." in result.err
+    assert "error: A worker process does not start: exit code 9." in result.err
     assert "Traceback" not in result.err
 
 
@@ -235,7 +235,7 @@ MISTAKES = {
     ),
     "a-search-one-at-a-time": (
         ["hydra/launcher=parallel", "hydra.launcher.n_jobs=3", "hydra/sweeper=optuna"],
-        "so that nothing would run in parallel: add hydra.sweeper.n_jobs=3, as many as are to run at once.",
+        "Add hydra.sweeper.n_jobs=3, the number of trials to run at once: this sweeper asks for one trial at a time",
     ),
 }  # fmt: skip
 

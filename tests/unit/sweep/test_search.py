@@ -177,7 +177,7 @@ def test_the_confirmation_waits_for_others(search: Open) -> None:
 
 def test_a_search_for_something_else_is_refused(search: Open, tmp_path: Path) -> None:
     search()
-    with pytest.raises(ConfigError, match="was begun with space"):
+    with pytest.raises(ConfigError, match="was started with space"):
         open_study(tmp_path, LINE)
 
 

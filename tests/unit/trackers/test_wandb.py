@@ -267,7 +267,7 @@ def test_a_server_that_never_answers_is_given_up(run_dir: RunDir, own: WandB, mo
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
         monkeypatch.setenv("WANDB_API_KEY", key)
-        with pytest.raises(TrackerFailed, match="did not take the record in time"):
+        with pytest.raises(TrackerFailed, match="did not accept the record in time"):
             own.publish(make_record(), replace(CONFIG, mode="auto", timeout_s=5), run_dir)
     assert living_children() == before
     assert list(temporary.iterdir()) == []  # wandb's own folders are gone, though it was killed

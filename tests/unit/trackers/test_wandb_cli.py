@@ -57,4 +57,4 @@ def test_a_server_that_never_answers_costs_neither_table_nor_exit_code(
         done = sweep_command(folder, tiny_gguf, "parallel=1", "tracker.timeout_s=4", is_sweep=True)
     assert done.code == 0
     assert "Best: python -m pipeline" in done.out
-    assert done.err.count("The sweep was not published: W&B did not take the sweep in time") == 1
+    assert done.err.count("The sweep was not published: W&B did not accept the sweep in time") == 1

@@ -231,7 +231,7 @@ def test_a_report_that_cannot_be_saved_leaves_the_script(sweep: SweepDir, tracke
     server.refused.add("upsertView")
     run, report = tracker.publish_sweep(result(), replace(CONFIG, mode="auto"), sweep)
     assert run.startswith(f"W&B: {server.url}/team/servetune/runs/")
-    assert report.startswith("W&B report: not saved. W&B did not take the sweep: ")
+    assert report.startswith("W&B report: not saved. W&B did not accept the sweep: ")
     assert report.endswith(f" To try again: python {sweep.tracker_script}")
     assert sweep.tracker_script.exists()
 
@@ -254,7 +254,7 @@ def test_the_script_saves_the_report_once_there_is_a_key(
     run = [sys.executable, str(published.sweep.tracker_script)]
     refused = subprocess.run(run, capture_output=True, text=True, check=False, timeout=60)
     assert refused.returncode == 1
-    assert "W&B did not take the report" in refused.stderr
+    assert "W&B did not accept the report" in refused.stderr
     assert "Traceback" not in refused.stderr
     server: Server = request.getfixturevalue("server")
     server.runs["uploaded"] = {"project": "servetune"}

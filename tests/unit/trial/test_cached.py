@@ -45,7 +45,7 @@ def test_another_sweep_answers_and_it_is_marked(sweep: Any) -> None:
     assert (taken.cached_from, new.cached_from) == ("one/1", None)
     assert taken.levels == first.records[1].levels
     assert taken.objective == first.records[1].objective
-    assert "cached: measured as trial one/1, not by this sweep" in taken.notes
+    assert "cached: measured as trial one/1 of another sweep" in taken.notes
     assert "(cached)" in second.out
     third = sweep("three", "parallel=4,6", READ)
     assert [record.cached_from for record in third.records] == ["one/1", "two/1"]  # not by way of sweep two
@@ -88,7 +88,7 @@ def test_a_mistake_is_told(sweep: Any) -> None:
 @pytest.mark.parametrize(
     ("overrides", "reason"),
     [
-        (["runtime=sglang", "model=qwen3_8b", "backend=docker"], "image lmsysorg/sglang"),
+        (["runtime=sglang", "model=qwen3_8b", "backend=docker"], "the image lmsysorg/sglang"),
         (["runtime=sglang", "model=qwen3_8b", "model.revision=main"], "model.revision=main is not a commit"),
         (["n_threads=2"], None),
     ],

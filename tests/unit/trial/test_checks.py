@@ -69,7 +69,7 @@ def test_an_engine_that_is_not_installed_is_told_with_the_commands(program: Call
 
 
 def test_a_python_that_is_none_is_told() -> None:
-    with pytest.raises(PreflightFailed, match="'/nope/python', which is not a program") as caught:
+    with pytest.raises(PreflightFailed, match="'/nope/python', which is not found on the PATH") as caught:
         check(
             trial(python=Path("/nope/python"), runtime={**RUNTIME, "python": "/nope/python", "command": ["{python}"]}),
             "runtime sglang",
@@ -96,7 +96,7 @@ def test_gpus_are_counted(gpus: Callable[[int], None]) -> None:
 
 def test_too_few_gpus_are_told_before_deploying(gpus: Callable[[int], None]) -> None:
     gpus(2)
-    with pytest.raises(PreflightFailed, match=r"takes 4 NVIDIA GPUs; this machine has 2 \(NVIDIA H100") as caught:
+    with pytest.raises(PreflightFailed, match=r"needs 4 NVIDIA GPUs; this machine has 2 \(NVIDIA H100") as caught:
         check(trial(tp_size=4), "hardware h100")
     assert caught.value.kind == FailureKind.NO_GPU
 
@@ -105,7 +105,7 @@ def test_a_machine_without_gpus_is_told(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(checks, "NVIDIA_DEVICE", tmp_path / "nvidiactl")
     checks.nvidia_gpus.cache_clear()
-    with pytest.raises(PreflightFailed, match="takes 1 NVIDIA GPU; there is none here"):
+    with pytest.raises(PreflightFailed, match="needs 1 NVIDIA GPU; this machine has none"):
         check(trial(), "hardware h100")
 
 
@@ -154,7 +154,7 @@ def test_a_gated_model_with_a_token_is_well(hub_at: Path, monkeypatch: pytest.Mo
 
 def test_a_model_larger_than_the_disk_is_refused(hub_at: Path) -> None:
     big = {**REPO, "arch": {**ARCH, "weights_gib": 1e9}}
-    with pytest.raises(PreflightFailed, match=r"has 1000000000 GiB to download; .* GiB free") as caught:
+    with pytest.raises(PreflightFailed, match=r"needs 1000000000 GiB to download; .* GiB free") as caught:
         check(trial(model=big), "model llama")
     assert "HF_HOME" in caught.value.hint
 
@@ -162,5 +162,5 @@ def test_a_model_larger_than_the_disk_is_refused(hub_at: Path) -> None:
 def test_a_runtime_of_gguf_files_refuses_others(hub_at: Path) -> None:
     config = trial(model=REPO)
     config = replace(config, runtime=replace(config.runtime, needs_gguf=True))
-    with pytest.raises(PreflightFailed, match="serves GGUF files; model=llama is none"):
+    with pytest.raises(PreflightFailed, match="serves only GGUF files; model=llama is not a GGUF file"):
         check(config, "model llama")

@@ -62,7 +62,7 @@ def test_a_server_that_hangs_after_an_error_is_said_so(tmp_path: Path) -> None:
 def test_somebody_elses_answer_does_not_make_us_ready(tmp_path: Path) -> None:
     with FakeEngine(**{"GET /health": READY}) as server, pytest.raises(NotReady) as caught:
         wait(server, tmp_path, FakeBackend(is_ours=False))
-    assert f"Something else answers on port {server.url.rpartition(':')[2]}" in str(caught.value)
+    assert f"Another process answers on port {server.url.rpartition(':')[2]}" in str(caught.value)
     assert caught.value.kind == FailureKind.PORT_TAKEN
 
 

@@ -167,7 +167,7 @@ def test_the_busiest_level_is_first_where_that_is_asked(tmp_path: Path) -> None:
 
 def test_a_skipped_level_says_why_and_how_to_measure_it(tmp_path: Path) -> None:
     level = Climb(tmp_path, TOO_MUCH).run()[2]
-    assert why(level) == "D(64,16) x2 was overloaded; traffic.all_levels=true measures it all the same"
+    assert why(level) == "D(64,16) x2 was overloaded; set traffic.all_levels=true to measure this level anyway"
     assert level.failure is not None
     assert level.failure.kind == FailureKind.OVERLOADED
     assert not (tmp_path / "bench" / "D64_16" / "4").exists()
@@ -192,7 +192,7 @@ def test_what_ends_the_trial_fails_its_level_and_skips_the_rest(
         climb.run()
     assert climb.statuses == ["ok", "failed", "skipped"]
     assert words in why(climb.done[1])
-    assert why(climb.done[2]) == "the trial ended before it"
+    assert why(climb.done[2]) == "the trial ended before this level"
 
 
 def test_a_level_is_broken_off_when_the_server_dies(tmp_path: Path) -> None:

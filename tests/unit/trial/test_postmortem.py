@@ -33,7 +33,7 @@ def test_a_container_of_another_machine_is_not_called_gone(tmp_path: Path) -> No
     seen = postmortem.tear_down(run_dir)
     assert seen is not None
     assert not seen.is_clean
-    assert seen.error == "it ran on node7: run python -m pipeline.reap there"
+    assert seen.error == "it ran on node7: run python -m pipeline.reap on that host"
     assert load(lease.Lease, lease.registered("left-0")).released == seen
 
 

@@ -59,7 +59,7 @@ def test_counts_what_is_free() -> None:
 
 
 def test_says_that_what_is_free_is_not_known() -> None:
-    assert "is not known" in capacity.survey([node()], None, WANT)
+    assert "free GPUs unknown" in capacity.survey([node()], None, WANT)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_a_node_that_others_leave_is_enough() -> None:
 
 def test_gpus_that_no_node_has_are_nobodys() -> None:
     found = capacity.lack([node(gpus=2)], [trial(2, 0)], WANT)
-    assert found == capacity.Lack("nobody", "The trial takes 4 nvidia.com/gpu on one node; the largest node has 2.")
+    assert found == capacity.Lack("nobody", "The trial needs 4 nvidia.com/gpu on one node; the largest node has 2.")
 
 
 @pytest.mark.parametrize(

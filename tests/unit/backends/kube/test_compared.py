@@ -107,12 +107,12 @@ def test_a_model_that_is_there_must_be_the_same_files(path: str, item: object, t
     [
         ("spec.engineConfig.runner.image", "other:2", ()),
         ("spec.modelSizeRange", {"min": "1B", "max": "9B"}, ()),
-        ("spec.engineConfig", {}, ("spec.engineConfig is missing: OME would make no engine",)),
+        ("spec.engineConfig", {}, ("spec.engineConfig is missing: OME would start no engine",)),
         ("spec.disabled", True, ("spec.disabled is True",)),
         (
             "spec.supportedModelFormats",
             [{"modelFormat": {"name": "safetensors"}, "modelArchitecture": "LlamaForCausalLM"}],
-            (f"spec.supportedModelFormats has none for {OURS}; it has safetensors LlamaForCausalLM",),
+            (f"spec.supportedModelFormats has no entry for {OURS}; it has safetensors LlamaForCausalLM",),
         ),
     ],
     ids=["image", "size", "no-engine", "disabled", "another-model"],

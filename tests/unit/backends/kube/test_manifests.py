@@ -163,13 +163,15 @@ def expanded(text: str) -> str:
     ],
 )
 def test_braces_that_ome_would_take_for_its_own_are_refused(changes: dict[str, Any], field: str) -> None:
-    with pytest.raises(ConfigError, match=re.escape(field) + r": .* OME takes for a template"):
+    with pytest.raises(ConfigError, match=re.escape(field) + r": .* OME would read it as a template"):
         engine(planned(**changes))
 
 
 @pytest.mark.parametrize("text", ["a\0b", "half \ud83d"], ids=["nul", "half-a-character"])
 def test_what_kubernetes_cannot_hold_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"inferenceservice\.args\[0\]: .* is no text that Kubernetes can hold"):
+    with pytest.raises(
+        ConfigError, match=r"inferenceservice\.args\[0\]: .* contains characters that Kubernetes cannot store"
+    ):
         engine(planned(argv=("engine", text)))
 
 

@@ -54,9 +54,9 @@ def broken(judged: Verdict) -> Broken:
 @pytest.mark.parametrize(
     ("seen", "phase", "words"),
     [
-        pytest.param(Seen(), "schedule", "OME has not looked", id="nothing-yet"),
+        pytest.param(Seen(), "schedule", "OME has not processed", id="nothing-yet"),
         pytest.param(Seen(service=service()), "schedule", "EngineReady False Progressing: waits", id="no-pod-yet"),
-        pytest.param(Seen(pods=(pod(node=None),)), "schedule", "has not looked at it", id="not-scheduled-yet"),
+        pytest.param(Seen(pods=(pod(node=None),)), "schedule", "has not processed it yet", id="not-scheduled-yet"),
         pytest.param(Seen(pods=(unscheduled(MEMORY),)), "schedule", "Insufficient memory", id="others-may-end"),
         pytest.param(Seen(pods=(unscheduled(CORDONED),)), "schedule", "unschedulable", id="a-node-may-come-back"),
         pytest.param(
@@ -89,9 +89,11 @@ def test_an_engine_runs_when_its_process_was_started() -> None:
 @pytest.mark.parametrize(
     ("seen", "kind", "words"),
     [
-        pytest.param(Seen(pods=(unscheduled(GPUS),)), Kind.UNSCHEDULABLE, "No node has the GPUs", id="no-gpus"),
-        pytest.param(Seen(pods=(unscheduled(LABELS),)), Kind.UNSCHEDULABLE, "may be on", id="no-node-matches"),
-        pytest.param(Seen(pods=(unscheduled(TAINTED),)), Kind.UNSCHEDULABLE, "may be on", id="the-others-are-tainted"),
+        pytest.param(Seen(pods=(unscheduled(GPUS),)), Kind.UNSCHEDULABLE, "No node has enough free GPUs", id="no-gpus"),
+        pytest.param(Seen(pods=(unscheduled(LABELS),)), Kind.UNSCHEDULABLE, "may run on no node", id="no-node-matches"),
+        pytest.param(
+            Seen(pods=(unscheduled(TAINTED),)), Kind.UNSCHEDULABLE, "may run on no node", id="the-others-are-tainted"
+        ),
         pytest.param(
             Seen(pods=(pod(waiting("ErrImagePull", "manifest unknown")),)),
             Kind.IMAGE_MISSING,
@@ -150,7 +152,7 @@ def test_an_engine_runs_when_its_process_was_started() -> None:
         pytest.param(
             Seen(service=service("BlockedByFailedLoad", reason="ModelLoadFailed"), pods=(pod({"running": {}}),)),
             Kind.LOAD_FAILED,
-            "OME gave the model up: ModelLoadFailed",
+            "OME gave up on the model: ModelLoadFailed",
             id="given-up",
         ),
         pytest.param(
@@ -165,7 +167,7 @@ def test_an_engine_runs_when_its_process_was_started() -> None:
             "exceeded quota: q",
             id="quota",
         ),
-        pytest.param(Seen(is_removed=True), Kind.SERVER_DIED, "removed from outside", id="removed"),
+        pytest.param(Seen(is_removed=True), Kind.SERVER_DIED, "deleted by somebody else", id="removed"),
     ],
 )
 def test_what_cannot_heal_is_told(seen: Seen, kind: Kind, words: str) -> None:
@@ -208,7 +210,7 @@ def test_the_newest_pod_counts() -> None:
         pytest.param(
             pod(phase="Failed", reason="Evicted", message="low on disk"), "Evicted: low on disk", id="evicted"
         ),
-        pytest.param(pod({"running": {}}, uid="2"), "its pod was removed from outside", id="another-pod"),
+        pytest.param(pod({"running": {}}, uid="2"), "its pod was deleted by somebody else", id="another-pod"),
     ],
 )
 def test_how_an_engine_ended(mine: dict[str, Any], how: str | None) -> None:
@@ -218,10 +220,10 @@ def test_how_an_engine_ended(mine: dict[str, Any], how: str | None) -> None:
 def test_a_pod_that_is_being_removed_is_a_death() -> None:
     mine = pod({"running": {}})
     mine["metadata"]["deletionTimestamp"] = "now"
-    assert death(Seen(pods=(mine,)), UID) == "its pod is being removed from outside"
+    assert death(Seen(pods=(mine,)), UID) == "its pod is being deleted by somebody else"
 
 
-@pytest.mark.parametrize(("ready", "how"), [(False, "OME gave the model up: X: no"), (True, None)])
+@pytest.mark.parametrize(("ready", "how"), [(False, "OME gave up on the model: X: no"), (True, None)])
 def test_a_load_that_ome_gave_up_is_a_death_while_it_is_not_ready(ready: bool, how: str | None) -> None:
     seen = Seen(
         service=service("BlockedByFailedLoad", reason="X", message="no"), pods=(pod({"running": {}}, ready=ready),)

@@ -28,7 +28,9 @@ from pipeline.machine.progress import Lines
 from pipeline.trial import run
 from pipeline.trial.story import Place, Story
 
-LACKING = Broken(FailureKind.UNSCHEDULABLE, "No node has the GPUs.", "Free them.", is_sure=False, lacks_gpus=True)
+LACKING = Broken(
+    FailureKind.UNSCHEDULABLE, "No node has enough free GPUs.", "Free them.", is_sure=False, lacks_gpus=True
+)
 UNSCHEDULED = unscheduled(GPUS)
 SCHEDULE_S = 0.3
 
@@ -74,7 +76,7 @@ def test_a_trials_gpus_are_waited_for_without_limit() -> None:
 def test_others_gpus_are_not_waited_for_and_they_are_named() -> None:
     judged = queue(FakeApi(pod(8))).judge(LACKING)
     assert isinstance(judged, Broken)
-    assert judged.message == "No node has the GPUs. 4 nvidia.com/gpu are in use by ns/holder (8 on one)."
+    assert judged.message == "No node has enough free GPUs. 4 nvidia.com/gpu are in use by ns/holder (8 on one)."
     assert "wait_for_gpus_s" in judged.hint
 
 
@@ -152,7 +154,7 @@ def test_time_behind_other_trials_does_not_count() -> None:
 def test_time_after_the_other_trials_counts() -> None:
     api = FakeApi(trial(8, 0))
     view = cast("View", FakeView(api, is_stuck=True))
-    with pytest.raises(DeployFailed, match=f"within {SCHEDULE_S:g} s: .* seem to be enough"):
+    with pytest.raises(DeployFailed, match=f"within {SCHEDULE_S:g} s: .* enough seem to be free"):
         arrival.wait_started(view, Kubernetes(schedule_s=SCHEDULE_S), queue(api))
 
 
