@@ -9,7 +9,7 @@ import pytest
 from pipeline.config import command_line
 from pipeline.core import places
 from pipeline.core.errors import FailureKind
-from pipeline.core.metrics import MAXIMISED
+from pipeline.core.metric_names import MAXIMISED
 
 README = (places.CONF.parent / "README.md").read_text()
 COMMANDS = re.findall(r"^    (python -m pipeline .*)$", README.replace("\\\n", ""), re.MULTILINE)
