@@ -1,4 +1,4 @@
-"""`python -m pipeline`: one trial; with -m a sweep. Exit codes: README, "Exit codes"."""
+"""`servetune`, or `python -m pipeline`: one trial; with -m a sweep. Exit codes: README, "Exit codes"."""
 
 import os
 import re

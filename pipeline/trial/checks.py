@@ -74,7 +74,7 @@ def _genai_bench(config: Config) -> str:
         return f"in the cluster, by {config.bench.cluster.image}"
     program = config.bench.program or installed_program()
     if not os.access(program, os.X_OK):
-        raise PreflightFailed(f"{program} is not a program.", hint="Run `make setup`, or set bench.program.")
+        raise PreflightFailed(f"{program} is not a program.", hint="Install servetune again, or set bench.program.")
     return str(program)
 
 
@@ -119,7 +119,7 @@ def _package(name: str) -> Check:
 def _install(config: Config) -> str:
     runtime = config.runtime
     if runtime.version is None:
-        return "Run `make setup`, or `uv sync --extra llamacpp`."
+        return "Install it: pip install 'servetune[llamacpp]'; in a checkout, make setup."
     return (
         f"Install it in an environment of its own (uv venv ENGINE; uv pip install --python ENGINE/bin/python "
         f"{runtime.name}=={runtime.version}) and set runtime.python=ENGINE/bin/python."
