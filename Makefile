@@ -8,7 +8,7 @@
 
 BIN := .venv/bin
 READY := .venv/.ready
-DOCS := .venv/.docs
+READY_DEV := .venv/.ready-dev
 PYTHONS := >=3.11,<3.13
 SOURCES := pipeline tests benchmarks docs
 # The variable leaves out an advertisement that Material prints
@@ -19,6 +19,8 @@ UV := $(shell set -- $$(uv --version 2>/dev/null | sed -n 's/^uv \([0-9]*\)\.\([
 	if [ "$${1:-0}" -gt 0 ] || [ "$${2:-0}" -ge 9 ]; then echo uv; else echo .uv/bin/uv; fi)
 OWN_UV := $(filter .uv/%,$(UV))
 
+SYNC = UV_PROJECT_ENVIRONMENT=.venv $(UV) sync --frozen --extra llamacpp --python "$${UV_PYTHON:-$(PYTHONS)}"
+
 # ARGS unexpanded by make, so that Hydra's ${...} reaches the shell as it was typed
 args = $(value ARGS)
 # One line before each thing that is done; with the clock in CI, where it tells how long each took
@@ -27,18 +29,18 @@ say = @echo "==$(if $(CI), $$(date +%T)) $(1)"
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-setup: $(READY) ## Make the environment in .venv (the others do it when needed)
+setup: $(READY_DEV) ## Set up .venv for development (the other targets do what they need)
 	$(call say,The environment is ready: .venv)
 
 sweep: $(READY) ## Tune: the smoke experiment; overrides by ARGS="..."
-	$(call say,Sweep: python -m pipeline -m experiment=smoke)
-	@exec $(BIN)/python -m pipeline -m experiment=smoke $(args)
+	$(call say,Sweep: servetune -m experiment=smoke)
+	@exec $(BIN)/servetune -m experiment=smoke $(args)
 
-test: $(READY) ## Run the tests; selection by ARGS="..."
+test: $(READY_DEV) ## Run the tests; selection by ARGS="..."
 	$(call say,Tests: pytest -n 2)
 	@exec $(BIN)/pytest -n 2 $(args)
 
-check: $(READY) $(DOCS) | $(OWN_UV) ## Run all that CI checks
+check: $(READY_DEV) | $(OWN_UV) ## Run all that CI checks
 	$(call say,Format: ruff format --check)
 	@$(BIN)/ruff format --check
 	$(call say,Lint: ruff check)
@@ -56,31 +58,31 @@ check: $(READY) $(DOCS) | $(OWN_UV) ## Run all that CI checks
 	$(call say,Tests: pytest -n 2)
 	@exec $(BIN)/pytest -n 2
 
-format: $(READY) ## Format the code and mend what ruff can mend
+format: $(READY_DEV) ## Format the code and mend what ruff can mend
 	$(call say,Format: ruff format; ruff check --fix)
 	@$(BIN)/ruff format
 	@$(BIN)/ruff check --fix
 
 reap: $(READY) ## Remove servers whose trial was killed
-	$(call say,Reap: python -m pipeline.reap)
-	@exec $(BIN)/python -m pipeline.reap $(args)
+	$(call say,Reap: servetune reap)
+	@exec $(BIN)/servetune reap $(args)
 
 sync: $(READY) ## Upload the offline W&B runs below outputs/
-	$(call say,Sync: python -m pipeline.sync)
-	@exec $(BIN)/python -m pipeline.sync $(args)
+	$(call say,Sync: servetune sync)
+	@exec $(BIN)/servetune sync $(args)
 
 doctor: $(READY) ## Say what works on this machine and what is missing
-	$(call say,Doctor: python -m pipeline.doctor)
-	@exec $(BIN)/python -m pipeline.doctor $(args)
+	$(call say,Doctor: servetune doctor)
+	@exec $(BIN)/servetune doctor $(args)
 
-bench: $(READY) ## Measure what the pipeline itself costs per trial
+bench: $(READY_DEV) ## Measure what the pipeline itself costs per trial
 	$(call say,Benchmarks: dry_run.py report.py idle.py and overhead.py of benchmarks/)
 	@$(BIN)/python benchmarks/dry_run.py
 	@$(BIN)/python benchmarks/report.py
 	@$(BIN)/python benchmarks/idle.py
 	@exec $(BIN)/python benchmarks/overhead.py $(args)
 
-docs: $(DOCS) ## Build the documentation into site/
+docs: $(READY_DEV) ## Build the documentation into site/
 	$(call say,Documentation: mkdocs build --strict (site/index.html))
 	@$(MKDOCS)
 
@@ -89,17 +91,18 @@ clean: ## Remove .venv, .uv and caches; outputs/ stays
 	@rm -rf .venv .uv dist site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .coverage.*
 	@for tree in $(SOURCES); do [ ! -d "$$tree" ] || find "$$tree" -name __pycache__ -prune -exec rm -rf {} +; done
 
+# What running needs; where the tools for development have been installed, they too, because uv removes what it is not told
 $(READY): pyproject.toml uv.lock
 	$(if $(OWN_UV),@$(MAKE) --no-print-directory $(OWN_UV))
-	$(call say,Setting up .venv from uv.lock: once (some 600 MB to download) and after uv.lock changes)
-	@UV_PROJECT_ENVIRONMENT=.venv $(UV) sync --frozen --extra llamacpp --python "$${UV_PYTHON:-$(PYTHONS)}"
-	@touch $@
+	$(call say,Installing into .venv from uv.lock: once (some 600 MB to download) and after uv.lock changes)
+	@$(SYNC) $(if $(wildcard $(READY_DEV)),--group docs,--no-dev)
+	@touch $@ $(wildcard $(READY_DEV))
 
-# Beside what the pipeline needs, which `make setup` would remove again: it is made anew after that
-$(DOCS): $(READY) | $(OWN_UV)
-	$(call say,Adding MkDocs to .venv)
-	@UV_PROJECT_ENVIRONMENT=.venv $(UV) sync --frozen --only-group docs --inexact
-	@touch $@
+$(READY_DEV): pyproject.toml uv.lock
+	$(if $(OWN_UV),@$(MAKE) --no-print-directory $(OWN_UV))
+	$(call say,Installing into .venv from uv.lock with the tools for development: once and after uv.lock changes)
+	@$(SYNC) --group docs
+	@touch $(READY) $@
 
 .uv/bin/uv:
 	$(call say,Fetching uv into .uv: once (uv 0.9 or later is not on PATH))

@@ -1,4 +1,4 @@
-"""`python -m pipeline`: one trial; with -m a sweep. Exit codes: docs/failures.md."""
+"""`servetune`, or `python -m pipeline`: one trial; with -m a sweep. Exit codes: docs/failures.md."""
 
 import os
 import re

@@ -17,14 +17,9 @@ from pipeline.engines.catalogue import FOLDER, Catalogue
 from pipeline.engines.catalogues import wheel
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "python -m pipeline.catalogues") -> int:
     """The command. 0: written; 2: there is no such engine or version, or its definitions cannot be read."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.catalogues", description=__doc__)
-    parser.add_argument("release", metavar="ENGINE==VERSION", help="a released version, e.g. sglang==0.5.23")
-    parser.add_argument("--wheel", type=Path, help="its wheel, if you have it; else it is fetched from the index")
-    parser.add_argument("--index", default=wheel.INDEX, help="a package index with the PEP 691 JSON API")
-    parser.add_argument("--to", type=Path, default=FOLDER, help="where ENGINE/VERSION.json goes; default: %(default)s")
-    options = parser.parse_args(argv)
+    options = _options(argv, prog)
     try:
         engine, version = _release(options.release)
         with tempfile.TemporaryDirectory() as folder:
@@ -36,6 +31,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     sys.stdout.write(f"{path}: {len(found.flags)} flags, read from {found.source}\n")
     return 0
+
+
+def _options(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Read every command-line flag of an engine release from its wheel and save them as a catalogue. "
+        "Then runtime.version=VERSION works: knobs are checked against the flags of that version. "
+        "The engine is neither installed nor run. Exit code 2: no such release, or its flags cannot be read.",
+        epilog=f"example: {prog} sglang==0.5.23",
+    )
+    parser.add_argument("release", metavar="ENGINE==VERSION", help="a release of sglang or vllm")
+    parser.add_argument(
+        "--wheel", metavar="FILE", type=Path, help="the release's wheel; default: downloaded from the index"
+    )
+    parser.add_argument(
+        "--index",
+        metavar="URL",
+        default=wheel.INDEX,
+        help="package index with the PEP 691 JSON API; default: %(default)s",
+    )
+    parser.add_argument(
+        "--to", metavar="DIR", type=Path, default=FOLDER, help="writes DIR/ENGINE/VERSION.json; default: %(default)s"
+    )
+    return parser.parse_args(argv)
 
 
 def read(engine: str, version: str, file: Path, sources: Path) -> Catalogue:

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from hydra import initialize_config_dir
 from rich.console import Console
@@ -19,36 +19,67 @@ from pipeline.trial import preflight
 PIPE_WIDTH = 160
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "python -m pipeline.doctor") -> int:
     """The command. 0: every check passed; 1: one did not; 2: the configuration cannot be used."""
-    options = _options(argv)
+    options = _options(argv, prog)
     overrides = [f"runtime={options.knobs}"] if options.knobs else []
-    try:
-        with initialize_config_dir(str(CONF)):
-            config = to_config(composed([*overrides, *options.overrides]))
-    except ConfigError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    if options.knobs is not None:
-        _show_knobs(config)
-        return 0
-    return _examine(config)
+    action = _examine if options.knobs is None else _show_knobs
+    return _with_config([*overrides, *options.overrides], action)
 
 
-def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m pipeline.doctor", description=__doc__)
+def knobs(argv: Sequence[str] | None = None, prog: str = "servetune knobs") -> int:
+    """`servetune knobs [RUNTIME]`. 0: listed; 2: the configuration cannot be used."""
+    words = _knobs_options(argv, prog).words
+    runtimes = [f"runtime={word}" for word in words if "=" not in word]
+    return _with_config([*runtimes, *(word for word in words if "=" in word)], _show_knobs)
+
+
+def _options(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Check whether a configuration can run on this machine: GPUs, engine, model, genai-bench, "
+        "compatible knobs, memory. Deploys nothing. Exit code 1: a check failed; 2: the configuration is not valid.",
+    )
     parser.add_argument(
-        "overrides", nargs="*", help="as for python -m pipeline, e.g. runtime=sglang hardware=h100 page_size=64"
+        "overrides",
+        nargs="*",
+        metavar="NAME=VALUE",
+        help="the configuration to check, e.g. runtime=sglang hardware=h100 page_size=64",
     )
     parser.add_argument(
         "--knobs",
         nargs="?",
         const="",
         metavar="RUNTIME",
-        help="list every knob of a runtime instead: values, flag, default and meaning; "
-        "runtime.version=... lists those of another version of the engine",
+        help="list the knobs of a runtime instead, as servetune knobs does",
     )
     return parser.parse_intermixed_args(argv)
+
+
+def _knobs_options(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        usage=f"{prog} [-h] [RUNTIME] [NAME=VALUE ...]",
+        description="List the knobs of a runtime: the values each takes, its flag, the engine's default, its meaning.",
+        epilog=f"example: {prog} sglang runtime.version=0.5.10.post1",
+    )
+    parser.add_argument(
+        "words",
+        nargs="*",
+        metavar="RUNTIME",
+        help="sglang, vllm or llamacpp, the default; runtime.version=... lists the knobs of another engine version",
+    )
+    return parser.parse_intermixed_args(argv)
+
+
+def _with_config(overrides: Sequence[str], action: Callable[[Config], int]) -> int:
+    try:
+        with initialize_config_dir(str(CONF)):
+            config = to_config(composed(overrides))
+    except ConfigError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return action(config)
 
 
 def _examine(config: Config) -> int:
@@ -59,7 +90,7 @@ def _examine(config: Config) -> int:
     return 0 if is_well else 1
 
 
-def _show_knobs(config: Config) -> None:
+def _show_knobs(config: Config) -> int:
     runtime = config.runtime
     console = Console(width=None if Console().is_terminal else PIPE_WIDTH, highlight=False, markup=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -75,6 +106,7 @@ def _show_knobs(config: Config) -> None:
     others = [version for version in catalogue.versions(runtime.name) if version != runtime.version]
     if others:
         console.print(f"\nOther versions: runtime.version={', '.join(others)}")
+    return 0
 
 
 def _rows(config: Config) -> Iterator[tuple[str, ...]]:

@@ -22,13 +22,15 @@ from pipeline.core.values import load, parse
 from pipeline.machine import identity
 
 EXAMPLES = """examples:
-  python -m pipeline.reap
-  python -m pipeline.reap --list backend=ome
-  python -m pipeline.reap backend=ome backend.kubernetes.cluster.context=prod
+  {prog}
+  {prog} --list backend=ome
+  {prog} backend=ome backend.kubernetes.cluster.context=prod
 
-With backend=ome the trials in the cluster are looked for as well, by their label, in all namespaces that we may see.
-One whose process ran on this machine and is gone is removed; one of another machine is listed, and left alone without
---all-hosts: the cluster itself removes it when its lifetime is over. Exit code 3: something remains."""
+With backend=ome, reap also removes trials from the cluster. It finds them by their label, in every namespace you may
+list. It removes a trial if its process ran on this machine and is gone. It only lists trials of other machines, unless
+--all-hosts is given: the cluster removes those itself when their lifetime ends.
+
+Exit codes: 1, the cluster cannot be asked; 2, bad overrides; 3, something could not be removed."""
 
 
 def orphans() -> tuple[lease.Lease, ...]:
@@ -52,9 +54,9 @@ def unreadable() -> Iterator[Path]:
             yield path
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "python -m pipeline.reap") -> int:
     """The command. 0: nothing of ours is left; 1: the cluster cannot be asked; 2: bad words; 3: something remains."""
-    options = _options(argv)
+    options = _options(argv, prog)
     try:
         cluster = _cluster(options.overrides) if options.overrides else None
     except ConfigError as error:
@@ -66,17 +68,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     return max(code, _in_cluster(cluster, options)) if cluster else code
 
 
-def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+def _options(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline.reap",
-        description="Remove servers whose trial was killed. Walks the leases in "
-        f"{lease.state_dir() / 'leases'}, touches only what carries their label.",
-        epilog=EXAMPLES,
+        prog=prog,
+        description="Remove servers whose trial was killed. Goes through the leases in "
+        f"{lease.state_dir() / 'leases'} and touches only what carries their labels.",
+        epilog=EXAMPLES.format(prog=prog),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--list", action="store_true", help="only list the leases and trials, remove nothing")
-    parser.add_argument("--all-hosts", action="store_true", help="in a cluster, also remove trials of other machines")
-    parser.add_argument("overrides", nargs="*", metavar="backend=ome", help="and which cluster, as for a trial")
+    parser.add_argument("--list", action="store_true", help="list the leases and trials, remove nothing")
+    parser.add_argument(
+        "--all-hosts", action="store_true", help="also remove trials that other machines started in the cluster"
+    )
+    parser.add_argument("overrides", nargs="*", metavar="NAME=VALUE", help="backend=ome and the cluster's settings")
     return parser.parse_intermixed_args(argv)
 
 

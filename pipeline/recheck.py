@@ -21,6 +21,7 @@ from pipeline.core.files import RunDir
 from pipeline.core.record import Record
 from pipeline.core.statistics import Interval
 from pipeline.core.values import load, value
+from pipeline.machine import process
 from pipeline.report.best.card import SHOWN, Card
 
 LEAST = 0.02  # share of the mean: a few measurements may lie close together by chance
@@ -48,12 +49,9 @@ class Line:
         return "better" if (self.now > self.high) == metrics.is_maximised(self.name.split(" ")[0]) else "worse"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "python -m pipeline.recheck") -> int:
     """The command. 0: as expected or better; 1: worse, or not measured; 2: no such card; others: the trial's own."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.recheck", description=__doc__)
-    parser.add_argument("best", type=Path, help="the folder best/ of a sweep")
-    parser.add_argument("--tolerance", type=float, default=0.1, help="share that may differ where it was measured once")
-    given, more = parser.parse_known_args(argv)  # more: for python -m pipeline, e.g. --config-dir mine or tracker=none
+    given, more = _options(argv, prog)
     try:
         card = load(Card, given.best / "card.json")
     except (OSError, ValidationError) as error:
@@ -64,12 +62,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         return BAD_INPUT
     folder = given.best.parent / "recheck" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}" / "0"  # noqa: DTZ005 - for people
     own = [*card.overrides, *more, f"hydra.run.dir={folder}"]
-    code = subprocess.run([sys.executable, "-m", "pipeline", *own], check=False).returncode
+    code = subprocess.run([*process.python("pipeline"), *own], check=False).returncode
     try:
         record = load(Record, RunDir(folder).record)
     except (OSError, ValidationError):
         return code or DIFFERENT
     return max(code, _show(list(compare(card, record, given.tolerance))))
+
+
+def _options(argv: Sequence[str] | None, prog: str) -> tuple[argparse.Namespace, list[str]]:
+    """Ours; and those of the trial, e.g. --config-dir mine or tracker=none."""
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        usage=f"{prog} [-h] [--tolerance SHARE] BEST [NAME=VALUE ...]",
+        description="Measure the best configuration of a sweep again and compare it with what the sweep measured. "
+        "Runs one trial; it goes to the folder recheck/ beside best/. A result is as expected if it lies in the 95% "
+        "prediction interval of the sweep's measurements or, if the sweep measured only once, within the tolerance. "
+        "Exit code 0: as expected or better; 1: worse or missing; 2: no card.json in the folder; "
+        "others: as the trial's.",
+    )
+    parser.add_argument("best", metavar="BEST", type=Path, help="folder best/ of a sweep; NAME=VALUE changes the trial")
+    parser.add_argument(
+        "--tolerance",
+        metavar="SHARE",
+        type=float,
+        default=0.1,
+        help="relative difference allowed where the sweep measured once; default: %(default)s",
+    )
+    return parser.parse_known_args(argv)
 
 
 def compare(card: Card, record: Record, tolerance: float) -> Iterator[Line]:

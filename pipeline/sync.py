@@ -19,11 +19,26 @@ hint: Run `wandb login`, or set WANDB_API_KEY (and WANDB_BASE_URL for a server o
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "python -m pipeline.sync") -> int:
     """The command. 1: no key, or not everything was uploaded; 2: no such folder."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.sync", description=__doc__)
-    parser.add_argument("folder", type=Path, nargs="?", default=Path("outputs"), help="of sweeps, or one; ./outputs")
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Upload the offline W&B runs of every sweep in a folder. Runs that were uploaded are skipped. "
+        "Exit code 1: no W&B key, or a run was not uploaded; 2: no such folder.",
+    )
+    parser.add_argument(
+        "folder", type=Path, nargs="?", default=Path("outputs"), help="sweeps, or one sweep; default: %(default)s"
+    )
     folder = parser.parse_args(argv).folder
+    with signals.interruptible():
+        try:
+            return _sync(folder)
+        except Interrupted as stop:
+            signals.acknowledge()
+            return 128 + stop.signum
+
+
+def _sync(folder: Path) -> int:
     if not folder.is_dir():
         sys.stderr.write(f"error: {folder} is not a folder. Expected one with sweeps in it, or a sweep's own.\n")
         return 2
@@ -101,9 +116,4 @@ def _tell(runs: Sequence[Path], before: int, url: str) -> int:
 
 
 if __name__ == "__main__":
-    with signals.interruptible():
-        try:
-            sys.exit(main())
-        except Interrupted as stop:
-            signals.acknowledge()
-            sys.exit(128 + stop.signum)
+    sys.exit(main())

@@ -10,26 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from pipeline.core.errors import BenchFailed, ConfigError
+from pipeline.core.metric_names import COST, LATENCIES, MAXIMISED, STATS, known_metrics
 from pipeline.core.record import Level, LevelMetrics, Stats
 from pipeline.core.schema import Config, Slo
 from pipeline.core.values import plain, value
 
-STATS = ("mean", "p50", "p90", "p95", "p99")
-LATENCIES = ("ttft", "tpot", "e2e")
 SHORT_OUTPUT = 0.9  # served / asked output tokens below which a level is warned about
 OVERLOAD_ERROR_RATE = 0.5
 OVERLOAD_ATTAINMENT = 0.1
-MAXIMISED = (
-    "requests_per_s",
-    "output_tokens_per_s",
-    "input_tokens_per_s",
-    "total_tokens_per_s",
-    "goodput_requests_per_s",
-    "goodput_output_tokens_per_s",
-    "slo_attainment",
-)
-COST = "usd_per_million_output_tokens"
-PER_GPU = tuple(name for name in MAXIMISED if name.endswith("_per_s"))
 
 
 @value
@@ -166,12 +154,6 @@ def objective_names(config: Config) -> tuple[str, ...]:
 def is_maximised(name: str) -> bool:
     """Whether more of this metric is better."""
     return name.removesuffix("_per_gpu") in MAXIMISED
-
-
-def known_metrics() -> tuple[str, ...]:
-    """Every name that `objective` takes."""
-    latencies = tuple(f"{quantity}_{stat}_s" for quantity in LATENCIES for stat in STATS)
-    return ("auto", *MAXIMISED, *(f"{name}_per_gpu" for name in PER_GPU), COST, *latencies)
 
 
 def check_names(config: Config) -> None:

@@ -9,13 +9,11 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Literal
 
-from packaging.version import Version
-
 from pipeline.core.errors import ConfigError
-from pipeline.core.places import PACKAGE
 from pipeline.core.values import Scalar, from_json, value
+from pipeline.engines.versions import FOLDER, versions
 
-FOLDER = PACKAGE / "engines" / "catalogues"
+__all__ = ["FOLDER", "Catalogue", "Flag", "Reading", "load", "versions"]
 
 
 @value
@@ -99,16 +97,6 @@ def _typed(flag: Flag, text: str, *, is_off: bool) -> Scalar | None:
         return int(text) if flag.kind == "int" else float(text) if flag.kind == "float" else text
     except ValueError:
         return None
-
-
-@cache
-def versions(engine: str) -> tuple[str, ...]:
-    """The versions of an engine that have a catalogue, oldest first; none for an engine without."""
-    folder = FOLDER / engine
-    if not folder.is_dir():
-        return ()
-    names = (item.name.removesuffix(".json") for item in folder.iterdir() if item.name.endswith(".json"))
-    return tuple(sorted(names, key=Version))
 
 
 @cache

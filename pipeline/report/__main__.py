@@ -12,11 +12,16 @@ from pipeline.core.files import SweepDir
 from pipeline.report import summary
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "python -m pipeline.report") -> int:
     """The command. 1: no trial in there has a result; 2: no record at all; 3: something was left behind."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.report", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Rank the trials of a sweep, while it runs or later. Prints the table and writes report.html, "
+        "summary.csv, summary.parquet, ranking.csv, best.json and best/ into the sweep's folder. "
+        "Exit code 1: no trial has a result; 2: no records found; 3: a trial left something running.",
+    )
     parser.add_argument(
-        "sweep", type=Path, help="a folder with one sub-folder per trial, e.g. outputs/2026-01-31_12-00-00"
+        "sweep", type=Path, help="the sweep's folder, with one sub-folder per trial, e.g. outputs/2026-01-31_12-00-00"
     )
     parser.add_argument("--no-html", action="store_true", help="leave out report.html and the summaries")
     given = parser.parse_args(argv)

@@ -75,7 +75,7 @@ def _genai_bench(config: Config) -> str:
     program = config.bench.program or installed_program()
     if not os.access(program, os.X_OK):
         raise PreflightFailed(
-            f"{program} is not an executable program.", hint="Run `make setup`, or set bench.program."
+            f"{program} is not an executable program.", hint="Install servetune again, or set bench.program."
         )
     return str(program)
 
@@ -120,7 +120,7 @@ def _package(name: str) -> Check:
 def _install(config: Config) -> str:
     runtime = config.runtime
     if runtime.version is None:
-        return "Run `make setup`, or `uv sync --extra llamacpp`."
+        return "Install it: pip install 'servetune[llamacpp]'; in a checkout, make setup."
     return (
         f"Install it in its own virtual environment (uv venv ENGINE; uv pip install --python ENGINE/bin/python "
         f"{runtime.name}=={runtime.version}) and set runtime.python=ENGINE/bin/python."

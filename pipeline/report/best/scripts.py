@@ -54,9 +54,14 @@ def _quoted(word: str, variables: Mapping[str, str]) -> str:
 
 def command(winner: Record) -> str:
     """The pipeline's own command for the trial."""
-    return f'{HEAD}exec {shlex.join(["python", "-m", "pipeline", *winner.overrides])} "$@"\n'
+    return f'{HEAD}set -- {shlex.join(winner.overrides)} "$@"\n{_either("servetune", "pipeline")}'
 
 
 def recheck() -> str:
     """One command that measures the best configuration again and compares it with the card."""
-    return f'{HEAD}exec python -m pipeline.recheck "$(dirname "$0")" "$@"\n'
+    return f'{HEAD}set -- "$(dirname "$0")" "$@"\n{_either("servetune recheck", "pipeline.recheck")}'
+
+
+def _either(installed: str, module: str) -> str:
+    """The command by its name if it is on PATH, as after `uv tool install`; else by the `python` that is."""
+    return f'if command -v servetune >/dev/null; then exec {installed} "$@"; fi\nexec python -m {module} "$@"\n'

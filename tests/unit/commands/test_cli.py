@@ -166,7 +166,7 @@ def said(*arguments: str, module: str = "pipeline") -> str:
 
 def test_help_tells_how_to_begin() -> None:
     text = said("--help")
-    assert "python -m pipeline -m n_threads=null,1,2 n_parallel=null,4" in text
+    assert "servetune -m n_threads=null,1,2 n_parallel=null,4" in text
     assert "traffic: chat, long_prompt, smoke" in text
     assert "n_threads: null" in text
 
@@ -180,9 +180,9 @@ def test_cfg_shows_the_composed_configuration() -> None:
 @pytest.mark.parametrize(
     ("module", "words"),
     [
-        ("pipeline.doctor", "can this configuration run here? Deploys nothing."),
+        ("pipeline.doctor", "Check whether a configuration can run on this machine"),
         ("pipeline.reap", "Remove servers whose trial was killed."),
-        ("pipeline.report", "the ranked table of a sweep"),
+        ("pipeline.report", "Rank the trials of a sweep"),
     ],
 )
 def test_every_command_has_a_help(module: str, words: str) -> None:
@@ -219,7 +219,7 @@ def test_the_doctor_says_that_all_is_well(tmp_path: Path, tiny_gguf: Path, capsy
         ),
         (
             "bench.program=/nope",
-            "genai-bench: /nope is not an executable program. Run `make setup`, or set bench.program.",
+            "genai-bench: /nope is not an executable program. Install servetune again, or set bench.program.",
         ),
         (
             "runtime.command=[no-such-program]",

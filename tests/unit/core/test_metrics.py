@@ -8,6 +8,7 @@ from support.records import make_metrics
 
 from pipeline.core import metrics
 from pipeline.core.errors import BenchFailed
+from pipeline.core.metric_names import known_metrics
 from pipeline.core.metrics import Measurement, Request, measure
 from pipeline.core.record import LevelMetrics, Stats
 from pipeline.core.schema import Slo
@@ -200,7 +201,7 @@ def test_every_number_has_one_name() -> None:
     flat = metrics.flatten(make_metrics())
     assert flat["ttft_p95_s"] == 0.35
     assert flat["output_tokens_per_s"] == 100.0
-    assert {name.removesuffix("_per_gpu") for name in metrics.known_metrics()} - flat.keys() == {
+    assert {name.removesuffix("_per_gpu") for name in known_metrics()} - flat.keys() == {
         "auto", "slo_attainment", "goodput_requests_per_s", "goodput_output_tokens_per_s",
         "usd_per_million_output_tokens",
     }  # fmt: skip

@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import replace
@@ -56,7 +57,30 @@ def test_everything_is_there_and_every_script_is_one(tmp_path: Path) -> None:
         subprocess.run(["sh", "-n", str(tmp_path / name)], check=True)
         assert os.access(tmp_path / name, os.X_OK)
     assert files["overrides.txt"].split() == [*ENGINE]
-    assert words(files["command.sh"])[:-1] == ["python", "-m", "pipeline", *ENGINE]
+
+
+@pytest.mark.parametrize(
+    ("program", "script", "expected"),
+    [
+        ("servetune", "command.sh", [*ENGINE, "n=1"]),
+        ("python", "command.sh", ["-m", "pipeline", *ENGINE, "n=1"]),
+        ("servetune", "recheck.sh", ["recheck", "{folder}", "n=1"]),
+        ("python", "recheck.sh", ["-m", "pipeline.recheck", "{folder}", "n=1"]),
+    ],
+)
+def test_the_scripts_run_servetune_as_it_is_installed(
+    tmp_path: Path, program: str, script: str, expected: list[str]
+) -> None:
+    folder, tools = tmp_path / "best", tmp_path / "bin"
+    written(folder, winner(*ENGINE))
+    tools.mkdir()
+    for name in ("sh", "dirname"):
+        (tools / name).symlink_to(str(shutil.which(name)))
+    (tools / program).write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    (tools / program).chmod(0o755)
+    argv, env = [str(folder / script), "n=1"], {"PATH": str(tools)}
+    done = subprocess.run(argv, env=env, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [word.format(folder=folder) for word in expected]
 
 
 def test_every_way_to_start_it_has_the_same_flags(tmp_path: Path) -> None:
