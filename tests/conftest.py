@@ -20,6 +20,7 @@ pytest_plugins = [
     "parts.one_worker",
     "parts.slurm_fixtures",
     "support.matrix",
+    "support.surroundings",
 ]
 
 
