@@ -57,7 +57,8 @@ def read(engine: str, version: str, file: Path, sources: Path) -> Catalogue:
 
 def _release(text: str) -> tuple[str, str]:
     engine, _, version = text.partition("==")
-    engines = sorted(path.stem for path in FOLDER.glob("*.py") if "\ndef takes_abbreviations(" in path.read_text())
+    modules = FOLDER.glob("*.py")
+    engines = sorted(path.stem for path in modules if "\ndef takes_abbreviations(" in path.read_text("utf-8"))
     if engine not in engines:
         raise ConfigError(f"{text}: no engine of that name can be read; expected one of {', '.join(engines)}.")
     try:
@@ -76,7 +77,7 @@ def _fetched(engine: str, version: str, index: str, folder: Path) -> Path:
 def _written(found: Catalogue, folder: Path) -> Path:
     path = folder / found.engine / f"{found.version}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(to_json(found) + "\n")
+    path.write_text(to_json(found) + "\n", "utf-8")
     return path
 
 

@@ -21,6 +21,7 @@ from pipeline.core.files import RunDir
 from pipeline.core.record import Record
 from pipeline.core.statistics import Interval
 from pipeline.core.values import load, value
+from pipeline.machine.console import endure
 from pipeline.report.best.card import SHOWN, Card
 
 LEAST = 0.02  # share of the mean: a few measurements may lie close together by chance
@@ -109,4 +110,5 @@ def _show(lines: Sequence[Line]) -> int:
 
 
 if __name__ == "__main__":
+    endure()
     sys.exit(main())

@@ -124,5 +124,5 @@ def load(engine: str, version: str) -> Catalogue:
             f"runtime.version={version}: there is no catalogue of the flags of {engine} {version}, only of "
             f"{', '.join(known)}. Make one: python -m pipeline.catalogues {engine}=={version}"
         )
-    text = (FOLDER / engine / f"{version}.json").read_text()
+    text = (FOLDER / engine / f"{version}.json").read_text("utf-8")
     return from_json(Catalogue, text)

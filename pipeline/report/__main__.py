@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.core.files import SweepDir
+from pipeline.machine import console
 from pipeline.report import summary
 
 
@@ -29,4 +30,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    console.endure()
     sys.exit(main())
