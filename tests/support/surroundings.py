@@ -23,6 +23,11 @@ FOREIGN = re.compile(
 )
 
 
+def pytest_configure() -> None:
+    """Before tests are collected: some read files then."""
+    locale.setlocale(locale.LC_CTYPE, PINNED["LANG"])
+
+
 @pytest.fixture(scope="session", autouse=True)
 def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """For what runs in this process and what it starts. A session's, for fixtures that outlive a test have it too."""
@@ -33,10 +38,8 @@ def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             patch.setenv(name, word)
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
         time.tzset()
-        before, spoken = os.umask(0o022), locale.setlocale(locale.LC_CTYPE)
-        locale.setlocale(locale.LC_CTYPE, PINNED["LANG"])
+        before = os.umask(0o022)
         yield
-        locale.setlocale(locale.LC_CTYPE, spoken)
         os.umask(before)
     time.tzset()
 
