@@ -15,6 +15,7 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.values import to_json
 from pipeline.engines.catalogue import FOLDER, Catalogue
 from pipeline.engines.catalogues import wheel
+from pipeline.machine import command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -82,4 +83,4 @@ def _written(found: Catalogue, folder: Path) -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command.run(main)

@@ -19,7 +19,7 @@ from pipeline.core.places import CONF
 from pipeline.core.record import Teardown
 from pipeline.core.schema_backends import Cluster
 from pipeline.core.values import load, parse
-from pipeline.machine import console, identity
+from pipeline.machine import command, identity
 
 EXAMPLES = """examples:
   python -m pipeline.reap
@@ -134,5 +134,4 @@ def _list() -> int:
 
 
 if __name__ == "__main__":
-    console.endure()
-    sys.exit(main())
+    command.run(main)

@@ -7,9 +7,8 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pipeline.core.errors import Interrupted
 from pipeline.core.files import SweepDir
-from pipeline.machine import console, process, signals
+from pipeline.machine import command, process
 from pipeline.trackers import wandb_publisher
 
 BLOCK, CHUNK, FULL, LAST = 32768, 7, 1, 4  # see is_whole
@@ -101,10 +100,4 @@ def _tell(runs: Sequence[Path], before: int, url: str) -> int:
 
 
 if __name__ == "__main__":
-    console.endure()
-    with signals.interruptible():
-        try:
-            sys.exit(main())
-        except Interrupted as stop:
-            signals.acknowledge()
-            sys.exit(128 + stop.signum)
+    command.run(main)

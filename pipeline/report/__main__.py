@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.core.files import SweepDir
-from pipeline.machine import console
+from pipeline.machine import command
 from pipeline.report import summary
 
 
@@ -30,5 +30,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    console.endure()
-    sys.exit(main())
+    command.run(main)
