@@ -15,6 +15,7 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.values import to_json
 from pipeline.engines.catalogue import FOLDER, Catalogue
 from pipeline.engines.catalogues import wheel
+from pipeline.machine import command
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m pipeline.catalogues") -> int:
@@ -76,7 +77,8 @@ def read(engine: str, version: str, file: Path, sources: Path) -> Catalogue:
 
 def _release(text: str) -> tuple[str, str]:
     engine, _, version = text.partition("==")
-    engines = sorted(path.stem for path in FOLDER.glob("*.py") if "\ndef takes_abbreviations(" in path.read_text())
+    modules = FOLDER.glob("*.py")
+    engines = sorted(path.stem for path in modules if "\ndef takes_abbreviations(" in path.read_text("utf-8"))
     if engine not in engines:
         raise ConfigError(f"{text}: no engine of that name can be read; expected one of {', '.join(engines)}.")
     try:
@@ -95,9 +97,9 @@ def _fetched(engine: str, version: str, index: str, folder: Path) -> Path:
 def _written(found: Catalogue, folder: Path) -> Path:
     path = folder / found.engine / f"{found.version}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(to_json(found) + "\n")
+    path.write_text(to_json(found) + "\n", "utf-8")
     return path
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command.run(main))

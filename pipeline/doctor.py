@@ -14,6 +14,7 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.places import CONF
 from pipeline.core.schema import Config, Knob, is_of
 from pipeline.engines import catalogue
+from pipeline.machine import command
 from pipeline.trial import preflight
 
 PIPE_WIDTH = 160
@@ -129,4 +130,4 @@ def _of_version(config: Config, knob: Knob) -> tuple[str, str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command.run(main))

@@ -17,11 +17,12 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.core import metrics
+from pipeline.core.errors import Interrupted
 from pipeline.core.files import RunDir
 from pipeline.core.record import Record
 from pipeline.core.statistics import Interval
 from pipeline.core.values import load, value
-from pipeline.machine import process
+from pipeline.machine import command, process, signals
 from pipeline.report.best.card import SHOWN, Card
 
 LEAST = 0.02  # share of the mean: a few measurements may lie close together by chance
@@ -62,7 +63,9 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m pipeline.rech
         return BAD_INPUT
     folder = given.best.parent / "recheck" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}" / "0"  # noqa: DTZ005 - for people
     own = [*card.overrides, *more, f"hydra.run.dir={folder}"]
-    code = subprocess.run([*process.python("pipeline"), *own], check=False).returncode
+    code = _measure(own)
+    if code > 128:  # stopped by a signal: there is nothing to compare
+        return code
     try:
         record = load(Record, RunDir(folder).record)
     except (OSError, ValidationError):
@@ -90,6 +93,19 @@ def _options(argv: Sequence[str] | None, prog: str) -> tuple[argparse.Namespace,
         help="relative difference allowed where the sweep measured once; default: %(default)s",
     )
     return parser.parse_known_args(argv)
+
+
+def _measure(overrides: Sequence[str]) -> int:
+    """The trial, in front of the user; its exit code. What stops us stops it, and is answered when it has torn down."""
+    with subprocess.Popen([*process.python("pipeline"), *overrides]) as trial, signals.held():
+        try:
+            with signals.heard():
+                return trial.wait()
+        except Interrupted as stop:
+            trial.send_signal(stop.signum)  # a terminal has told it already; twice is as good as once
+            code = trial.wait()
+            signals.acknowledge()
+            return code
 
 
 def compare(card: Card, record: Record, tolerance: float) -> Iterator[Line]:
@@ -129,4 +145,4 @@ def _show(lines: Sequence[Line]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command.run(main))

@@ -7,9 +7,8 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pipeline.core.errors import Interrupted
 from pipeline.core.files import SweepDir
-from pipeline.machine import process, signals
+from pipeline.machine import command, process
 from pipeline.trackers import wandb_publisher
 
 BLOCK, CHUNK, FULL, LAST = 32768, 7, 1, 4  # see is_whole
@@ -30,15 +29,6 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m pipeline.sync
         "folder", type=Path, nargs="?", default=Path("outputs"), help="sweeps, or one sweep; default: %(default)s"
     )
     folder = parser.parse_args(argv).folder
-    with signals.interruptible():
-        try:
-            return _sync(folder)
-        except Interrupted as stop:
-            signals.acknowledge()
-            return 128 + stop.signum
-
-
-def _sync(folder: Path) -> int:
     if not folder.is_dir():
         sys.stderr.write(f"error: {folder} is not a folder. Expected one with sweeps in it, or a sweep's own.\n")
         return 2
@@ -116,4 +106,4 @@ def _tell(runs: Sequence[Path], before: int, url: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command.run(main))

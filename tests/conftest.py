@@ -21,6 +21,7 @@ pytest_plugins = [
     "parts.one_worker",
     "parts.slurm_fixtures",
     "support.matrix",
+    "support.surroundings",
 ]
 # Hundreds of processes import the same packages: without their bytecode on disk each compiles them anew, for a second
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

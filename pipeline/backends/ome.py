@@ -157,7 +157,7 @@ def _crashed(view: View, broken: rollout.Broken, log: Path) -> DeployFailed:
     """The engine's own reason first, as of one that dies later (pipeline/trial/health.py)."""
     pod = rollout.engine_pod(view.seen()) or {}
     text = _last_words(view.api, pod)
-    log.write_text(text)
+    log.write_text(text, "utf-8")
     found = diagnose.server_death(rollout.how(rollout.ended(pod) or {}), text)
     message = f"{broken.message} {found.reason}".strip()
     tail = [f"  | {line}" for line in str(Secrets(os.environ).hide(text)).splitlines()[-TAIL_LINES:]]

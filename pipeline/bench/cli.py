@@ -59,5 +59,5 @@ def _words(code: int | None, job: Job, console: Path) -> str | None:
         return None
     if code is None:
         return f"genai-bench did not end within {job.timeout_s:g} s and was stopped"
-    lines = console.read_text(errors="replace").splitlines()
+    lines = console.read_text("utf-8", errors="replace").splitlines()
     return f"exit code {code}: {lines[-1] if lines else 'no output'}"

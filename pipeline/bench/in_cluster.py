@@ -85,9 +85,9 @@ class _Run:
         self._create()
         self._wait()
         log, kept = self._log(), self.job.folder / CONSOLE
-        kept.write_text(log)
+        kept.write_text(log, "utf-8")
         code, console = unpack(log, self.job.folder)
-        kept.write_text(console)
+        kept.write_text(console, "utf-8")
         lines = console.strip().splitlines()
         return code, f"exit code {code}: {lines[-1] if lines else 'no output'}" if code else None
 

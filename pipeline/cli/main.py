@@ -48,9 +48,12 @@ def _run(words: Sequence[str]) -> int:
     if first == "--completion":
         return _script(others)
     if first in COMMANDS:
+        from pipeline.machine import command
+
         chosen = COMMANDS[first]
-        code: int = getattr(import_module(chosen.module), chosen.function)(others, prog=f"servetune {first}")
-        return code
+        return command.run(
+            lambda: getattr(import_module(chosen.module), chosen.function)(others, prog=f"servetune {first}")
+        )
     return _refuse(words) or _pipeline()
 
 

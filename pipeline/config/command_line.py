@@ -208,7 +208,8 @@ def _misread(error: OverrideParseException) -> str:
 def _unknown_knob(key: str, tree: DictConfig) -> str:
     knobs = list(tree.runtime.knobs)
     known = [*knobs, *(str(name) for name in tree if name not in knobs)]
-    owners = [path.stem for path in sorted((CONF / "runtime").glob("*.yaml")) if f"\n{key}: null" in path.read_text()]
+    runtimes = sorted((CONF / "runtime").glob("*.yaml"))
+    owners = [path.stem for path in runtimes if f"\n{key}: null" in path.read_text("utf-8")]
     owned = f" It is a knob of runtime={' and runtime='.join(owners)}." if owners else ""
     close = _did_you_mean(key, known)
     return f"{key} is not a knob of runtime={tree.runtime.name}.{close}{owned} Its knobs: {', '.join(knobs)}."

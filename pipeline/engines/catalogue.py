@@ -112,5 +112,5 @@ def load(engine: str, version: str) -> Catalogue:
             f"runtime.version={version}: there is no flag catalogue for {engine} {version}, only for "
             f"{', '.join(known)}. Create one: python -m pipeline.catalogues {engine}=={version}"
         )
-    text = (FOLDER / engine / f"{version}.json").read_text()
+    text = (FOLDER / engine / f"{version}.json").read_text("utf-8")
     return from_json(Catalogue, text)

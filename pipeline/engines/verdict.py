@@ -155,6 +155,6 @@ def load(name: str) -> tuple[Rule, ...]:
     folder = PACKAGE / "engines" / "rules"
     path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
     try:
-        return parse(tuple[Rule, ...], yaml.safe_load(path.read_text()) or [])
+        return parse(tuple[Rule, ...], yaml.safe_load(path.read_text("utf-8")) or [])
     except (OSError, yaml.YAMLError, ValidationError) as error:
         raise ConfigError(f"runtime.rules: {path} cannot be used: {error}") from error

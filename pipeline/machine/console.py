@@ -1,5 +1,9 @@
-"""stdout and stderr that survive a closed pipe or a full disk: neither may cost a trial."""
+"""stdout and stderr that outlive their readers.
 
+A closed pipe, a terminal that is gone, a full disk or a letter that the locale lacks must not cost a trial.
+"""
+
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -39,4 +43,13 @@ class Enduring:
 
 def endure() -> None:
     """Let the rest of this program go on when nobody reads it any more (`... | head`)."""
-    sys.stdout, sys.stderr = (cast("TextIO", Enduring(stream)) for stream in (sys.stdout, sys.stderr))
+    sys.stdout, sys.stderr = (cast("TextIO", Enduring(_lenient(stream))) for stream in (sys.stdout, sys.stderr))
+
+
+def _lenient(stream: TextIO | None) -> TextIO:
+    """None: we were started with it closed (`>&-`)."""
+    if stream is None:
+        return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123 - until our end
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="replace")
+    return stream

@@ -169,7 +169,7 @@ def _numa_node(nvml: Any, handle: Any) -> int:
     with suppress(nvml.NVMLError, OSError, ValueError):
         bus = nvml.nvmlDeviceGetPciInfo(handle).busId.lower()
         domain, rest = bus.split(":", 1)
-        return int(Path(f"/sys/bus/pci/devices/{domain[-4:]}:{rest}/numa_node").read_text())
+        return int(Path(f"/sys/bus/pci/devices/{domain[-4:]}:{rest}/numa_node").read_text("ascii"))
     return -1
 
 

@@ -33,7 +33,7 @@ def of(pid: int | None = None) -> Identity:
     return Identity(
         pid=number,
         start_ticks=seen[1],
-        boot_id=Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+        boot_id=Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip(),
         pid_namespace=str(Path("/proc/self/ns/pid").readlink()),
         host=platform.node(),
     )
@@ -41,7 +41,7 @@ def of(pid: int | None = None) -> Identity:
 
 def _state_and_start(pid: int) -> tuple[str, int] | None:
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text("utf-8", errors="replace").rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
     return fields[0], int(fields[19])  # proc(5): fields 3 and 22

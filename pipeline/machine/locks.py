@@ -49,7 +49,7 @@ def sign(file: int, holder: str) -> None:
 def holder(name: str) -> str:
     """Who wrote into the file last."""
     with suppress(OSError):
-        return (folder() / name).read_text(errors="replace") or "another trial"
+        return (folder() / name).read_text("utf-8", errors="replace") or "another trial"
     return "another trial"
 
 

@@ -75,7 +75,9 @@ def ask(argv: Sequence[str], *, env: Mapping[str, str], timeout_s: float = 60) -
         OSError: the program cannot be started.
         subprocess.TimeoutExpired: it did not end in time, and was killed.
     """
-    return subprocess.run(argv, capture_output=True, text=True, timeout=timeout_s, check=False, env=env)
+    return subprocess.run(
+        argv, capture_output=True, encoding="utf-8", errors="replace", timeout=timeout_s, check=False, env=env
+    )
 
 
 def show(argv: Sequence[str], *, env: Mapping[str, str]) -> int:

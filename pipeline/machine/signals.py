@@ -16,6 +16,7 @@ from types import FrameType
 from pipeline.core.errors import Interrupted, StepTimedOut
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)  # USR2: Slurm, before a job's time limit
+IGNORABLE = (signal.SIGINT, signal.SIGHUP)  # what `nohup` and the background jobs of a script have ignored
 ALARM_AGAIN_S, ALARM_SOON_S = 2.0, 0.01
 
 
@@ -64,17 +65,23 @@ def _hearing(is_heard: bool) -> Iterator[None]:
     _signals.check()
 
 
+def _stays_ignored(number: signal.Signals) -> bool:
+    """TERM and USR2 never do: a scheduler must be able to stop us. What we start inherits what we ignore."""
+    return number in IGNORABLE and signal.getsignal(number) is signal.SIG_IGN
+
+
 @contextmanager
 def interruptible() -> Iterator[None]:
     """INT, TERM, HUP and USR2 raise Interrupted in here, whatever handlers a launcher installed before.
 
+    INT and HUP stay ignored where whoever started us had them ignored: what runs under `nohup` outlives its terminal.
     Entered again inside a trial, because submitit replaces the handlers in its workers. Does nothing outside
     the main thread, where Python allows no handlers.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, _signals) for number in STOP_SIGNALS}
+    before = {number: signal.signal(number, _signals) for number in STOP_SIGNALS if not _stays_ignored(number)}
     try:
         with _hearing(True):
             yield

@@ -192,7 +192,7 @@ def _siblings_together(core: int) -> tuple[int, int, int]:
     """The cores by socket, then by physical core, so trials share none. Source: Linux, admin-guide/cputopology."""
     topology = Path(f"/sys/devices/system/cpu/cpu{core}/topology")
     with suppress(OSError, ValueError):
-        socket, physical = (int((topology / name).read_text()) for name in ("physical_package_id", "core_id"))
+        socket, physical = (int((topology / name).read_text("ascii")) for name in ("physical_package_id", "core_id"))
         return socket, physical, core
     return 0, core, core
 

@@ -149,6 +149,6 @@ def _from_package(name: str) -> Path:
 def _locked(target: Path) -> Iterator[None]:
     """One process at a time; the lock dies with its holder."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    with target.with_suffix(".lock").open("w") as lock:
+    with target.with_suffix(".lock").open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -38,7 +38,7 @@ def find(wanted: Wanted) -> Path | None:
     home = cache_dir() / f"models--{wanted.repo.replace('/', '--')}"
     revision = wanted.revision or "main"
     named = home / "refs" / revision
-    folder = home / "snapshots" / (named.read_text().strip() if named.is_file() else revision)
+    folder = home / "snapshots" / (named.read_text("utf-8").strip() if named.is_file() else revision)
     complete = has_tokenizer(folder) if wanted.patterns else is_complete(folder)
     return folder if complete else None
 
@@ -61,7 +61,7 @@ def is_complete(folder: Path) -> bool:
         return False
     for index in INDEXES:
         if (folder / index).is_file():
-            shards = json.loads((folder / index).read_text())["weight_map"].values()
+            shards = json.loads((folder / index).read_text("utf-8"))["weight_map"].values()
             return all((folder / shard).is_file() for shard in set(shards))
     return any(next(folder.glob(pattern), None) for pattern in WEIGHTS)
 

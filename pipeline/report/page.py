@@ -56,7 +56,7 @@ def render(sweep: SweepDir, records: Sequence[Record], rows: Sequence[Row], comm
         "notes": list(_notes(records)),
         "environment": _environment(records),
     }
-    plotly = (resources.files("plotly") / "package_data" / "plotly.min.js").read_text()
+    plotly = (resources.files("plotly") / "package_data" / "plotly.min.js").read_text("utf-8")
     return environment.get_template("report.html.j2").render(
         **secrets.hide(told),
         figures=Markup(json.dumps(secrets.hide(figures)).replace("<", "\\u003c")),  # noqa: S704 - no element ends in it

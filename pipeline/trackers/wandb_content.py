@@ -55,14 +55,14 @@ def sweep_key(sweep: SweepDir, secrets: Secrets) -> str:
     if not sweep.tracker_key.exists():
         name = UNSAFE.sub("-", str(secrets.hide(sweep.path.name)))[:MAX_KEY]
         _write_once(sweep.tracker_key, f"{name}-{random.token_hex(4)}")
-    return sweep.tracker_key.read_text()
+    return sweep.tracker_key.read_text("utf-8")
 
 
 def _write_once(path: Path, text: str) -> None:
     """Write a file that several processes may write at once: the first one's stays, and is never seen half."""
     handle, name = tempfile.mkstemp(dir=path.parent)
     try:
-        with os.fdopen(handle, "w") as file:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
         os.link(name, path)
     except FileExistsError:

@@ -46,7 +46,7 @@ QUIET: Mapping[str, Any] = {
 def main() -> None:
     """Say `{"ready": true}`; answer each Request on stdin with an Answer."""
     companion.die_with_parent()
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    answers = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
     os.dup2(2, 1)  # what wandb prints must not be taken for an answer
     importlib.import_module("wandb")
     answers.write(json.dumps({"ready": True}) + "\n")

@@ -142,7 +142,7 @@ def main(text: str, script: str) -> int:
 
 
 def _saved_before(sweep: SweepDir) -> str | None:
-    return sweep.tracker_report.read_text().strip() if sweep.tracker_report.exists() else None
+    return sweep.tracker_report.read_text("utf-8").strip() if sweep.tracker_report.exists() else None
 
 
 def _text(result: SweepResult) -> str:

@@ -95,7 +95,7 @@ def _index(root: Path) -> Index:
 
 def _known(memory: Path) -> Index:
     try:
-        return {path: (at, seen) for path, (at, seen) in json.loads(memory.read_text()).items()}
+        return {path: (at, seen) for path, (at, seen) in json.loads(memory.read_text("utf-8")).items()}
     except (OSError, ValueError):
         return {}
 

@@ -55,7 +55,7 @@ class Running:
 
 @contextmanager
 def running(argv: Sequence[str], home: Path, env: Mapping[str, str]) -> Iterator[Running]:
-    """Start a sweep in a process group of its own; whatever is left of it at the end is killed."""
+    """Start a sweep in a session of its own; whatever is left of it at the end is killed."""
     with subprocess.Popen(
         argv,
         cwd=ROOT,
@@ -63,7 +63,7 @@ def running(argv: Sequence[str], home: Path, env: Mapping[str, str]) -> Iterator
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        process_group=0,
+        start_new_session=True,
     ) as child:
         seen = Running(child, home)
         try:

@@ -121,7 +121,7 @@ def connect(cluster: Cluster, *, answer_s: float = ANSWER_S) -> Account:
     try:
         if is_in_pod(cluster):
             library.load_incluster_config(client_configuration=settings)
-            namespace = (IN_POD / "namespace").read_text().strip()
+            namespace = (IN_POD / "namespace").read_text("utf-8").strip()
         else:
             context = _context(library, cluster)
             library.load_kube_config(_kubeconfig(cluster), context=context["name"], client_configuration=settings)

@@ -40,7 +40,7 @@ def at(config: Config, name: str) -> Config:
     """The configuration on another backend, with that backend's defaults; its own settings where it is on it."""
     if config.backend.name == name:
         return config
-    backend = parse(Backend, yaml.safe_load((CONF / "backend" / f"{name}.yaml").read_text()))
+    backend = parse(Backend, yaml.safe_load((CONF / "backend" / f"{name}.yaml").read_text("utf-8")))
     return replace(config, backend=backend)
 
 

@@ -1,4 +1,4 @@
-"""submitit's local launcher, changed so that it keeps the teardown promise. Prefer `parallel`: see docs/parallel-and-slurm.md.
+"""submitit's local launcher, changed to keep the teardown promise. Prefer `parallel` (docs/parallel-and-slurm.md).
 
 submitit starts every trial of a batch at once, each in two processes; one that dies raises away the results of all
 others; when we are told to stop, it leaves them all running.

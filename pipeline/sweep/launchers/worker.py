@@ -14,7 +14,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig
 
 from pipeline.core.errors import Interrupted
-from pipeline.machine import owner, signals
+from pipeline.machine import console, owner, signals
 from pipeline.sweep import session
 from pipeline.sweep.launchers.messages import Done, Ready, Reporter
 
@@ -43,9 +43,10 @@ def main() -> int:
 def _pipes() -> tuple["Connection[Any, Any]", Reporter]:
     """The pipes that we were started with, out of the way of libraries that print or read."""
     jobs, answers = Connection(os.dup(0), writable=False), Connection(os.dup(1), readable=False)
-    with open(os.devnull) as nothing:  # noqa: PTH123 - a descriptor
+    with open(os.devnull, "rb") as nothing:  # noqa: PTH123 - a descriptor
         os.dup2(nothing.fileno(), 0)
     os.dup2(2, 1)
+    console.endure()
     return jobs, Reporter(answers)
 
 

@@ -22,7 +22,13 @@ from pipeline.machine import process
 
 pytestmark = [pytest.mark.live, pytest.mark.usefixtures("needs_docker")]
 
-OWNER = "import dockerd, time\nwith dockerd.running() as d:\n    print(d.root, flush=True)\n    time.sleep(600)"
+OWNER = """
+import time
+from parts import dockerd
+with dockerd.running() as mine:
+    print(mine.root, flush=True)
+    time.sleep(600)
+"""
 
 
 @contextmanager

@@ -1,5 +1,8 @@
 """What a person sees while trials run."""
 
+import os
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from io import StringIO
 from typing import Any
@@ -71,8 +74,14 @@ def test_lines_count_trials(
     assert capsys.readouterr().out == line
 
 
-def test_a_pipe_gets_lines() -> None:
-    assert isinstance(progress.make(3), Lines)
+@pytest.mark.parametrize(("kind", "shown"), [(os.pipe, Lines), (os.openpty, LiveTable)], ids=["pipe", "terminal"])
+def test_a_pipe_gets_lines_and_a_terminal_a_table(
+    kind: Callable[[], tuple[int, int]], shown: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near, far = kind()
+    with os.fdopen(near, "rb", buffering=0), os.fdopen(far, "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        assert isinstance(progress.make(3), shown)
 
 
 class Screen:

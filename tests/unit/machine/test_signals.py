@@ -5,7 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -15,13 +15,29 @@ from pipeline.machine import signals
 
 @pytest.fixture(autouse=True)
 def nothing_pending() -> Iterator[None]:
+    before = handlers()
     yield
     signals.acknowledge()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert handlers() == before
+
+
+def handlers() -> list[object]:
+    return [signal.getsignal(number) for number in signals.STOP_SIGNALS]
 
 
 def me(signum: signal.Signals = signal.SIGTERM) -> None:
     os.kill(os.getpid(), signum)
+
+
+@contextmanager
+def ignoring(signum: signal.Signals) -> Iterator[None]:
+    """As `nohup` starts us."""
+    before = signal.signal(signum, signal.SIG_IGN)
+    try:
+        yield
+        assert signal.getsignal(signum) is signal.SIG_IGN
+    finally:
+        signal.signal(signum, before)
 
 
 @pytest.mark.parametrize("signum", signals.STOP_SIGNALS)
@@ -32,10 +48,32 @@ def test_a_stop_signal_becomes_interrupted(signum: signal.Signals) -> None:
 
 
 def test_handlers_are_as_before_afterwards() -> None:
-    before = [signal.getsignal(number) for number in signals.STOP_SIGNALS]
+    before = handlers()
     with signals.interruptible(), signals.interruptible():
         pass
-    assert [signal.getsignal(number) for number in signals.STOP_SIGNALS] == before
+    assert handlers() == before
+
+
+@pytest.mark.parametrize("signum", signals.IGNORABLE)
+def test_what_was_ignored_stays_ignored(signum: signal.Signals) -> None:
+    with ignoring(signum), signals.interruptible(), signals.interruptible(), signals.held(), signals.heard():
+        me(signum)
+        assert signal.getsignal(signum) is signal.SIG_IGN
+        assert signals.unanswered() is None
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGUSR2])
+def test_what_a_scheduler_sends_is_heard_even_if_it_was_ignored(signum: signal.Signals) -> None:
+    with pytest.raises(Interrupted) as caught, ignoring(signum), signals.interruptible():
+        me(signum)
+    assert caught.value.signum == signum
+
+
+def test_what_was_not_ignored_is_heard_beside_what_was() -> None:
+    with pytest.raises(Interrupted) as caught, ignoring(signal.SIGHUP), signals.interruptible():
+        me(signal.SIGHUP)
+        me(signal.SIGINT)
+    assert caught.value.signum == signal.SIGINT
 
 
 def test_a_held_signal_is_told_at_the_end() -> None:

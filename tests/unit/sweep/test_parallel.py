@@ -38,7 +38,7 @@ def remains(us: Running) -> list[str]:
 
 @contextmanager
 def sweep(folder: Path, gguf: Path, *overrides: str, env: Mapping[str, str]) -> Iterator[Running]:
-    """Start a sweep as a shell does: in a process group of its own."""
+    """Start a sweep as a shell does, with trials as short as can be."""
     argv = [*command(sweep=True), *stub_overrides(folder / "out", gguf), *QUICK, *overrides]
     with running(argv, folder, env) as started:
         yield started
