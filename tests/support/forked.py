@@ -155,7 +155,7 @@ def _become(request: Mapping[str, Any], files: Sequence[int]) -> NoReturn:
     except SystemExit as end:
         code = end.code
     finally:
-        atexit._run_exitfuncs()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError):
                 stream.flush()
