@@ -1,10 +1,10 @@
 # Every tool is called from .venv/bin, so nothing resolves or downloads after `make setup`.
-# sweep, test, reap, sync, doctor and bench take further arguments: make sweep ARGS="<overrides>"
+# sweep, test, matrix, matrix-proof, reap, sync, doctor and bench take further arguments: make sweep ARGS="<overrides>"
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help setup sweep test check format reap sync doctor bench clean
+.PHONY: help setup sweep test check matrix matrix-proof format reap sync doctor bench clean
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -22,7 +22,7 @@ args = $(value ARGS)
 say = @echo "==$(if $(CI), $$(date +%T)) $(1)"
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(READY) ## Make the environment in .venv (the others do it when needed)
 	$(call say,The environment is ready: .venv)
@@ -51,6 +51,14 @@ check: $(READY) | $(OWN_UV) ## Run all that CI checks
 	$(call say,Tests: pytest -n 2)
 	@exec $(BIN)/pytest -n 2
 
+matrix: $(READY) ## Run all of the teardown matrix (check: a selection)
+	$(call say,Teardown matrix: pytest -n 2 --matrix=full tests/teardown)
+	@exec $(BIN)/pytest -n 2 --matrix=full tests/teardown $(args)
+
+matrix-proof: $(READY) ## Show that the selection finds seeded faults
+	$(call say,Seeded faults: tests/support/seeding.py)
+	@exec $(BIN)/python tests/support/seeding.py $(args)
+
 format: $(READY) ## Format the code and mend what ruff can mend
 	$(call say,Format: ruff format; ruff check --fix)
 	@$(BIN)/ruff format
@@ -68,12 +76,11 @@ doctor: $(READY) ## Say what works on this machine and what is missing
 	$(call say,Doctor: python -m pipeline.doctor)
 	@exec $(BIN)/python -m pipeline.doctor $(args)
 
-bench: $(READY) ## Measure what the pipeline itself costs per trial
-	$(call say,Benchmarks: dry_run.py report.py idle.py and overhead.py of benchmarks/)
-	@$(BIN)/python benchmarks/dry_run.py
-	@$(BIN)/python benchmarks/report.py
-	@$(BIN)/python benchmarks/idle.py
-	@exec $(BIN)/python benchmarks/overhead.py $(args)
+bench: $(READY) ## Measure what the pipeline costs, against budgets
+	$(call say,Benchmarks: each of benchmarks/*.py)
+	@failed=; for script in benchmarks/*.py; do echo "== $$script"; \
+		$(BIN)/python "$$script" $(args) || failed="$$failed $$script"; done; \
+		[ -z "$$failed" ] || { echo "Over a budget or broken:$$failed" >&2; exit 1; }
 
 clean: ## Remove .venv, .uv and caches; outputs/ stays
 	$(call say,Removing .venv .uv dist and caches; outputs/ stays)
