@@ -77,14 +77,6 @@ FAULTS = (
         likely=r"hang_in\[local-teardown",
     ),
     Fault(
-        "the keeper goes by the lease as it was first",
-        KEEPER,
-        "    owned = lease.current(owned)\n",
-        "",
-        likely=r"kill_in\[ome-(bench|health)",
-        backends=("ome",),  # the others need no more of it than its label
-    ),
-    Fault(
         "the keeper is in our session",
         PROCESS,
         "start_new_session=True, bufsize=0",

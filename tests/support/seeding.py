@@ -122,6 +122,8 @@ def failure(root: Path, ids: Sequence[str]) -> str | None:
         text=True,
         check=False,
     )
+    if re.search(r"\d+ skipped", done.stdout):  # nothing was found where nothing was looked for
+        raise RuntimeError(f"pytest has skipped cases:\n{done.stdout[-4000:]}")
     if done.returncode == ALL_PASSED:
         return None
     found = re.search(r"^(?:FAILED|ERROR) \S+::(test_\S+)", done.stdout, re.MULTILINE)
