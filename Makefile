@@ -1,10 +1,10 @@
 # Every tool is called from .venv/bin, so nothing resolves or downloads after `make setup`.
-# sweep, test, reap, sync, doctor and bench take further arguments: make sweep ARGS="<overrides>"
+# sweep, test, matrix, matrix-proof, reap, sync, doctor and bench take further arguments: make sweep ARGS="<overrides>"
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help setup sweep test check format reap sync doctor bench docs clean
+.PHONY: help setup sweep test lint types check matrix matrix-proof format reap sync doctor bench docs clean
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -21,13 +21,16 @@ OWN_UV := $(filter .uv/%,$(UV))
 
 SYNC = UV_PROJECT_ENVIRONMENT=.venv $(UV) sync --frozen --extra llamacpp --python "$${UV_PYTHON:-$(PYTHONS)}"
 
+# More workers than cores: many tests wait, for an engine to load or a cluster to act
+PYTEST := $(BIN)/pytest -n $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n > 6 ? n : 6)))
+
 # ARGS unexpanded by make, so that Hydra's ${...} reaches the shell as it was typed
 args = $(value ARGS)
 # One line before each thing that is done; with the clock in CI, where it tells how long each took
 say = @echo "==$(if $(CI), $$(date +%T)) $(1)"
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(READY_DEV) ## Set up .venv for development (the other targets do what they need)
 	$(call say,The environment is ready: .venv)
@@ -37,16 +40,14 @@ sweep: $(READY) ## Tune: the smoke experiment; overrides by ARGS="..."
 	@exec $(BIN)/servetune -m experiment=smoke $(args)
 
 test: $(READY_DEV) ## Run the tests; selection by ARGS="..."
-	$(call say,Tests: pytest -n 2)
-	@exec $(BIN)/pytest -n 2 $(args)
+	$(call say,Tests: $(PYTEST))
+	@exec $(PYTEST) $(args)
 
-check: $(READY_DEV) | $(OWN_UV) ## Run all that CI checks
+lint: $(READY_DEV) | $(OWN_UV) ## Check format, style, layers, YAML, lock file and documentation
 	$(call say,Format: ruff format --check)
 	@$(BIN)/ruff format --check
 	$(call say,Lint: ruff check)
 	@$(BIN)/ruff check
-	$(call say,Types: mypy)
-	@$(BIN)/mypy
 	$(call say,Layers: lint-imports)
 	@$(BIN)/lint-imports --no-logo
 	$(call say,Configuration files: yamllint)
@@ -55,8 +56,23 @@ check: $(READY_DEV) | $(OWN_UV) ## Run all that CI checks
 	@$(UV) lock --check
 	$(call say,Documentation: mkdocs build --strict)
 	@$(MKDOCS)
-	$(call say,Tests: pytest -n 2)
-	@exec $(BIN)/pytest -n 2
+
+types: $(READY_DEV) ## Check types
+	$(call say,Types: mypy)
+	@$(BIN)/mypy
+
+check: ## Run all that CI checks
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory types
+	@$(MAKE) --no-print-directory test
+
+matrix: $(READY_DEV) ## Run the whole teardown matrix (test: a selection)
+	$(call say,Teardown matrix: $(PYTEST) --matrix=full tests/teardown)
+	@exec $(PYTEST) --matrix=full tests/teardown $(args)
+
+matrix-proof: $(READY_DEV) ## Show that the selection finds seeded faults
+	$(call say,Seeded faults: tests/support/seeding.py)
+	@exec $(BIN)/python tests/support/seeding.py $(args)
 
 format: $(READY_DEV) ## Format the code and mend what ruff can mend
 	$(call say,Format: ruff format; ruff check --fix)
@@ -75,12 +91,11 @@ doctor: $(READY) ## Say what works on this machine and what is missing
 	$(call say,Doctor: servetune doctor)
 	@exec $(BIN)/servetune doctor $(args)
 
-bench: $(READY_DEV) ## Measure what the pipeline itself costs per trial
-	$(call say,Benchmarks: dry_run.py report.py idle.py and overhead.py of benchmarks/)
-	@$(BIN)/python benchmarks/dry_run.py
-	@$(BIN)/python benchmarks/report.py
-	@$(BIN)/python benchmarks/idle.py
-	@exec $(BIN)/python benchmarks/overhead.py $(args)
+bench: $(READY_DEV) ## Measure what the pipeline costs, against budgets
+	$(call say,Benchmarks: each of benchmarks/*.py)
+	@failed=; for script in benchmarks/*.py; do echo "== $$script"; \
+		$(BIN)/python "$$script" $(args) || failed="$$failed $$script"; done; \
+		[ -z "$$failed" ] || { echo "Over a budget or broken:$$failed" >&2; exit 1; }
 
 docs: $(READY_DEV) ## Build the documentation into site/
 	$(call say,Documentation: mkdocs build --strict (site/index.html))

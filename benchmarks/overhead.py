@@ -40,7 +40,8 @@ from pipeline.machine import process
 from pipeline.models import assets
 
 LEVEL_SHARE = 0.10  # of one `genai-bench --version`
-TRIAL_S, NOTICED_S, KILLED_S, STOPPED_S = 1.5, 1.0, 3.0, 5.0
+TRIAL_S, NOTICED_S = 1.5, 1.0
+STOPS = {signal.SIGKILL: ("we are killed (SIGKILL)", 3.0), signal.SIGINT: ("Ctrl-C", 5.0)}
 SMALL = ("traffic.min_requests=8", "traffic.requests_per_user=2")
 ENDLESS = ("traffic.min_requests=1000000", "traffic.max_time_per_level_s=300", "traffic.concurrencies=[2]")
 
@@ -69,24 +70,36 @@ class Bench:
     versions: int
     levels: int
     trials: int
+    stops: tuple[signal.Signals, ...]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print the table; 1 if a budget is not held."""
     options = arguments().parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what we have started ends with us
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         os.environ["SERVETUNE_STATE_DIR"] = str(folder / "state")
-        setup = Bench(model(options.model, folder), folder, options.versions, options.levels, options.trials)
+        setup = sized(options, folder)
         rows = []
         for row in measured(setup):
             rows.append(row)
             print(line(row), flush=True)
     if options.json:
         options.json.write_text(json.dumps([{**asdict(row), "ok": row.ok} for row in rows], indent=2) + "\n")
+    if options.smoke:
+        return 0
     missed = [row for row in rows if row.ok is False]
     print(f"{len(missed)} budgets missed" if missed else "all budgets held")
     return 1 if missed else 0
+
+
+def sized(options: argparse.Namespace, folder: Path) -> Bench:
+    """How often each thing is measured."""
+    gguf = model(options.model, folder)
+    if options.smoke:
+        return Bench(gguf, folder, versions=1, levels=1, trials=2, stops=(signal.SIGKILL,))
+    return Bench(gguf, folder, options.versions, options.levels, options.trials, stops=tuple(STOPS))
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -95,6 +108,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--versions", type=int, default=3, help="how often genai-bench --version is called")
     parser.add_argument("--levels", type=int, default=6, help="levels of the resident runner")
     parser.add_argument("--trials", type=int, default=5, help="trials of the sweep, the first listed by itself")
+    parser.add_argument("--smoke", action="store_true", help="most once and no budgets: only whether it runs")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the table there")
     return parser
 
@@ -118,8 +132,9 @@ def measured(setup: Bench) -> Iterator[Row]:
     yield Row("  as a share of genai-bench --version", median(beyond) / version, "", LEVEL_SHARE)
     yield from trials(setup)
     yield Row("engine killed, until the trial has noticed", until_noticed(setup), budget=NOTICED_S)
-    yield Row("we are killed (SIGKILL), until all of ours is gone", until_gone(setup, signal.SIGKILL), budget=KILLED_S)
-    yield Row("Ctrl-C, until all of ours is gone", until_gone(setup, signal.SIGINT), budget=STOPPED_S)
+    for number in setup.stops:
+        what, budget = STOPS[number]
+        yield Row(f"{what}, until all of ours is gone", until_gone(setup, number), budget=budget)
 
 
 def line(row: Row) -> str:

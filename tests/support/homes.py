@@ -23,7 +23,6 @@ class Home(Protocol):
     name: str
     overrides: tuple[str, ...]
     deadline_s: float  # that its deploy and its teardown keep, and that is worth waiting for
-    reaction_s: float  # from a blow until everything is gone
     pace: float  # how much longer a trial takes than with a process of this machine
 
     def kill_engine(self, owned: Lease) -> None:
@@ -39,7 +38,6 @@ class OnHost:
     name = "local"
     overrides: tuple[str, ...] = ()
     deadline_s = 0.7
-    reaction_s = 5.0
     pace = 1.0
 
     def kill_engine(self, owned: Lease) -> None:
@@ -55,7 +53,6 @@ class InContainer:
 
     name = "docker"
     deadline_s = 4.0
-    reaction_s = 10.0  # docker stop waits whole seconds
     pace = 3.0
 
     def __init__(self, host: str, image: str, client: DockerClient) -> None:
@@ -87,7 +84,6 @@ class InCluster:
 
     name = "ome"
     deadline_s = 5.0
-    reaction_s = 15.0  # the engine ends, then its pod, its Deployment and what owns them
     pace = 4.0
     NAMESPACE = "default"
     OURS = (
@@ -127,3 +123,6 @@ class InCluster:
         """No other trial is in the namespace: whatever is named as ours are is this one's."""
         found = [one["metadata"]["name"] for path in self.OURS for one in self.cluster.api.list(path)]
         return [f"object {name}" for name in found if name.startswith("st-")]
+
+
+HOMES: tuple[type[Home], ...] = (OnHost, InContainer, InCluster)

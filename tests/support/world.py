@@ -24,7 +24,6 @@ from support.homes import Home
 from support.places import ROOT
 
 BROKEN = Path(__file__).with_name("broken.py")
-MATRIX = "matrix"  # the property of a test that holds its line
 PATIENCE_S = 30.0
 GONE_WITHIN_S = 10.0
 QUICK = (

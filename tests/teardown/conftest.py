@@ -10,7 +10,8 @@ from parts.dockerd import Dockerd
 from parts.kube import Cluster
 from parts.ome_operator import Operator
 from support.homes import Home, InCluster, InContainer, OnHost
-from support.world import MATRIX, Launch, Tell, Trial, Zygote, begin
+from support.matrix import MATRIX
+from support.world import Launch, Tell, Trial, Zygote, begin
 
 
 @pytest.fixture(scope="session")

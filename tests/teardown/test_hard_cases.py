@@ -38,6 +38,7 @@ def reap() -> int:
     return subprocess.run(command(sweep=False, module="pipeline.reap"), cwd=ROOT, check=False).returncode
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("signum", [INT, TERM], ids=ids)
 def test_a_signal_before_there_is_a_keeper_waits_until_there_is(
     signum: signal.Signals, launch: Launch, tell: Tell
@@ -64,6 +65,7 @@ def test_a_kill_before_there_is_a_keeper_leaves_only_a_lease(group: bool, launch
     tell("lease", "SIGKILL group" if group else "SIGKILL", "exit -9, no record, lease for the reaper")
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(("first", "second", "pause_s"), PAIRS.values(), ids=PAIRS)
 def test_survives_two_signals(
     first: signal.Signals, second: signal.Signals, pause_s: float,
@@ -78,6 +80,7 @@ def test_survives_two_signals(
     tell("bench", f"{first.name}, {second.name} {pause_s} s", check(trial, INTERRUPTED, code, ended_by=code))
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("step", ["teardown", "torn_down", "record"])
 def test_a_second_interrupt_does_not_break_off(step: str, launch: Launch, tell: Tell) -> None:
     trial = paused_bench(launch, also=(step,))
@@ -90,6 +93,7 @@ def test_a_second_interrupt_does_not_break_off(step: str, launch: Launch, tell: 
     tell(step, "second SIGINT", check(trial, INTERRUPTED, trial.wait(), ended_by=128 + INT))
 
 
+@pytest.mark.any_backend
 def test_a_second_interrupt_breaks_off_the_tracker(launch: Launch, tell: Tell) -> None:
     trial = paused_bench(launch, also=("tracker",))
     trial.strike(TERM)
@@ -144,6 +148,7 @@ def test_removes_an_engine_that_resists_after(signum: signal.Signals, fault: str
     tell("bench", f"{signum.name}, {fault}", check(trial, row, code, ended_by=0 if signum == KILL else 128 + INT))
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("signum", [None, TERM], ids=["the-end", "SIGTERM"])
 def test_survives_the_death_of_its_keeper(signum: signal.Signals | None, launch: Launch, tell: Tell) -> None:
     trial = paused_bench(launch)
@@ -163,6 +168,7 @@ def test_survives_the_death_of_its_keeper(signum: signal.Signals | None, launch:
     )
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("signum", [TERM, KILL], ids=ids)
 def test_removes_the_server_of_a_folder_that_vanished(signum: signal.Signals, launch: Launch, tell: Tell) -> None:
     trial = paused_bench(launch)
@@ -189,6 +195,7 @@ def test_a_teardown_that_hangs_without_a_keeper_is_named(launch: Launch, tell: T
     assert trial.remains() == []
 
 
+@pytest.mark.any_backend
 def test_an_interrupt_ends_a_whole_sweep(launch: Launch, tell: Tell) -> None:
     trial = paused_bench(launch, "parallel=1,2,3", "-m")
     trial.strike(INT)

@@ -134,7 +134,6 @@ def test_survives_a_signal_in(row: Row, signum: signal.Signals, launch: Launch, 
     trial.await_step(row.step)
     trial.strike(signum)
     tell(row.step, signum.name, check(trial, row, trial.wait(), ended_by=128 + signum))
-    assert trial.reaction_s() < trial.home.reaction_s
 
 
 @pytest.mark.parametrize(("row", "signum"), each_signal(LATE_SIGNALS), ids=ids)
@@ -159,4 +158,3 @@ def test_survives_a_kill_in(row: Row, group: bool, launch: Launch, tell: Tell) -
     trial.strike(KILL, group=group)
     code = trial.wait()
     tell(row.step, "SIGKILL group" if group else "SIGKILL", check(trial, row, code, ended_by=-KILL))
-    assert trial.reaction_s() < trial.home.reaction_s
