@@ -17,12 +17,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from fakes.tiny_gguf import write_tiny_gguf
-from support.cli import command, stub_overrides
-from support.places import ROOT
-
 from pipeline.core.files import SweepDir
 from pipeline.core.record import Record
 from pipeline.core.values import load
+from support.cli import command, stub_overrides
+from support.places import ROOT
 
 BUDGET = 0.05
 SPACE = ("parallel=1,2,4,8", "runtime.health.timeout_s=60")

@@ -25,9 +25,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from fakes.tiny_gguf import write_tiny_gguf
 from parts.llama import serving
-from support.measuring import Planned, planned, result, run
-from support.places import ROOT
-
 from pipeline import bench
 from pipeline.bench.cli import Cli
 from pipeline.bench.resident import Resident
@@ -38,6 +35,8 @@ from pipeline.core.record import Record
 from pipeline.core.values import load
 from pipeline.machine import process
 from pipeline.models import assets
+from support.measuring import Planned, planned, result, run
+from support.places import ROOT
 
 LEVEL_SHARE = 0.10  # of one `genai-bench --version`
 TRIAL_S, NOTICED_S = 1.5, 1.0

@@ -10,9 +10,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from support import many_records
-
 from pipeline.core.files import SweepDir
+from support import many_records
 
 TRIALS, BUDGET_S, PAGE_MB = 1000, 10.0, 10.0
 SMOKE_TRIALS = 20

@@ -16,10 +16,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from support import many_records
-
 from pipeline.core.files import RunDir, SweepDir, save
 from pipeline.core.record import Record, now
+from support import many_records
 
 PICTURE = Path(__file__).resolve().parent / "images" / "report.png"
 GRID = [(page, slots) for page in (16, 32, 64, 128) for slots in (1, 2, 4, 8)]

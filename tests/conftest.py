@@ -8,12 +8,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from fakes.tiny_gguf import write_tiny_gguf
 from parts.nvml import Machine
+from pipeline.machine import process
 from support import forked
 from support.places import FAKES, TESTS
-
-from pipeline.machine import process
 
 pytest_plugins = [
     "parts.docker_fixtures",

@@ -13,7 +13,6 @@ from typing import Any
 import psutil
 import pytest
 import yaml
-from support.places import TESTS
 
 from pipeline import backends
 from pipeline.backends import Backend, Deployment, lease, teardown
@@ -23,6 +22,7 @@ from pipeline.core.plan import Plan
 from pipeline.core.schema import Health
 from pipeline.core.values import load
 from pipeline.machine import process
+from support.places import TESTS
 
 # Those elsewhere than on this host are held against the same words in tests/live/docker and tests/live/kube
 FILES = sorted((TESTS.parent / "conf" / "backend").glob("*.yaml"))

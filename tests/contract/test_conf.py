@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 import yaml
 from hydra import initialize_config_dir
-from support import genai
-from support.places import TESTS
 
 from pipeline import backends, trackers
 from pipeline.config import command_line, expand
@@ -21,6 +19,8 @@ from pipeline.core.schema import Config, Knob
 from pipeline.core.values import parse
 from pipeline.engines.runtimes import llamacpp
 from pipeline.trial import preflight
+from support import genai
+from support.places import TESTS
 
 GROUPS = ("runtime", "model", "backend", "traffic", "hardware", "slo", "tracker")
 # Values that a file leaves to the user

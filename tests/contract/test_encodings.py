@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from support.places import ROOT
 
 MODULES = sorted((ROOT / "pipeline").rglob("*.py"))

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from fakes.stand_in import Engine, events, launch, serving
 from fakes.tiny_hf import write_tiny_hf
-
 from pipeline.engines import prefix_cache
 
 BOTH = pytest.mark.parametrize("engine", ["sglang", "vllm"])

@@ -14,10 +14,10 @@ from typing import Any
 import psutil
 import pytest
 import requests
-from fakes.stand_in import Engine, environment, events, launch, serving
-from support.places import SITE
 
+from fakes.stand_in import Engine, environment, events, launch, serving
 from pipeline.machine import process
+from support.places import SITE
 
 BOTH = pytest.mark.parametrize("engine", ["sglang", "vllm"])
 

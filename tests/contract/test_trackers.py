@@ -7,7 +7,6 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
-from support.records import make_failed_record, make_failure, make_record
 
 from pipeline.core.errors import FailureKind
 from pipeline.core.files import RunDir, SweepDir, save
@@ -15,6 +14,7 @@ from pipeline.core.schema import Tracker
 from pipeline.core.values import parse
 from pipeline.report.publication import result_of
 from pipeline.trackers import close, load
+from support.records import make_failed_record, make_failure, make_record
 
 TRACKERS = sorted((Path(__file__).parents[2] / "conf" / "tracker").glob("*.yaml"))
 INTERRUPTED = make_failure(kind=FailureKind.INTERRUPTED, message="stopped by SIGTERM")

@@ -10,8 +10,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
 
-from support.records import make_config
-
 from pipeline.backends import Deployment, Tell
 from pipeline.backends.lease import Lease
 from pipeline.bench import Job, Outcome, Watch
@@ -20,6 +18,7 @@ from pipeline.core.plan import Assets, Plan
 from pipeline.core.record import Record, now
 from pipeline.core.schema import Config
 from pipeline.machine import identity
+from support.records import make_config
 
 Answer = tuple[int, Any]
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from parts.llama import free_port
-from support.places import SITE
 
+from parts.llama import free_port
 from pipeline.machine import process
+from support.places import SITE
 
 START_S = 60.0
 MODULES = {"sglang": "sglang.launch_server", "vllm": "vllm.entrypoints.cli.main"}

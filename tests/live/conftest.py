@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from parts import lacking
 from parts.llama import Server, serving
-from support.measuring import Make, Planned, planned
-
 from pipeline.bench.resident import Resident
+from support.measuring import Make, Planned, planned
 
 Needs = Callable[..., None]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from support.places import ROOT
 
 SCRIPTS = sorted((ROOT / "benchmarks").glob("*.py"))

@@ -9,9 +9,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from support.places import ROOT, TESTS
-
 from pipeline.machine import process
+from support.places import ROOT, TESTS
 
 END_S = 60.0
 CGROUPS = Path("/sys/fs/cgroup")

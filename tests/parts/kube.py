@@ -27,12 +27,12 @@ from typing import Any, cast
 
 import psutil
 import requests
-from support.places import OME_CRDS
 
 from parts.guard import guarded
 from parts.kube_api import OME, Api
 from parts.llama import lasting_ports
 from pipeline.machine import process
+from support.places import OME_CRDS
 
 BINARIES = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 CLIENTS = BINARIES[2:]

@@ -15,9 +15,9 @@ from typing import Any
 
 import psutil
 import requests
-from support.places import ROOT
 
 from pipeline.machine import process
+from support.places import ROOT
 
 MODULE = "pipeline.engines.runtimes.llamacpp"
 START_S = 60.0

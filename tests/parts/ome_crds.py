@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 import yaml
+
 from support.places import OME_CRDS
 
 KINDS = ("InferenceService", "ClusterBaseModel", "ClusterServingRuntime")

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from support.places import ROOT
 
 from parts.kube import LABEL, Cluster
 from parts.kubelet import Kubelet
@@ -29,6 +28,7 @@ from parts.kubelet_server import serve
 from parts.ome_behaviour import Behaviour, Settings, read, write
 from parts.ome_controller import Controller
 from pipeline.machine import process
+from support.places import ROOT
 
 KUBELET_S = 0.1  # between two rounds
 CONTROLLER_S = 0.2

@@ -5,11 +5,11 @@ import signal
 from typing import Protocol
 
 from docker import DockerClient
+
 from parts.kube import Cluster
 from parts.kube_objects import add_node
 from parts.ome_objects import install, wait_until_up
 from parts.ome_operator import Operator
-
 from pipeline.backends import container
 from pipeline.backends.kube import manifests
 from pipeline.backends.lease import Lease

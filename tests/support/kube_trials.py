@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from parts.kube_fixtures import Kube
-
 from pipeline.config import planning
 from pipeline.core.plan import Assets, Plan
 from pipeline.core.schema import Config

@@ -7,11 +7,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from support.records import make_config, make_failed_record, make_failure, make_metrics, make_record
-
 from pipeline.core.errors import FailureKind
 from pipeline.core.files import RunDir, save
 from pipeline.core.record import Level, Record, Stats, StepTiming, now
+from support.records import make_config, make_failed_record, make_failure, make_metrics, make_record
 
 USERS = (1, 4, 16, 64)
 SLO = {"name": "chat", "attainment": 0.9, "max_error_rate": 0.1, "limits": {"ttft_p95_s": 1.0}}

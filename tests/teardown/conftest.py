@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from docker import DockerClient
+
 from parts.dockerd import Dockerd
 from parts.kube import Cluster
 from parts.ome_operator import Operator

@@ -6,14 +6,14 @@ import sys
 import time
 
 import pytest
+
 from parts.kube import Cluster
 from parts.kube_fixtures import KUBE_MARKS
+from pipeline.backends.kube import manifests
 from support.places import ROOT
 from support.world import Launch, Tell, registered
 from teardown.test_hard_cases import paused_bench, reap
 from teardown.test_matrix import Row, check
-
-from pipeline.backends.kube import manifests
 
 pytestmark = [*KUBE_MARKS, pytest.mark.parametrize("place", ["ome"], indirect=True)]
 AWAY_S = 20.0

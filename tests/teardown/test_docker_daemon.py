@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterator
 import pytest
 from docker import DockerClient
 from docker.models.containers import Container
+
 from parts.dockerd import Dockerd
+from pipeline.backends import container
+from pipeline.core.errors import FailureKind
+from pipeline.machine import process
 from support.places import ROOT
 from support.world import Launch, Tell, Trial, registered
 from teardown.test_hard_cases import paused_bench, reap
 from teardown.test_matrix import Row, check
-
-from pipeline.backends import container
-from pipeline.core.errors import FailureKind
-from pipeline.machine import process
 
 pytestmark = pytest.mark.parametrize("place", ["docker"], indirect=True)
 AWAY_S = 1.5

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from pipeline.core.errors import FailureKind
 from support.cli import command, stub_overrides
 from support.places import ROOT
 from support.world import Launch, Tell, Trial, processes_of, registered
 from teardown.test_matrix import HANGING_BENCH, HUP, INT, KILL, TERM, Row, check, ids
-
-from pipeline.core.errors import FailureKind
 
 INTERRUPTED = Row("bench", 0, "interrupted", FailureKind.INTERRUPTED)
 DEATHS = [

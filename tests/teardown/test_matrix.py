@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pytest
-from support.homes import Home
-from support.world import Launch, Tell, Trial
 
 from pipeline.core.errors import FailureKind
+from support.homes import Home
+from support.world import Launch, Tell, Trial
 
 INT, TERM, HUP, KILL = signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL
 STEPS = (

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.cli import command, pipeline
-from support.places import ROOT
-from support.world import Launch, Trial, registered
 
 from pipeline import backends
 from pipeline.backends import lease
 from pipeline.core.files import RunDir, save
 from pipeline.core.record import now
 from pipeline.machine import identity, process
+from support.cli import command, pipeline
+from support.places import ROOT
+from support.world import Launch, Trial, registered
 
 GARBAGE = {
     "empty": b"",

@@ -8,6 +8,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+
 from support.places import ROOT
 from support.seeded import FAULTS, Fault
 from support.selection import Case, choose

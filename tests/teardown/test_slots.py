@@ -6,14 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from fakes import make_lease
 from parts.nvml import Machine
+from pipeline.backends import teardown
+from pipeline.machine import gpus, process
 from support.homes import Home
 from support.world import Launch, Tell, Trial, Zygote, begin
 from teardown.test_matrix import HANGING_BENCH, KILL, ids
-
-from pipeline.backends import teardown
-from pipeline.machine import gpus, process
 
 
 @pytest.fixture

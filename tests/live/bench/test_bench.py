@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+
 from fakes.stub_chat import Chat, chatting
 from parts.llama import Server, serving
-from support.measuring import Make, Planned, measure, message, result, run
-
 from pipeline import bench
 from pipeline.bench import Outcome, command, results
 from pipeline.bench.cli import Cli
 from pipeline.bench.resident import Resident
 from pipeline.core import metrics
 from pipeline.engines import http
+from support.measuring import Make, Planned, measure, message, result, run
 
 pytestmark = pytest.mark.live
 

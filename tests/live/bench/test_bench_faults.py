@@ -13,14 +13,14 @@ from typing import Any
 
 import psutil
 import pytest
-from fakes.stub_chat import Chat, Mood, chatting
-from support.measuring import Make, children, driver_of, measure, message, result, run
-from support.places import ROOT
 
+from fakes.stub_chat import Chat, Mood, chatting
 from pipeline.bench import command
 from pipeline.bench.resident import Resident
 from pipeline.core.values import to_json
 from pipeline.machine import process
+from support.measuring import Make, children, driver_of, measure, message, result, run
+from support.places import ROOT
 
 pytestmark = pytest.mark.live
 

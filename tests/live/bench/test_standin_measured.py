@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra import initialize_config_dir
+
 from fakes.stand_in import serving
 from fakes.tiny_hf import write_tiny_hf
-from hydra import initialize_config_dir
-from support.measuring import result, run
-
 from pipeline.bench import Job, command, results
 from pipeline.bench.resident import Resident
 from pipeline.config import command_line, planning
 from pipeline.core.places import CONF
 from pipeline.core.plan import Assets
+from support.measuring import result, run
 
 pytestmark = pytest.mark.live
 

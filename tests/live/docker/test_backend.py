@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 from docker import DockerClient
+
 from fakes import make_plan
 from parts.dockerd import Dockerd
-from support.places import TESTS
-
 from pipeline.backends import Deployment, container, docker_checks, lease, ports
 from pipeline.backends.docker import PORT_TRIES, Docker
 from pipeline.core.errors import DeployFailed, FailureKind
@@ -21,6 +20,7 @@ from pipeline.core.files import RunDir
 from pipeline.core.plan import Plan
 from pipeline.core.schema_backends import Container
 from pipeline.machine import process
+from support.places import TESTS
 
 pytestmark = pytest.mark.live
 ENGINE = ("python3", str(TESTS / "fakes" / "stub_engine.py"), "--port", "{port}")

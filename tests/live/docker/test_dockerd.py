@@ -14,11 +14,11 @@ import pytest
 import requests
 from docker import DockerClient
 from docker.models.containers import Container
+
 from parts.dockerd import Dockerd, running
 from parts.llama import free_port
-from support.places import ROOT, TESTS
-
 from pipeline.machine import process
+from support.places import ROOT, TESTS
 
 pytestmark = [pytest.mark.live, pytest.mark.usefixtures("needs_docker")]
 

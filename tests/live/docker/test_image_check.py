@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 from docker import DockerClient
+
 from parts.dockerd import Dockerd
 from parts.llama import free_port
-from support.records import make_config
-
 from pipeline.backends import images
 from pipeline.backends.docker import Docker
 from pipeline.core.errors import FailureKind, PreflightFailed
 from pipeline.core.schema import Config
 from pipeline.core.schema_backends import Container
+from support.records import make_config
 
 pytestmark = pytest.mark.live
 

@@ -17,11 +17,11 @@ import docker
 import pytest
 import requests
 from docker import DockerClient
+
 from fakes import make_plan
 from parts import lacking, registry
 from parts.dockerd import Dockerd
 from parts.llama import free_port
-
 from pipeline.backends import lease
 from pipeline.backends.docker import Docker
 from pipeline.core.errors import FailureKind, Interrupted, PreflightFailed

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 from docker import DockerClient
+
 from fakes.tiny_hf import write_tiny_hf
 from parts.dockerd import Dockerd
-from support import forked
-from support.cli import Result, command, stub_overrides
-from support.places import ROOT, TESTS
-
 from pipeline.core.errors import FailureKind
 from pipeline.core.record import Record
 from pipeline.machine import process
+from support import forked
+from support.cli import Result, command, stub_overrides
+from support.places import ROOT, TESTS
 
 pytestmark = pytest.mark.live
 PACKAGES = sysconfig.get_paths()["purelib"]

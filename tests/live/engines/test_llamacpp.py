@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import requests
 import yaml
-from parts.llama import Server, free_port, launch, serving
 
+from parts.llama import Server, free_port, launch, serving
 from pipeline.core.places import CONF
 from pipeline.engines import http, prefix_cache
 from pipeline.engines.runtimes import llamacpp

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from hydra import initialize_config_dir
-from parts.llama import serving
 
+from parts.llama import serving
 from pipeline.config.command_line import composed, to_config
 from pipeline.core.findings import Verdict
 from pipeline.core.places import CONF

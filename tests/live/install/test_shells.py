@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+
 from parts import lacking
 
 pytestmark = [pytest.mark.live]

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from parts import lacking
-from support.places import ROOT
 
+from parts import lacking
 from pipeline.core.files import RunDir
 from pipeline.core.record import Record
 from pipeline.core.values import load
+from support.places import ROOT
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
 

@@ -6,14 +6,14 @@ import signal
 import subprocess
 
 import pytest
+
 from live.kube.test_sweep import Command, Run, argv, objects, run
 from parts.kube_fixtures import KUBE_MARKS, Kube
-from support.places import ROOT, TESTS
-
 from pipeline.backends.kube import leftovers
 from pipeline.bench import installed_program
 from pipeline.core.schema_backends import Cluster
 from pipeline.machine import process
+from support.places import ROOT, TESTS
 
 __all__ = ["argv", "run"]
 pytestmark = KUBE_MARKS

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from fakes import make_plan
 from parts.kube_fixtures import Kube
-from support.places import TESTS
-
 from pipeline.backends import Deployment, lease
 from pipeline.backends.kube import manifests
 from pipeline.backends.ome import Ome
@@ -20,6 +19,7 @@ from pipeline.core.errors import DeployFailed, FailureKind
 from pipeline.core.plan import OmeModel, Plan
 from pipeline.core.schema_backends import Cluster, Kubernetes
 from pipeline.machine import process
+from support.places import TESTS
 
 pytestmark = [pytest.mark.live, pytest.mark.usefixtures("needs_kube")]
 ENGINE = ("python3", str(TESTS / "fakes" / "stub_engine.py"), "--port", "{port}")

@@ -5,17 +5,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+
 from parts import kube_objects
 from parts.kube_api import OME
 from parts.kube_fixtures import KUBE_MARKS, Kube
 from parts.ome_objects import AGENT, MANAGER, wait_until_up
-from support import kube_trials
-from support.rights import documents
-
 from pipeline.backends.kube import checks
 from pipeline.core.errors import FailureKind, PreflightFailed
 from pipeline.core.schema import Config
 from pipeline.machine import process
+from support import kube_trials
+from support.rights import documents
 
 pytestmark = KUBE_MARKS
 TOLD_S = 10.0

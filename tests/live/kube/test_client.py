@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from parts.kube import Cluster as ControlPlane
 from parts.kube_fixtures import KUBE_MARKS, Kube
-
 from pipeline.backends.kube import library
 from pipeline.backends.kube.client import Api, ApiError, Unreachable, connect, resolved
 from pipeline.core.errors import FailureKind, PreflightFailed

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 import requests
 from kubernetes import client
+
 from parts import kube as control_plane
 from parts.kube import Cluster
 from parts.kube_api import OME
 from parts.kube_fixtures import KUBE_MARKS, Kube, client_of
 from parts.ome_operator import Operator
-from support.places import ROOT, TESTS
-
 from pipeline.machine import process
+from support.places import ROOT, TESTS
 
 pytestmark = KUBE_MARKS
 

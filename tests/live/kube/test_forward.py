@@ -12,12 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 
 import pytest
+
 from parts.kube_fixtures import KUBE_MARKS, Kube
 from parts.ome_objects import runner, service
-from support.places import TESTS
-
 from pipeline.backends.kube import forward
 from pipeline.machine import process
+from support.places import TESTS
 
 pytestmark = KUBE_MARKS
 NAME = "trial"

@@ -11,13 +11,10 @@ from typing import Any
 import pytest
 import yaml
 from hydra import initialize_config_dir
+
 from parts import lacking
 from parts.kube_fixtures import KUBE_MARKS, Kube
 from parts.ome_crds import KINDS, schema
-from support.cli import command
-from support.places import ROOT, TESTS
-from support.records import make_record
-
 from pipeline.backends.kube import client, manifests, rendering
 from pipeline.config import planning
 from pipeline.config.command_line import composed, to_config
@@ -26,6 +23,9 @@ from pipeline.core.plan import Assets, Plan
 from pipeline.core.schema_backends import Cluster
 from pipeline.models import ome_model
 from pipeline.report import best
+from support.cli import command
+from support.places import ROOT, TESTS
+from support.records import make_record
 
 pytestmark = KUBE_MARKS
 LABEL = "s-0-1a2b3c4d"

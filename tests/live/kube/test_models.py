@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from parts.kube_api import OME
 from parts.kube_fixtures import KUBE_MARKS, Kube
-from support import kube_trials
-
 from pipeline.backends.kube import manifests, models
 from pipeline.core.errors import FailureKind, Interrupted, PreflightFailed
 from pipeline.core.plan import Plan
+from support import kube_trials
 
 pytestmark = KUBE_MARKS
 MODEL = f"{OME}/clusterbasemodels/tiny"

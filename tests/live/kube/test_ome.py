@@ -9,11 +9,11 @@ import pytest
 import requests
 from kubernetes import client
 from kubernetes.stream import portforward
+
 from parts.kube_fixtures import KUBE_MARKS, Kube
 from parts.ome_objects import AGENT, runner, service, wait_until_up
-from support.places import SITE, STUB_ENGINE
-
 from pipeline.machine import process
+from support.places import SITE, STUB_ENGINE
 
 pytestmark = KUBE_MARKS
 

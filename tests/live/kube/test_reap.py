@@ -8,15 +8,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+
 from parts.kube_fixtures import KUBE_MARKS, Kube
 from parts.ome_objects import service
-from support import forked
-from support.cli import command
-from support.rights import roles
-
 from pipeline.backends.kube import manifests
 from pipeline.core.values import plain
 from pipeline.machine import identity
+from support import forked
+from support.cli import command
+from support.rights import roles
 
 pytestmark = KUBE_MARKS
 

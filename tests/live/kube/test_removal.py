@@ -10,16 +10,16 @@ from threading import Timer
 from typing import Any
 
 import pytest
+
 from fakes import make_lease
 from parts.kube_fixtures import KUBE_MARKS, Kube
 from parts.ome_objects import runner, service
-from support.places import STUB_ENGINE
-from support.rights import roles
-
 from pipeline.backends.kube import manifests, removal
 from pipeline.backends.lease import Lease
 from pipeline.core.schema_backends import Cluster
 from pipeline.machine import process, signals
+from support.places import STUB_ENGINE
+from support.rights import roles
 
 pytestmark = KUBE_MARKS
 

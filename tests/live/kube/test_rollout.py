@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 import requests
+
 from fakes import make_plan
 from parts.kube_api import OME
 from parts.kube_fixtures import KUBE_MARKS, Kube
-from support.places import TESTS
-
 from pipeline.backends import Deployment, lease
 from pipeline.backends.kube import manifests
 from pipeline.backends.ome import Ome
@@ -22,6 +21,7 @@ from pipeline.core.files import RunDir
 from pipeline.core.plan import OmeModel, Plan
 from pipeline.core.schema_backends import Cluster, Kubernetes
 from pipeline.machine import process, signals
+from support.places import TESTS
 
 pytestmark = KUBE_MARKS
 ENGINE = ("python3", str(TESTS / "fakes" / "stub_engine.py"), "--port", "{port}")

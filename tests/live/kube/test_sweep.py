@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from fakes.tiny_hf import write_tiny_hf
 from parts import ingress
 from parts.kube_api import OME
 from parts.kube_fixtures import KUBE_MARKS, Kube
 from parts.ome_objects import service, wait_until_up
+from pipeline.backends.kube import manifests
+from pipeline.core.errors import FailureKind
+from pipeline.machine import process
 from support import forked
 from support.cli import Result, command, stub_overrides
 from support.places import ROOT, TESTS
 from support.rights import ome_role, roles
-
-from pipeline.backends.kube import manifests
-from pipeline.core.errors import FailureKind
-from pipeline.machine import process
 
 pytestmark = KUBE_MARKS
 Command = Callable[..., Sequence[str]]

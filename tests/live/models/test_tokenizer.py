@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 
 import pytest
 import requests
-from fakes.tiny_gguf import write_tiny_gguf
-from support.places import ROOT
 
+from fakes.tiny_gguf import write_tiny_gguf
 from pipeline.core.errors import ModelError
 from pipeline.models.tokenizer import build_tokenizer
+from support.places import ROOT
 
 pytestmark = pytest.mark.live
 

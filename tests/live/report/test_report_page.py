@@ -6,12 +6,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from parts import lacking
-from support import many_records
 
+from parts import lacking
 from pipeline.core.files import SweepDir
 from pipeline.report import page
 from pipeline.report.ranking import rank
+from support import many_records
 
 pytestmark = pytest.mark.live
 LIGHT, DARK = 1, 0

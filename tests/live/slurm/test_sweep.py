@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
 from parts.nvml import Machine
 from parts.slurm import Cluster
+from pipeline.core.errors import FailureKind
+from pipeline.core.record import Record
 from support.cli import command, real_overrides, stub_overrides
 from support.places import TESTS
 from support.sweeping import Running, running
-
-from pipeline.core.errors import FailureKind
-from pipeline.core.record import Record
 
 pytestmark = pytest.mark.live
 SLURM = (

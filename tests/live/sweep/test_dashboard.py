@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 import requests
-from parts.llama import free_port
-from support.cli import command, stub_overrides
-from support.places import ROOT
 
+from parts.llama import free_port
 from pipeline.core.files import SweepDir
 from pipeline.machine import process
+from support.cli import command, stub_overrides
+from support.places import ROOT
 
 pytestmark = pytest.mark.live
 

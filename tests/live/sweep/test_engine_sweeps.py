@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from fakes.tiny_hf import write_tiny_hf
+from pipeline.core.errors import FailureKind
 from support.cli import Result, command
 from support.places import ROOT, TESTS
-
-from pipeline.core.errors import FailureKind
 
 pytestmark = pytest.mark.live
 Run = Callable[..., Result]

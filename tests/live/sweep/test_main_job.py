@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 import requests
 import yaml
-from support.cli import Result
-from support.places import ROOT
 
 from pipeline.core.places import CONF
 from pipeline.core.record import Record
 from pipeline.machine import process
+from support.cli import Result
+from support.places import ROOT
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
 

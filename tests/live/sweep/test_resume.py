@@ -11,10 +11,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.cli import Result, command, real_overrides
-from support.places import ROOT
 
 from pipeline.machine import process
+from support.cli import Result, command, real_overrides
+from support.places import ROOT
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
 TRIALS = 12

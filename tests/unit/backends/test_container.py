@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import make_plan
-from support.records import CONFIG, make_config
 
+from fakes import make_plan
 from pipeline.backends import container
 from pipeline.config import planning
 from pipeline.core import plan as plans
 from pipeline.core.errors import ConfigError
 from pipeline.core.plan import Assets, Plan, Slots
 from pipeline.core.schema_backends import Container
+from support.records import CONFIG, make_config
 
 
 def boxed(**changes: Any) -> Plan:

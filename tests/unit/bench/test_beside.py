@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.clustered import LABEL, TARGET, configured, planned
 
 from pipeline.backends import Deployment, lease
 from pipeline.backends.kube import manifests
@@ -20,6 +19,7 @@ from pipeline.core.record import now
 from pipeline.core.schema import ClusterBench, Config
 from pipeline.core.schema_backends import Cluster
 from pipeline.machine import identity
+from support.clustered import LABEL, TARGET, configured, planned
 
 FACTS = {"node": "node-1", "pod_ip": "192.0.2.7"}
 PVC = "pvc://ns:claim/qwen"

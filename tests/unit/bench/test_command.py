@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.records import CONFIG, make_config
 
 from pipeline.bench import Job, command
 from pipeline.config import planning
 from pipeline.core.files import RunDir
 from pipeline.core.plan import Assets
 from pipeline.engines import http
+from support.records import CONFIG, make_config
 
 FILES = Assets(model_path=Path("/m.gguf"), tokenizer_dir=Path("/tok"))
 RUN_DIR = Path("/runs/s/3")

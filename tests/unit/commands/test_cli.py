@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
-from support import forked
-from support.cli import command, pipeline
-from support.places import TESTS
 
 from pipeline.config import command_line
 from pipeline.core.errors import ConfigError
+from support import forked
+from support.cli import command, pipeline
+from support.places import TESTS
 
 STUB = [f"hydra.searchpath=[file://{TESTS}/fakes/conf]", "runtime=stub"]
 OPTUNA = "hydra/sweeper=optuna"

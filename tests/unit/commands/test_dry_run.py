@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.cli import Result, pipeline
-from support.places import STUB_ENGINE
 
 from pipeline import dry_run
 from pipeline.config import expand
+from support.cli import Result, pipeline
+from support.places import STUB_ENGINE
 
 
 def dry(*overrides: str, tmp_path: Path, gguf: Path, sweep: bool = True) -> Result:

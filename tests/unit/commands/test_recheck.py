@@ -5,13 +5,13 @@ import signal
 from pathlib import Path
 
 import pytest
-from support.cli import command, pipeline
-from support.places import FAKES
-from support.sweeping import running
 
 from pipeline.core.record import Record
 from pipeline.core.values import load
 from pipeline.machine import process
+from support.cli import command, pipeline
+from support.places import FAKES
+from support.sweeping import running
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

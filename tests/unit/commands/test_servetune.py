@@ -6,11 +6,11 @@ import sys
 from importlib.metadata import version
 
 import pytest
-from support.places import ROOT
 
 from pipeline.cli import main, texts
 from pipeline.cli.commands import COMMANDS, OPTIONS
 from pipeline.engines.versions import versions
+from support.places import ROOT
 
 HEAVY = ("hydra", "omegaconf", "pydantic", "numpy", "optuna", "dataclasses")
 

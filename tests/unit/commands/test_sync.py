@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from parts.wandb_server import KEY, Server, serving
-from support.places import ROOT
-from support.records import make_failed_record, make_failure, make_levels, make_record
 
+from parts.wandb_server import KEY, Server, serving
 from pipeline.core.files import RunDir, save
 from pipeline.core.schema import Tracker
 from pipeline.sync import is_whole, main
 from pipeline.trackers.wandb import WandB
+from support.places import ROOT
+from support.records import make_failed_record, make_failure, make_levels, make_record
 
 CONFIG = Tracker(
     name="wandb", target="pipeline.trackers.wandb.WandB", project="servetune", mode="offline", timeout_s=60

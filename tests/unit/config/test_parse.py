@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
-from support.records import CONFIG, make_config
 
 from pipeline.config.parse import allowed, check_knob, parse
 from pipeline.core.errors import ConfigError
 from pipeline.core.schema import Knob
+from support.records import CONFIG, make_config
 
 INT = Knob(kind="int", flag="--n", help="how many", unit="threads", minimum=1, maximum=8)
 OPEN_INT = Knob(kind="int", flag="--n", help="how many")

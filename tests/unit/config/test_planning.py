@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.records import CONFIG, make_config
 
 from pipeline.config import planning
 from pipeline.core import plan
 from pipeline.core.errors import ConfigError
 from pipeline.core.plan import Assets, Plan
 from pipeline.core.schema import Config
+from support.records import CONFIG, make_config
 
 FILES = Assets(model_path=Path("/models/m.gguf"), tokenizer_dir=Path("/tok"))
 RUN_DIR = Path("/runs/s/3")

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.records import make_metrics
 
 from pipeline.core import metrics
 from pipeline.core.errors import BenchFailed
@@ -12,6 +11,7 @@ from pipeline.core.metric_names import known_metrics
 from pipeline.core.metrics import Measurement, Request, measure
 from pipeline.core.record import LevelMetrics, Stats
 from pipeline.core.schema import Slo
+from support.records import make_metrics
 
 NO_SLO = Slo(name="none", attainment=0.9, max_error_rate=0.1)
 

@@ -3,13 +3,13 @@
 from typing import Any
 
 import pytest
-from support.records import make_config, make_failure, make_metrics
 
 from pipeline.core import metrics
 from pipeline.core.errors import BenchFailed, ConfigError
 from pipeline.core.metric_names import known_metrics
 from pipeline.core.record import Level, Stats
 from pipeline.core.schema import Config
+from support.records import make_config, make_failure, make_metrics
 
 
 def level(users: int = 1, **changes: Any) -> Level:

@@ -5,13 +5,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import genai
-from support.records import make_record
 
 from pipeline.core import errors, files
 from pipeline.core.errors import ConfigError, FailureKind, Interrupted, PreflightFailed
 from pipeline.core.files import RunDir, SweepDir, claim, save, write_atomically
 from pipeline.core.record import Timings, failure
+from support import genai
+from support.records import make_record
 
 SCENARIOS = ["D(64,16)", "D(3000,300)", "N(200,100)/(120,60)", "U(10,20)/(30,50)", "U(100,200)"]
 

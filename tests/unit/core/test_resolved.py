@@ -4,12 +4,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from support.records import CONFIG, make_config
 
 from pipeline.core import resolved
 from pipeline.core.resolved import Rewrite
 from pipeline.core.schema import Config
 from pipeline.core.values import Scalar
+from support.records import CONFIG, make_config
 
 KNOBS = {
     "page_size": {"kind": "int", "flag": "--page-size", "help": "tokens", "setting": "page_size"},

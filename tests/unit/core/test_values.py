@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import make_lease
 from pydantic import ValidationError
-from support.records import make_config, make_failed_record, make_failure, make_levels, make_metrics, make_record
 
+from fakes import make_lease
 from pipeline.backends import Deployment
 from pipeline.bench import Job, Outcome
 from pipeline.config import planning
@@ -22,6 +21,7 @@ from pipeline.core.values import from_json, load, parse, plain, to_json
 from pipeline.report.ranking import rank
 from pipeline.report.summary import Best, Finding
 from pipeline.trial.story import Place
+from support.records import make_config, make_failed_record, make_failure, make_levels, make_metrics, make_record
 
 LEASE = replace(
     make_lease(Path("/runs/sweep/7")),

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 import requests
-from fakes import Answer, FakeEngine
 
+from fakes import Answer, FakeEngine
 from pipeline.engines import http
 
 NOBODY = "http://127.0.0.1:9"  # discard: nothing listens there

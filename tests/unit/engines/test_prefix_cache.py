@@ -1,8 +1,8 @@
 """Emptying the prefix cache of each engine: a real local HTTP server that answers as the engine does."""
 
 import pytest
-from fakes import Answer, FakeEngine
 
+from fakes import Answer, FakeEngine
 from pipeline.engines import prefix_cache
 
 NOBODY = "http://127.0.0.1:9"  # discard: nothing listens there

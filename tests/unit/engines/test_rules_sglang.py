@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import yaml
 from hydra import initialize_config_dir
-from support.architectures import DEEPSEEK_V3, LLAMA_8B, QWEN3_30B_A3B
 
 from pipeline.config.command_line import composed, to_config
 from pipeline.core.places import CONF
 from pipeline.core.schema import Config, Hardware
 from pipeline.core.values import parse
 from pipeline.engines import verdict
+from support.architectures import DEEPSEEK_V3, LLAMA_8B, QWEN3_30B_A3B
 
 CASES = yaml.safe_load((Path(__file__).parent / "rules_sglang.yaml").read_text())
 RULES = {rule.id: rule for rule in verdict.load("sglang")}

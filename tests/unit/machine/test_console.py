@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from support.cli import pipeline
 from support.places import ROOT
 

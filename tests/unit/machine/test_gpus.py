@@ -9,11 +9,11 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from parts.nvml import Machine
-from support.places import FAKES
 
+from parts.nvml import Machine
 from pipeline.machine import gpus
 from pipeline.machine.gpus import Gpu
+from support.places import FAKES
 
 
 def load(place: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:

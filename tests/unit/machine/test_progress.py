@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from support.records import make_failed_record, make_failure, make_record
 
 from pipeline.core.record import Record
 from pipeline.machine import progress
 from pipeline.machine.progress import Lines, LiveTable, best_so_far
+from support.records import make_failed_record, make_failure, make_record
 
 
 def trial(number: int, score: float, *, name: str = "output_tokens_per_s", **changes: Any) -> Record:

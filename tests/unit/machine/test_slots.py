@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from parts.nvml import Machine
-from support.places import ROOT
-from support.records import CONFIG, make_config
 
+from parts.nvml import Machine
 from pipeline.core.errors import FailureKind, PreflightFailed
 from pipeline.core.plan import Slots
 from pipeline.core.schema import Config
 from pipeline.core.values import to_json
 from pipeline.machine import locks, process, slots
+from support.places import ROOT
+from support.records import CONFIG, make_config
 
 CORES = sorted(os.sched_getaffinity(0))
 

@@ -3,11 +3,11 @@
 from typing import Any
 
 import pytest
-from support.groups import group, runtime
-from support.records import CONFIG, make_config
 
 from pipeline.core.schema import Config
 from pipeline.models import estimate
+from support.groups import group, runtime
+from support.records import CONFIG, make_config
 
 
 def config(model: str = "llama31_8b", /, *, line: str = "D(1000,100)", users: int = 8, **more: Any) -> Config:

@@ -3,13 +3,13 @@
 from typing import Any
 
 import pytest
-from support.groups import group, runtime
-from support.records import CONFIG, make_config
 
 from pipeline.core.schema import Architecture, Config
 from pipeline.core.values import parse
 from pipeline.models import memory
 from pipeline.models.memory import Knobs, Parallelism
+from support.groups import group, runtime
+from support.records import CONFIG, make_config
 
 KIB = 1024
 

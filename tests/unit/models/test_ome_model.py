@@ -5,11 +5,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from support.clustered import ARCH, LABEL, configured, planned
 
 from pipeline.backends.kube import manifests
 from pipeline.core.errors import ConfigError
 from pipeline.models import ome_model
+from support.clustered import ARCH, LABEL, configured, planned
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,8 @@ import pytest
 import requests
 import yaml
 from hydra import initialize_config_dir
-from parts.llama import lasting_ports
-from support import forked
-from support.cli import Result, command, pipeline
-from support.places import ROOT
-from support.records import make_levels, make_metrics, make_record
 
+from parts.llama import lasting_ports
 from pipeline import recheck
 from pipeline.config.command_line import composed, to_config
 from pipeline.core.places import CONF
@@ -28,6 +24,10 @@ from pipeline.core.values import load
 from pipeline.machine import process
 from pipeline.report import best
 from pipeline.report.best import card
+from support import forked
+from support.cli import Result, command, pipeline
+from support.places import ROOT
+from support.records import make_levels, make_metrics, make_record
 
 ENGINE = ("runtime=sglang", "model=llama31_8b", "hardware=h100", "page_size=64", "tp_size=2")
 

@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.records import make_config, make_failed_record, make_record
 
 from pipeline.core.files import RunDir, SweepDir, save
 from pipeline.core.record import Record
 from pipeline.report import confirmation, summary
 from pipeline.report.ranking import rank
+from support.records import make_config, make_failed_record, make_record
 
 
 def trial(number: int, score: float | None, *, name: str = "output_tokens_per_s", **changes: Any) -> Record:

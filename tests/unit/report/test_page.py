@@ -9,14 +9,14 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from support import many_records
-from support.records import make_failed_record, make_failure, make_record
 
 from pipeline.core.files import RunDir, SweepDir, save
 from pipeline.core.record import Record
 from pipeline.report import __main__ as report
 from pipeline.report import export, page
 from pipeline.report.ranking import rank
+from support import many_records
+from support.records import make_failed_record, make_failure, make_record
 
 Render = Callable[..., str]
 

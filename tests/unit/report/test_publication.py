@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.records import CONFIG, make_config, make_failed_record, make_record
 
 from pipeline.core.files import SweepDir
 from pipeline.core.record import Record
 from pipeline.machine import signals
 from pipeline.report.publication import publish, result_of
 from pipeline.trackers.result import TrialResult
+from support.records import CONFIG, make_config, make_failed_record, make_record
 
 
 def trial(number: int, score: float, **changes: Any) -> Record:

@@ -4,13 +4,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from support.records import make_config, make_failed_record, make_failure, make_levels, make_metrics, make_record
 
 from pipeline.core.errors import FailureKind
 from pipeline.core.findings import Verdict
 from pipeline.core.record import Level, Record
 from pipeline.core.resolved import Rewrite
 from pipeline.report.ranking import Row, rank
+from support.records import make_config, make_failed_record, make_failure, make_levels, make_metrics, make_record
 
 
 def trial(number: int, score: float | None, *, name: str = "output_tokens_per_s", **changes: Any) -> Record:

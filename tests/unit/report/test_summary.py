@@ -6,12 +6,12 @@ import shlex
 from pathlib import Path
 
 import pytest
-from support.records import make_config, make_failed_record, make_failure, make_levels, make_record
 
 from pipeline.core.files import RunDir, SweepDir, save
 from pipeline.core.record import Level, Record, Teardown
 from pipeline.report.__main__ import main
 from pipeline.report.summary import finish
+from support.records import make_config, make_failed_record, make_failure, make_levels, make_record
 
 LEFT = Teardown(by="trial", seconds=1.0, remaining=("process 12 [defunct]", "something still listens on port 80"))
 AWKWARD = ('traffic.scenarios=["D(64,16)"]', "model.path=/a b/c's.gguf", "objective=[ttft_p95_s,e2e_p50_s]")

@@ -7,11 +7,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from support.cli import command, stub_overrides
-from support.sweeping import Running, running
 
 from pipeline.backends.lease import state_dir
 from pipeline.machine import process
+from support.cli import command, stub_overrides
+from support.sweeping import Running, running
 
 NOHUP = ("nohup",)
 AS_A_JOB_OF_A_SCRIPT = ("sh", "-c", "trap '' INT HUP; exec \"$@\"", "sh")

@@ -7,15 +7,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from support.cli import Result, command, pipeline, stub_overrides
-from support.places import ROOT
-from support.sweeping import Running, running
 
 from pipeline.backends.lease import state_dir
 from pipeline.config import command_line
 from pipeline.core.errors import ConfigError, FailureKind
 from pipeline.core.record import Record
 from pipeline.machine import process
+from support.cli import Result, command, pipeline, stub_overrides
+from support.places import ROOT
+from support.sweeping import Running, running
 
 PARALLEL = ("hydra/launcher=parallel", "hydra.launcher.n_jobs=2")
 SUBMITIT = ("hydra/launcher=submitit_local",)

@@ -7,7 +7,6 @@ from typing import Any
 
 import optuna
 import pytest
-from support.records import make_config, make_levels, make_metrics, make_record
 
 from pipeline.core.errors import ConfigError
 from pipeline.core.limits import Limits
@@ -18,6 +17,7 @@ from pipeline.sweep.search.outcome import Outcome
 from pipeline.sweep.search.search import Search
 from pipeline.sweep.search.space import Choice, Params, Space, Span
 from pipeline.sweep.search.study import Job, Study, storage
+from support.records import make_config, make_levels, make_metrics, make_record
 
 BASE: Params = {"n": "null"}
 LETTERS = Space(dimensions=(Choice(name="n", values=("null", "1", "2", "3")),))

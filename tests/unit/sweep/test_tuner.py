@@ -13,12 +13,12 @@ import optuna
 import pytest
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
-from support import forked
-from support.cli import Result, command, stub_overrides
-from support.places import ROOT
 
 from pipeline.machine import process
 from pipeline.sweep.tuner import streams
+from support import forked
+from support.cli import Result, command, stub_overrides
+from support.places import ROOT
 
 ENV = {"STUB_BENCH_RATE": "slots"}  # more slots are faster
 TUNER = "hydra/sweeper=tuner"

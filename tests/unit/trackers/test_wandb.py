@@ -14,10 +14,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from parts.wandb_runs import artifact, history, items, run_of, stored, summary, table
-from support.places import ROOT
-from support.records import make_failed_record, make_failure, make_levels, make_record
 
+from parts.wandb_runs import artifact, history, items, run_of, stored, summary, table
 from pipeline.core.errors import StepTimedOut, TrackerFailed
 from pipeline.core.files import RunDir, SweepDir, save
 from pipeline.core.findings import Finding, Verdict
@@ -27,6 +25,8 @@ from pipeline.core.schema import Tracker
 from pipeline.machine import process, signals
 from pipeline.trackers.wandb import WandB
 from pipeline.trackers.wandb_publisher import choose_mode, has_netrc_key
+from support.places import ROOT
+from support.records import make_failed_record, make_failure, make_levels, make_record
 
 VALUE = 'hf_s3cr3t "quoted"/value'
 CONFIG = Tracker(

@@ -6,12 +6,12 @@ import socket
 from pathlib import Path
 
 import pytest
+
 from parts.wandb_runs import artifact, run_of
 from parts.wandb_server import KEY
+from pipeline.core.files import SweepDir
 from support import forked
 from support.cli import Result, command, stub_overrides
-
-from pipeline.core.files import SweepDir
 
 
 @pytest.fixture

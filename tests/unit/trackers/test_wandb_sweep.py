@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+
 from parts.wandb_runs import artifact, history, items, run_of, stored, summary, table
 from parts.wandb_server import KEY, Server, serving
-from support.records import make_config, make_failed_record, make_failure, make_record
-
 from pipeline.core.errors import FailureKind
 from pipeline.core.files import SweepDir
 from pipeline.core.redact import Secrets
@@ -23,6 +22,7 @@ from pipeline.report.publication import result_of
 from pipeline.trackers import wandb_report
 from pipeline.trackers.result import SweepResult
 from pipeline.trackers.wandb import WandB
+from support.records import make_config, make_failed_record, make_failure, make_record
 
 CONFIG = Tracker(
     name="wandb", target="pipeline.trackers.wandb.WandB", project="servetune", mode="offline", timeout_s=60

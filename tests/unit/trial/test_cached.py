@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 from hydra import initialize_config_dir
-from support.cli import Result, pipeline
-from support.records import make_config, make_record
 
 from pipeline.config.command_line import composed, to_config
 from pipeline.core.files import RunDir, save
 from pipeline.core.places import CONF
 from pipeline.trial import cached
+from support.cli import Result, pipeline
+from support.records import make_config, make_record
 
 READ = "cache=read"
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.records import CONFIG, make_config
 
 from pipeline.core.errors import FailureKind, PreflightFailed
 from pipeline.core.schema import Config
 from pipeline.trial import checks
+from support.records import CONFIG, make_config
 
 RUNTIME = {
     **CONFIG["runtime"],

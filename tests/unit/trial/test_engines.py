@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from fakes.tiny_hf import write_tiny_hf
+from pipeline.core.errors import FailureKind
 from support.cli import Result, pipeline
 from support.places import TESTS
-
-from pipeline.core.errors import FailureKind
 
 SITE, BIN = TESTS / "fakes" / "site", TESTS / "fakes" / "bin"
 Run = Callable[..., Result]

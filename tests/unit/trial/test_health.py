@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from fakes import Answer, FakeBackend, FakeEngine, make_deployment, make_plan
 
+from fakes import Answer, FakeBackend, FakeEngine, make_deployment, make_plan
 from pipeline.core.errors import FailureKind, Interrupted, NotReady, ServerDied, WarmupFailed
 from pipeline.core.files import RunDir
 from pipeline.trial import health

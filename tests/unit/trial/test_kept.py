@@ -10,12 +10,12 @@ from typing import Any
 
 import psutil
 import pytest
-from parts.nvml import Machine
-from support.cli import Result, command, pipeline, stub_overrides
-from support.places import ROOT, TESTS
 
+from parts.nvml import Machine
 from pipeline.backends import lease
 from pipeline.machine import process
+from support.cli import Result, command, pipeline, stub_overrides
+from support.places import ROOT, TESTS
 
 LOADS = "traffic.concurrencies=[1],[2],[4]"
 TUNER = "hydra/sweeper=tuner"

@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import Call, FakeBackend, FakeProgress, FakeRunner, make_deployment
-from support.records import CONFIG, make_config
 
+from fakes import Call, FakeBackend, FakeProgress, FakeRunner, make_deployment
 from pipeline.config import planning
 from pipeline.core.errors import FailureKind, Interrupted, ServerDied
 from pipeline.core.metrics import Measurement, Request
 from pipeline.core.plan import Assets
 from pipeline.core.record import Level
 from pipeline.trial.levels import Ladder
+from support.records import CONFIG, make_config
 
 FILES = Assets(model_path=Path("/m.gguf"), tokenizer_dir=Path("/tok"))
 SLO = {"name": "x", "ttft_s": 1.0, "attainment": 0.9, "max_error_rate": 0.1}

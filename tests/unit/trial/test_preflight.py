@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from fakes.tiny_hf import write_tiny_hf
 from hydra import initialize_config_dir
 
+from fakes.tiny_hf import write_tiny_hf
 from pipeline.config.command_line import composed, to_config
 from pipeline.core.errors import FailureKind, PreflightFailed
 from pipeline.core.findings import Verdict

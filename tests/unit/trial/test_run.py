@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.cli import pipeline, stub_overrides
-from support.places import ROOT
 
 from pipeline.core.errors import FailureKind
+from support.cli import pipeline, stub_overrides
+from support.places import ROOT
 
 
 def test_a_trial_leaves_a_complete_record(tmp_path: Path, tiny_gguf: Path) -> None:

@@ -7,10 +7,10 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
-from support.pods import GPU, WANT, node, pod, trial
 
 from pipeline.backends.kube import capacity, installed, manifests, standing, supplies
 from pipeline.core.errors import FailureKind, PreflightFailed
+from support.pods import GPU, WANT, node, pod, trial
 
 
 def model(state: str, **lists: Any) -> dict[str, Any]:

@@ -4,10 +4,10 @@ import json
 from typing import Any
 
 import pytest
-from parts.ome_crds import KINDS, schema
-from support.clustered import ARCH, LABEL, configured, every, planned
 
+from parts.ome_crds import KINDS, schema
 from pipeline.backends.kube import manifests
+from support.clustered import ARCH, LABEL, configured, every, planned
 
 OURS = "safetensors 1.0.0 transformers Qwen3ForCausalLM"
 

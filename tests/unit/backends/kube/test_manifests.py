@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import yaml
-from support.clustered import LABEL, OWNER, configured, planned
 
 from pipeline.backends.kube import manifests, rendering
 from pipeline.core.errors import ConfigError
 from pipeline.core.plan import Plan
+from support.clustered import LABEL, OWNER, configured, planned
 
 # Each would end its field, or become another kind of value, were it written into YAML as it is
 HOSTILE = [

@@ -1,8 +1,7 @@
 """templates/ome/rbac.yaml gives what preflight asks for, and nothing else."""
 
-from support.rights import documents, granted
-
 from pipeline.backends.kube.rights import RULES
+from support.rights import documents, granted
 
 
 def test_the_role_is_what_is_asked_for() -> None:

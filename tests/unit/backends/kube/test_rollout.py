@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-from support.engine_pods import GPUS, UID, pod, unscheduled
 
 from pipeline.backends.kube.rollout import (
     Broken,
@@ -17,6 +16,7 @@ from pipeline.backends.kube.rollout import (
     verdict,
 )
 from pipeline.core.errors import FailureKind as Kind
+from support.engine_pods import GPUS, UID, pod, unscheduled
 
 LABELS = "0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector."
 TAINTED = (

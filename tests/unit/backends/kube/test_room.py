@@ -8,12 +8,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from fakes import FakeBackend, make_plan
-from support import engine_pods
-from support.engine_pods import GPUS, unscheduled
-from support.pods import WANT, node, pod, trial
-from support.records import make_config
 
+from fakes import FakeBackend, make_plan
 from pipeline.backends import Tell
 from pipeline.backends.kube import arrival, room
 from pipeline.backends.kube.capacity import Lack
@@ -27,6 +23,10 @@ from pipeline.core.schema_backends import Kubernetes
 from pipeline.machine.progress import Lines
 from pipeline.trial import run
 from pipeline.trial.story import Place, Story
+from support import engine_pods
+from support.engine_pods import GPUS, unscheduled
+from support.pods import WANT, node, pod, trial
+from support.records import make_config
 
 LACKING = Broken(
     FailureKind.UNSCHEDULABLE, "No node has enough free GPUs.", "Free them.", is_sure=False, lacks_gpus=True
