@@ -15,7 +15,7 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.values import to_json
 from pipeline.engines.catalogue import FOLDER, Catalogue
 from pipeline.engines.catalogues import wheel
-from pipeline.machine import command
+from pipeline.machine import entry
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m pipeline.catalogues") -> int:
@@ -102,4 +102,4 @@ def _written(found: Catalogue, folder: Path) -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(command.run(main))
+    sys.exit(entry.run(main))

@@ -9,12 +9,12 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.config.command_line import composed, to_config
-from pipeline.config.parse import allowed
+from pipeline.config.knobs import allowed
 from pipeline.core.errors import ConfigError
 from pipeline.core.places import CONF
 from pipeline.core.schema import Config, Knob, is_of
 from pipeline.engines import catalogue
-from pipeline.machine import command
+from pipeline.machine import entry
 from pipeline.trial import preflight
 
 PIPE_WIDTH = 160
@@ -130,4 +130,4 @@ def _of_version(config: Config, knob: Knob) -> tuple[str, str]:
 
 
 if __name__ == "__main__":
-    sys.exit(command.run(main))
+    sys.exit(entry.run(main))

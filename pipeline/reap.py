@@ -19,7 +19,7 @@ from pipeline.core.places import CONF
 from pipeline.core.record import Teardown
 from pipeline.core.schema_backends import Cluster
 from pipeline.core.values import load, parse
-from pipeline.machine import command, identity
+from pipeline.machine import entry, identity
 
 EXAMPLES = """examples:
   {prog}
@@ -138,4 +138,4 @@ def _list() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(command.run(main))
+    sys.exit(entry.run(main))

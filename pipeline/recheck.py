@@ -22,7 +22,7 @@ from pipeline.core.files import RunDir
 from pipeline.core.record import Record
 from pipeline.core.statistics import Interval
 from pipeline.core.values import load, value
-from pipeline.machine import command, process, signals
+from pipeline.machine import entry, process, signals
 from pipeline.report.best.card import SHOWN, Card
 
 LEAST = 0.02  # share of the mean: a few measurements may lie close together by chance
@@ -145,4 +145,4 @@ def _show(lines: Sequence[Line]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(command.run(main))
+    sys.exit(entry.run(main))

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipeline.core.files import SweepDir
-from pipeline.machine import command, process
+from pipeline.machine import entry, process
 from pipeline.trackers import wandb_publisher
 
 BLOCK, CHUNK, FULL, LAST = 32768, 7, 1, 4  # see is_whole
@@ -106,4 +106,4 @@ def _tell(runs: Sequence[Path], before: int, url: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(command.run(main))
+    sys.exit(entry.run(main))

@@ -14,7 +14,17 @@ import urllib3.exceptions
 from docker.models.containers import Container
 from docker.types import DeviceRequest, Mount, Ulimit
 
-from pipeline.backends import Deployment, Tell, container, daemon, docker_checks, images, lease, ports, removal
+from pipeline.backends import (
+    Deployment,
+    Tell,
+    container,
+    container_removal,
+    daemon,
+    docker_checks,
+    images,
+    lease,
+    ports,
+)
 from pipeline.core.errors import DeployFailed, FailureKind
 from pipeline.core.files import RunDir
 from pipeline.machine import identity, process
@@ -120,7 +130,7 @@ class Docker:
 
         What ran beside it on this machine (genai-bench) carries the label, too.
         """
-        remaining = (*process.stop_labelled(owned.label, grace_s=BESIDE_S), *removal.remove(owned))
+        remaining = (*process.stop_labelled(owned.label, grace_s=BESIDE_S), *container_removal.remove(owned))
         _settle(owned.label)
         is_same_boot = owned.owner.boot_id == identity.of().boot_id  # else whoever has the port now is not ours
         if not remaining and is_same_boot and owned.port is not None and not ports.is_free(owned.host, owned.port):
@@ -140,7 +150,7 @@ def _started(plan: "Plan", owned: lease.Lease) -> tuple[lease.Lease, Container]:
         try:
             return _start(plan, replace(owned, port=ports.free(plan.host)))
         except DeployFailed as refused:
-            if refused.kind != FailureKind.PORT_TAKEN or removal.remove(owned) or not tries_left:
+            if refused.kind != FailureKind.PORT_TAKEN or container_removal.remove(owned) or not tries_left:
                 raise
 
 

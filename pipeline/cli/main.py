@@ -48,10 +48,10 @@ def _run(words: Sequence[str]) -> int:
     if first == "--completion":
         return _script(others)
     if first in COMMANDS:
-        from pipeline.machine import command
+        from pipeline.machine import entry
 
         chosen = COMMANDS[first]
-        return command.run(
+        return entry.run(
             lambda: getattr(import_module(chosen.module), chosen.function)(others, prog=f"servetune {first}")
         )
     return _refuse(words) or _pipeline()

@@ -12,13 +12,15 @@ from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline.config import planning, sweepers
-from pipeline.config.parse import check_setting, parse
+from pipeline.config import sweepers
+from pipeline.config.knobs import check_setting
+from pipeline.config.parse import parse
 from pipeline.core import metrics, plan
 from pipeline.core.errors import ConfigError, ModelError
 from pipeline.core.places import CONF
 from pipeline.core.schema import Config
 from pipeline.core.values import value
+from pipeline.engines import server_command
 from pipeline.models import model_card, ome_model
 
 OPEN = ("slo.limits", "runtime.env", "runtime.secret_env")  # sections that take any key, with a +
@@ -107,7 +109,7 @@ def to_config(tree: DictConfig) -> Config:
     """
     parsed = _with_architecture(parse(tree))
     metrics.check_names(parsed)
-    planning.argv(parsed, plan.Assets(model_path=Path("model"), tokenizer_dir=Path("tokenizer")), Path("run_dir"))
+    server_command.argv(parsed, plan.Assets(model_path=Path("model"), tokenizer_dir=Path("tokenizer")), Path("run_dir"))
     if parsed.backend.kubernetes:
         ome_model.of(parsed)
     return parsed

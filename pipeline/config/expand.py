@@ -14,7 +14,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override
 from omegaconf import DictConfig
 
 from pipeline.config.command_line import composed, space, to_config
-from pipeline.config.parse import check_setting
+from pipeline.config.knobs import check_setting
 from pipeline.config.sweepers import baseline, configurations, is_optuna, is_tuner, line_of, ordered, values_of
 from pipeline.core.places import CONF
 from pipeline.core.schema import Config

@@ -1,6 +1,5 @@
 """Makes a Plan from a Config: the exact command, environment and levels of one trial. Pure."""
 
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,12 +7,10 @@ from pathlib import Path
 from pipeline.core import scenario as scenarios
 from pipeline.core.errors import ConfigError
 from pipeline.core.plan import Assets, LevelPlan, Plan
-from pipeline.core.schema import Config, Knob
+from pipeline.core.schema import Config
 from pipeline.core.schema_backends import Container, Kubernetes
-from pipeline.core.values import Scalar
+from pipeline.engines import server_command
 from pipeline.models import ome_model
-
-INSIDE = "0.0.0.0"  # noqa: S104 - a container's own address; the port is published on backend.host
 
 
 def make(config: Config, assets: Assets, *, sweep_id: str, number: int, run_dir: Path) -> Plan:
@@ -28,7 +25,7 @@ def make(config: Config, assets: Assets, *, sweep_id: str, number: int, run_dir:
         sweep_id=sweep_id,
         number=number,
         backend=config.backend.target,
-        argv=argv(config, assets, run_dir),
+        argv=server_command.argv(config, assets, run_dir),
         env=dict(config.runtime.env),
         secret_env=dict(config.runtime.secret_env),
         host=config.backend.host,
@@ -74,45 +71,6 @@ def _image(config: Config, own: str | None, key: str) -> str:
     if image is None:
         raise ConfigError(f"runtime={config.runtime.name} has no image: set {key}.")
     return image
-
-
-def argv(config: Config, assets: Assets, run_dir: Path) -> tuple[str, ...]:
-    """The server's command line; {port} is filled in later.
-
-    Raises:
-        ConfigError: an unknown placeholder in `runtime.command`.
-    """
-    inside = config.backend.container or config.backend.kubernetes
-    words = {
-        "python": inside.python if inside else str(config.runtime.python or sys.executable),
-        "model": str(assets.model_path),
-        "served_name": config.model.served_name,
-        "host": INSIDE if inside else config.backend.host,
-        "port": "{port}",
-        "run_dir": str(run_dir),
-    }
-    try:
-        command = tuple(part.format_map(words) for part in config.runtime.command)
-    except (KeyError, ValueError, IndexError) as error:
-        known = ", ".join(f"{{{word}}}" for word in words)
-        raise ConfigError(f"runtime.command: unknown placeholder {error}; expected {known}.") from error
-    return (*command, *flags(config), *config.runtime.extra_args)
-
-
-def flags(config: Config) -> tuple[str, ...]:
-    """The flags of every knob that is set, in the order of the runtime's file."""
-    runtime = config.runtime
-    words = (_words(knob, config.knobs.get(name), runtime.version) for name, knob in runtime.knobs.items())
-    return tuple(word for some in words for word in some)
-
-
-def _words(knob: Knob, setting: Scalar | None, version: str | None) -> tuple[str, ...]:
-    if setting is None:
-        return ()
-    if knob.kind == "bool":
-        flag = knob.spelled(version) if setting else knob.false_flag
-        return (flag,) if flag else ()
-    return (knob.spelled(version), str(setting))
 
 
 def levels(config: Config) -> Iterator[LevelPlan]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.core.files import SweepDir
-from pipeline.machine import command
+from pipeline.machine import entry
 from pipeline.report import summary
 
 
@@ -35,4 +35,4 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m pipeline.repo
 
 
 if __name__ == "__main__":
-    sys.exit(command.run(main))
+    sys.exit(entry.run(main))

@@ -13,11 +13,11 @@ from hydra import initialize_config_dir
 from pipeline import backends, trackers
 from pipeline.config import command_line, expand
 from pipeline.config.command_line import composed
-from pipeline.config.planning import flags
 from pipeline.core.places import CONF
 from pipeline.core.schema import Config, Knob
 from pipeline.core.values import parse
 from pipeline.engines.runtimes import llamacpp
+from pipeline.engines.server_command import flags
 from pipeline.trial import preflight
 from support import genai
 from support.places import TESTS

@@ -20,7 +20,7 @@ from docker.models.containers import Container, ContainerCollection
 from hydra.core.plugins import Plugins
 
 from pipeline import __main__ as command
-from pipeline.backends import docker, keeper, removal, teardown
+from pipeline.backends import container_removal, docker, keeper, teardown
 from pipeline.backends.docker import Docker
 from pipeline.backends.kube import removal as kube_removal
 from pipeline.backends.local import Local
@@ -49,7 +49,7 @@ STEPS: dict[str, tuple[tuple[Any, ...], str, bool]] = {
     "record": ((files,), "save", BEFORE),
     "tracker": ((Off,), "publish", BEFORE),
 }
-CONSTANTS = (run, story, docker, removal, kube_removal)  # the modules that they may be changed in
+CONSTANTS = (run, story, docker, container_removal, kube_removal)  # the modules that they may be changed in
 
 
 def main() -> None:

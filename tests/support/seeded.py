@@ -32,7 +32,7 @@ class Fault:
 
 LEASE, KEEPER, PROCESS = "pipeline/backends/lease.py", "pipeline/backends/keeper.py", "pipeline/machine/process.py"
 RUN, STORY = "pipeline/trial/run.py", "pipeline/trial/story.py"
-DOCKER, IN_CLUSTER = "pipeline/backends/removal.py", "pipeline/backends/kube/removal.py"
+DOCKER, IN_CLUSTER = "pipeline/backends/container_removal.py", "pipeline/backends/kube/removal.py"
 FAULTS = (
     Fault(
         "the lease stays registered",
@@ -167,8 +167,8 @@ FAULTS = (
     Fault(
         "docker: what runs beside the container stays",
         "pipeline/backends/docker.py",
-        "(*process.stop_labelled(owned.label, grace_s=BESIDE_S), *removal.remove(owned))",
-        "removal.remove(owned)",
+        "(*process.stop_labelled(owned.label, grace_s=BESIDE_S), *container_removal.remove(owned))",
+        "container_removal.remove(owned)",
         likely=r"kill_in\[docker-bench",
         backends=("docker",),
     ),

@@ -24,8 +24,8 @@ pytestmark = pytest.mark.parametrize("place", ["docker"], indirect=True)
 AWAY_S = 1.5
 IMPATIENT = {"PATIENCE_S": 1.0, "LOOK_S": 0.5}
 IMPATIENT_REAPER = (
-    "import sys; from pipeline import reap; from pipeline.backends import removal; "
-    "removal.PATIENCE_S = 1.0; sys.exit(reap.main([]))"
+    "import sys; from pipeline import reap; from pipeline.backends import container_removal; "
+    "container_removal.PATIENCE_S = 1.0; sys.exit(reap.main([]))"
 )
 WAYS: dict[str, Callable[[Dockerd], None]] = {"hangs": Dockerd.pause, "is-down": Dockerd.stop_hard}
 away = pytest.mark.parametrize("go", WAYS.values(), ids=WAYS)

@@ -5,10 +5,10 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pipeline.config import planning
 from pipeline.core.plan import Assets
 from pipeline.core.record import Record
 from pipeline.core.schema import Config
+from pipeline.engines import server_command
 from pipeline.models import assets
 
 MODEL, RUN_DIR, PORT = "/SERVETUNE_MODEL", "/SERVETUNE_RUN_DIR", "{port}"
@@ -19,7 +19,7 @@ HEAD = "#!/bin/sh\n"
 def serve(winner: Record) -> dict[str, str]:
     """The engine's command line as a script; model, port and working folder are variables."""
     config = winner.config
-    words = planning.argv(config, Assets(model_path=Path(MODEL), tokenizer_dir=Path(MODEL)), Path(RUN_DIR))
+    words = server_command.argv(config, Assets(model_path=Path(MODEL), tokenizer_dir=Path(MODEL)), Path(RUN_DIR))
     model = assets.expected(config.model).model_path
     lines = [
         f"{HEAD}# The engine of trial {winner.trial_id}: {config.runtime.name} {config.runtime.version or ''}".rstrip(),

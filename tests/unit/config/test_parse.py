@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from pipeline.config.parse import allowed, check_knob, parse
+from pipeline.config.knobs import allowed, check_knob
+from pipeline.config.parse import parse
 from pipeline.core.errors import ConfigError
 from pipeline.core.schema import Knob
 from support.records import CONFIG, make_config

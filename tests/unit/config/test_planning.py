@@ -12,6 +12,7 @@ from pipeline.core import plan
 from pipeline.core.errors import ConfigError
 from pipeline.core.plan import Assets, Plan
 from pipeline.core.schema import Config
+from pipeline.engines import server_command
 from support.records import CONFIG, make_config
 
 FILES = Assets(model_path=Path("/models/m.gguf"), tokenizer_dir=Path("/tok"))
@@ -54,7 +55,7 @@ def planned(config: Config) -> Plan:
     ids=["null", "int", "zero", "float", "choice", "true", "false", "switch-on", "switch-off", "in-the-files-order"],
 )
 def test_a_knob_is_spelled_as_the_engine_spells_it(knobs: dict[str, Any], words: tuple[str, ...]) -> None:
-    assert planning.flags(configured(knobs=knobs)) == words
+    assert server_command.flags(configured(knobs=knobs)) == words
 
 
 @pytest.mark.parametrize(
@@ -69,18 +70,18 @@ def test_a_knob_is_spelled_as_the_engine_spells_it(knobs: dict[str, Any], words:
     ids=["model", "python", "port-stays-open", "name-and-folder", "braces"],
 )
 def test_the_command_is_filled_in(command: list[str], words: tuple[str, ...]) -> None:
-    assert planning.argv(configured(command=command), FILES, RUN_DIR) == words
+    assert server_command.argv(configured(command=command), FILES, RUN_DIR) == words
 
 
 def test_extra_arguments_come_last() -> None:
     made = configured(command=["serve"], extra_args=["--verbose", "{model}"], knobs={"threads": 4})
-    assert planning.argv(made, FILES, RUN_DIR) == ("serve", "--threads", "4", "--verbose", "{model}")
+    assert server_command.argv(made, FILES, RUN_DIR) == ("serve", "--threads", "4", "--verbose", "{model}")
 
 
 @pytest.mark.parametrize("word", ["{modell}", "{}", "{0}", "{"], ids=["typo", "empty", "number", "open"])
 def test_an_unknown_placeholder_is_refused_with_those_there_are(word: str) -> None:
     with pytest.raises(ConfigError, match=r"runtime.command: unknown placeholder .*\{python\}, \{model\}, .*\{port\}"):
-        planning.argv(configured(command=["serve", word]), FILES, RUN_DIR)
+        server_command.argv(configured(command=["serve", word]), FILES, RUN_DIR)
 
 
 def test_concurrencies_rise_once_each_within_a_scenario() -> None:

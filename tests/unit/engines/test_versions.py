@@ -4,11 +4,11 @@ import pytest
 from hydra import initialize_config_dir
 
 from pipeline.config.command_line import check, composed, to_config
-from pipeline.config.planning import flags
 from pipeline.core.errors import ConfigError
 from pipeline.core.findings import Verdict
 from pipeline.core.places import CONF
 from pipeline.engines import catalogue
+from pipeline.engines.server_command import flags
 from pipeline.engines.verdict import judge
 
 OLD, NEW = catalogue.versions("sglang")

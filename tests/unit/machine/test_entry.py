@@ -15,12 +15,12 @@ from support.places import ROOT
 MODULES = ("catalogues", "doctor", "reap", "recheck", "report", "sync")
 SLEEPS = """
 import sys, time
-from pipeline.machine import command
+from pipeline.machine import entry
 def main():
     print("begun", flush=True)
     sys.stdin.read()
     return 7
-sys.exit(command.run(main))
+sys.exit(entry.run(main))
 """
 
 

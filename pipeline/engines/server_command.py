@@ -1,0 +1,50 @@
+"""The server's command line: `runtime.command` filled in, and a flag for every knob that is set. Pure."""
+
+import sys
+from pathlib import Path
+
+from pipeline.core.errors import ConfigError
+from pipeline.core.plan import Assets
+from pipeline.core.schema import Config, Knob
+from pipeline.core.values import Scalar
+
+INSIDE = "0.0.0.0"  # noqa: S104 - a container's own address; the port is published on backend.host
+
+
+def argv(config: Config, assets: Assets, run_dir: Path) -> tuple[str, ...]:
+    """The server's command line; {port} is filled in later.
+
+    Raises:
+        ConfigError: an unknown placeholder in `runtime.command`.
+    """
+    inside = config.backend.container or config.backend.kubernetes
+    words = {
+        "python": inside.python if inside else str(config.runtime.python or sys.executable),
+        "model": str(assets.model_path),
+        "served_name": config.model.served_name,
+        "host": INSIDE if inside else config.backend.host,
+        "port": "{port}",
+        "run_dir": str(run_dir),
+    }
+    try:
+        command = tuple(part.format_map(words) for part in config.runtime.command)
+    except (KeyError, ValueError, IndexError) as error:
+        known = ", ".join(f"{{{word}}}" for word in words)
+        raise ConfigError(f"runtime.command: unknown placeholder {error}; expected {known}.") from error
+    return (*command, *flags(config), *config.runtime.extra_args)
+
+
+def flags(config: Config) -> tuple[str, ...]:
+    """The flags of every knob that is set, in the order of the runtime's file."""
+    runtime = config.runtime
+    words = (_words(knob, config.knobs.get(name), runtime.version) for name, knob in runtime.knobs.items())
+    return tuple(word for some in words for word in some)
+
+
+def _words(knob: Knob, setting: Scalar | None, version: str | None) -> tuple[str, ...]:
+    if setting is None:
+        return ()
+    if knob.kind == "bool":
+        flag = knob.spelled(version) if setting else knob.false_flag
+        return (flag,) if flag else ()
+    return (knob.spelled(version), str(setting))
