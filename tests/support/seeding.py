@@ -17,8 +17,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+
+import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -88,9 +91,18 @@ def shown(fault: Fault, selected: Sequence[str], rest: Sequence[str]) -> bool:
         fault.apply(root)
         by_selection = first_failure(root, fault, selected)
         by_rest = None if by_selection else first_failure(root, fault, rest)
+        end_all(root)
     verdict = "selection" if by_selection else "FULL ONLY" if by_rest else "neither"
     print(f"| {fault.name} | {verdict} | {by_selection or by_rest or ''} |", flush=True)
     return by_rest is None
+
+
+def end_all(root: Path) -> None:
+    """What a fault has left running is still the copy's: its command line has the folder."""
+    for one in psutil.process_iter():
+        with suppress(psutil.Error):
+            if str(root) in " ".join(one.cmdline()):
+                one.kill()
 
 
 def copied(folder: Path) -> Path:
