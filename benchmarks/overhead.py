@@ -97,7 +97,7 @@ def sized(options: argparse.Namespace, folder: Path) -> Bench:
     """How often each thing is measured."""
     gguf = model(options.model, folder)
     if options.smoke:
-        return Bench(gguf, folder, versions=1, levels=1, trials=2, stops=(signal.SIGKILL,))
+        return Bench(gguf, folder, versions=1, levels=1, trials=2, stops=())
     return Bench(gguf, folder, options.versions, options.levels, options.trials, stops=tuple(STOPS))
 
 

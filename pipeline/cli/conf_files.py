@@ -66,7 +66,7 @@ class ConfFiles:
         path = self._path(group, option)
         if path is None:
             return {}
-        found = PACKAGE.match(path.read_text())
+        found = PACKAGE.match(path.read_text("utf-8"))
         package = found[1] if found else group.replace("/", ".")
         body = self._body(group, option)
         for name in reversed(package.split(".") if package != "_global_" else []):
@@ -105,7 +105,7 @@ def _without_defaults(data: Tree) -> Tree:
 @cache
 def _load(path: Path) -> Tree:
     try:
-        data = yaml.load(path.read_text(), LOADER)  # noqa: S506 - both are safe loaders
+        data = yaml.load(path.read_text("utf-8"), LOADER)  # noqa: S506 - both are safe loaders
     except (OSError, yaml.YAMLError):
         return {}
     return data if isinstance(data, dict) else {}
@@ -122,5 +122,5 @@ def _merge(into: Tree, more: Tree) -> None:
 
 
 def _sentence(path: Path) -> str:
-    found = COMMENT.search(path.read_text())
+    found = COMMENT.search(path.read_text("utf-8"))
     return re.split(r"(?<=[a-z)])[.:;] ", found[1])[0].rstrip(".") if found else ""

@@ -86,7 +86,7 @@ def _script(words: Sequence[str]) -> int:
     if len(words) != 1 or words[0] not in SHELLS:
         sys.stderr.write(f"error: --completion {' '.join(words)}: expected one of {', '.join(SHELLS)}.\n")
         return BAD_INPUT
-    sys.stdout.write((SCRIPTS / f"servetune.{words[0]}").read_text())
+    sys.stdout.write((SCRIPTS / f"servetune.{words[0]}").read_text("utf-8"))
     return OK
 
 

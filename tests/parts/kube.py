@@ -39,6 +39,7 @@ CLIENTS = BINARIES[2:]
 TOOLS = ("ip", "nsenter", "openssl", "setsid", "unshare")
 LABEL = "KUBE_TESTS_CLUSTER"  # in the environment of what runs in a pod: its command line is its own
 INTERFACES = Path("/sys/class/net")
+DOOR = Path(__file__).with_name("kube_door.py")
 START_S = 150.0
 GONE_S = 45.0
 # Without nodelifecycle: nobody renews the lease of a node that is only an object.
@@ -61,7 +62,7 @@ class Cluster:
 
     @property
     def url(self) -> str:
-        return f"https://127.0.0.1:{self.settings['apiserver']}"
+        return f"https://127.0.0.1:{self.settings['door']}"
 
     @property
     def kubeconfig(self) -> Path:
@@ -94,24 +95,25 @@ class Cluster:
         """All four, OME's definitions before the garbage collector: it learns of new ones only every 30 s."""
         self._launch("etcd", self._etcd_flags())
         subprocess.run(["openssl", "genrsa", "-out", self.root / "sa.key", "2048"], check=True, capture_output=True)
-        self._start_server()
+        self._launch("kube-apiserver", self._apiserver_flags())
+        self._open_door()
         self.kubeconfig.write_text(self.kubeconfig_for(str(self.settings["token"])))
         _install(self.api, sorted(OME_CRDS.glob("*.yaml.xz")))
         self._start_clients()
 
     def start_api_server(self) -> None:
         """Again, where a test stopped it; with its clients, which look for it every 30 s only (client-go)."""
-        self._start_server()
+        self._open_door()
         self._kill(lambda one: one.name() in CLIENTS)
         self._start_clients()
 
     def stop_api_server(self) -> None:
-        """At once: connections break, and new ones are refused."""
-        self._kill(lambda one: one.name() == "kube-apiserver")
+        """As all its clients see it: connections break, and new ones are refused."""
+        self._kill(_is_door)
 
     def restore(self) -> None:
         """As at the beginning, whatever a test did to it."""
-        if not any(one.name() == "kube-apiserver" for one in self.processes()):
+        if not any(map(_is_door, self.processes())):
             self.start_api_server()
 
     def log(self, program: str) -> str:
@@ -149,8 +151,9 @@ class Cluster:
             line = ["setsid", "--fork", *argv]
             subprocess.run(line, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=given, cwd=self.root, check=True)
 
-    def _start_server(self) -> None:
-        self._launch("kube-apiserver", self._apiserver_flags())
+    def _open_door(self) -> None:
+        ports = [str(self.settings[name]) for name in ("door", "apiserver")]
+        self.launch([sys.executable, DOOR, self.root, *ports], "door")
         assert process.wait_until(lambda: self.is_up, timeout_s=START_S), self.log("kube-apiserver")[-4000:]
 
     def _start_clients(self) -> None:
@@ -260,7 +263,7 @@ def cluster() -> Iterator[Cluster]:
 
 def _prepared() -> Cluster:
     made = Cluster(Path(tempfile.mkdtemp(prefix="stk-", dir="/tmp")))
-    names = ("etcd", "peer", "apiserver", "kube-controller-manager", "kube-scheduler", "kubelet")
+    names = ("etcd", "peer", "door", "apiserver", "kube-controller-manager", "kube-scheduler", "kubelet")
     token = made.name + os.urandom(8).hex()
     ports = dict(zip(names, lasting_ports(len(names)), strict=True))
     (made.root / "settings.json").write_text(json.dumps({"token": token, **ports}))
@@ -279,6 +282,12 @@ def _install(api: Api, files: Sequence[Path]) -> None:
         return len([one for one in found["resources"] if "/" not in one["name"]]) == len(files)
 
     assert process.wait_until(are_served, timeout_s=START_S), "the definitions of OME are not served"
+
+
+def _is_door(one: psutil.Process) -> bool:
+    with suppress(psutil.Error):
+        return str(DOOR) in one.cmdline()
+    return False
 
 
 def _alias(interface: Path) -> str:

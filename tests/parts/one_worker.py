@@ -1,4 +1,4 @@
-"""The tests of one Docker daemon, of one Slurm, of one control plane on one xdist worker each: a part starts once.
+"""The tests of one Docker daemon, one Slurm, one genai-bench, one control plane on one xdist worker: it starts once.
 
 The tests on a control plane take as long as all others together: two control planes share them, one for those that
 run whole trials, one for those of single steps. A plugin of tests/conftest.py. xdist has --dist=loadgroup for this,
@@ -6,23 +6,34 @@ which does not see its marks with pytest 9.2.
 """
 
 import re
+from functools import cache
 from typing import Any
 
 from xdist.scheduler import LoadScopeScheduling
+
+from support.places import ROOT
 
 GROUPS = {
     "kube trials": re.compile(r"tests/live/kube/test_(bench|reap|sweep)|tests/teardown/.*(api_server|[\[-]ome[\]-])"),
     "kube steps": re.compile(r"tests/live/kube/"),
     "docker": re.compile(r"tests/live/docker/|tests/(contract|teardown)/.*(docker_daemon|[\[-]docker[\]-])"),
     "slurm": re.compile(r"tests/live/slurm/"),
+    "genai-bench": re.compile(r"tests/live/bench/"),
 }
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
-    """Every test by itself, as `load` does, but those."""
+    """Every test by itself, as `load` does, but those, and the tests of a file that share what is made for the file."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return next((name for name, ids in GROUPS.items() if ids.search(nodeid)), nodeid)
+        path = nodeid.partition("::")[0]
+        alone = path if _shares(path) else nodeid
+        return next((name for name, ids in GROUPS.items() if ids.search(nodeid)), alone)
+
+
+@cache
+def _shares(path: str) -> bool:
+    return 'scope="module"' in (ROOT / path).read_text("utf-8")
 
 
 def pytest_xdist_make_scheduler(config: Any, log: Any) -> Scheduling:

@@ -58,7 +58,7 @@ def stub_overrides(folder: Path, gguf: Path) -> list[str]:
 
 
 def real_overrides(folder: Path, gguf: Path) -> list[str]:
-    """Overrides for a sweep of twelve trials with llama.cpp's server and genai-bench, as small as can be."""
+    """Overrides for a sweep of six trials with llama.cpp's server and genai-bench, as small as can be."""
     return [
         "model=gguf",
         f"model.path={gguf}",
@@ -68,7 +68,7 @@ def real_overrides(folder: Path, gguf: Path) -> list[str]:
         "traffic.min_requests=4",
         f"hydra.sweep.dir={folder}",
         "n_parallel=null,1,2",
-        "n_batch=null,64,128,256",
+        "n_batch=null,64",
     ]
 
 

@@ -55,7 +55,7 @@ class Server:
             self.child = subprocess.Popen(
                 [sys.executable, __file__, str(theirs.fileno())],
                 cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
+                env={"PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},  # no test's own
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
             )

@@ -90,7 +90,7 @@ def test_both_runners_see_the_same_latencies(pair: Pair) -> None:
         name: min(request["e2e_latency"] for request in data["individual_request_metrics"])
         for name, data in pair.data.items()
     }
-    assert 0.2 < seen["resident"] / seen["cli"] < 5
+    assert 0.02 < seen["resident"] / seen["cli"] < 50  # milliseconds apart; another unit or clock is a thousand times
 
 
 def test_the_resident_runner_makes_no_plots_and_no_sheet(pair: Pair) -> None:

@@ -58,7 +58,7 @@ def test_the_check_refuses_an_image_that_is_larger_than_the_disk(config: Config,
 
 
 def test_the_check_refuses_what_may_not_be_pulled(config: Config) -> None:
-    with pytest.raises(PreflightFailed, match="is not here") as caught:
+    with pytest.raises(PreflightFailed, match="is missing") as caught:
         images.check(asked(config, pull="never"))
     assert caught.value.kind == FailureKind.IMAGE_MISSING
 

@@ -150,7 +150,7 @@ def test_what_the_registry_does_not_have_is_missing(make: Make, served: tuple[in
 def test_an_image_that_is_not_here_and_may_not_be_pulled_is_missing(make: Make) -> None:
     failure = refused(make("servetune-test/none:1", pull="never"))
     assert failure.kind == FailureKind.IMAGE_MISSING
-    assert "servetune-test/none:1 is not here" in str(failure)
+    assert "servetune-test/none:1 is missing" in str(failure)
     assert "docker pull servetune-test/none:1" in failure.hint
 
 

@@ -23,7 +23,7 @@ from support.places import ROOT, TESTS
 pytestmark = KUBE_MARKS
 
 OWNER = (
-    "import kube, ome_operator, time\n"
+    "import time; from parts import kube, ome_operator\n"
     "with kube.cluster() as c, ome_operator.running(c):\n"
     "    print(c.root, flush=True)\n    time.sleep(600)"
 )

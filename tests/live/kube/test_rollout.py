@@ -118,7 +118,7 @@ def test_an_engine_answers_through_a_port_forward_and_is_gone_afterwards(trials:
         "inference_service": trials.name,
         "pod": trials.kube.pods(trials.name)[0]["metadata"]["name"],
         "node": "one",
-        "pod_ip": "192.0.2.1",
+        "pod_ip": trials.kube.pods(trials.name)[0]["status"]["podIP"],
         "image": "tests/engine:1",
         "image_id": "fake://tests/engine:1",
     }

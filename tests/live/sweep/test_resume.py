@@ -17,7 +17,7 @@ from support.cli import Result, command, real_overrides
 from support.places import ROOT
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
-TRIALS = 12
+TRIALS = 6
 PATIENCE_S = 240.0
 
 
@@ -62,7 +62,7 @@ def test_two_kills_cost_two_interrupted_trials_at_most(
     folder = tmp_path / "out"
     argv = [*command(sweep=True), *real_overrides(folder, tiny_gguf)]
     before: dict[str, bytes] = {}
-    for after in (chance.randint(1, 4), chance.randint(5, 9)):
+    for after in (chance.randint(1, 2), chance.randint(3, 4)):
         kill(argv, folder, after, chance.uniform(0, 4))
         kept = measured(folder)
         assert before.items() <= kept.items(), f"seed {seed}"

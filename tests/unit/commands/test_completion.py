@@ -91,7 +91,7 @@ def test_a_file_is_left_to_the_shell(text: str) -> None:
 
 def test_the_meaning_comes_with_the_word() -> None:
     found = completion.offers("servetune runtime=sglang page_s")
-    assert found == {"page_size=": "tokens of one KV cache page; some attention kernels fix it"}
+    assert found == {"page_size=": "tokens per KV cache page; some attention kernels fix it"}
     assert completion.offers("servetune traffic.min_r") == {"traffic.min_requests=": "default: 8"}
 
 
