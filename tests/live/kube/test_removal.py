@@ -65,7 +65,7 @@ def bystanders(kube: Kube) -> Iterator[None]:
     make_secret(kube, "other-trial", others)
     make_secret(kube, "somebodys", {"app": "x"})
     kube.create(service("somebodys", "none", "none", labels=others))
-    assert process.wait_until(lambda: kube.api.list(f"{kube.core}/pods"), timeout_s=30)  # the Job's
+    assert process.wait_until(lambda: bool(kube.api.list(f"{kube.core}/pods")), timeout_s=30)  # the Job's
     before = names(kube)
     yield
     assert names(kube) == before
