@@ -9,6 +9,7 @@ import re
 from functools import cache
 from typing import Any
 
+import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 from support.places import ROOT
@@ -38,4 +39,16 @@ def _shares(path: str) -> bool:
 
 def pytest_xdist_make_scheduler(config: Any, log: Any) -> Scheduling:
     """Called by xdist where there are workers."""
+    config.option.loadscopereorder = False
     return Scheduling(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With workers, what takes long begins first: those groups, then the other tests of real parts."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: _rank(item.nodeid))
+
+
+def _rank(nodeid: str) -> int:
+    live = len(GROUPS) + (not nodeid.startswith("tests/live/"))
+    return next((rank for rank, ids in enumerate(GROUPS.values()) if ids.search(nodeid)), live)
