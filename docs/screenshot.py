@@ -17,7 +17,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from pipeline.core.files import RunDir, SweepDir, save
-from pipeline.core.record import Record, now
+from pipeline.core.record import Record
+from pipeline.core.values import now
 from support import many_records
 
 PICTURE = Path(__file__).resolve().parent / "images" / "report.png"

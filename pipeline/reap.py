@@ -16,8 +16,8 @@ from pipeline.backends import lease, teardown
 from pipeline.config.command_line import composed
 from pipeline.core.errors import ConfigError, PreflightFailed
 from pipeline.core.places import CONF
-from pipeline.core.record import Teardown
 from pipeline.core.schema_backends import Cluster
+from pipeline.core.teardown import Teardown
 from pipeline.core.values import load, parse
 from pipeline.machine import entry, identity
 

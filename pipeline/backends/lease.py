@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 from pydantic import Field, ValidationError
 
 from pipeline.core.files import RunDir, save
-from pipeline.core.record import Teardown, now
 from pipeline.core.schema_backends import Cluster
-from pipeline.core.values import load, value
+from pipeline.core.teardown import Teardown
+from pipeline.core.values import load, now, value
 from pipeline.machine import identity
 
 if TYPE_CHECKING:  # for the keeper, see backends/__init__.py

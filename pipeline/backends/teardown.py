@@ -5,7 +5,7 @@ from typing import Literal
 
 from pipeline import backends
 from pipeline.backends import lease
-from pipeline.core.record import Teardown
+from pipeline.core.teardown import Teardown
 from pipeline.machine import gpus
 
 

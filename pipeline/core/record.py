@@ -1,7 +1,7 @@
 """What a trial leaves behind: the values of its record."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import Field
@@ -10,6 +10,7 @@ from pipeline.core.errors import FailureKind, PipelineError
 from pipeline.core.findings import Verdict
 from pipeline.core.resolved import Rewrite
 from pipeline.core.schema import Config
+from pipeline.core.teardown import Teardown
 from pipeline.core.values import value
 
 Phase = Literal["search", "confirm", "held_out"]  # confirm: winner and baseline again; held_out: under other traffic
@@ -103,21 +104,6 @@ class Level:
 
 
 @value
-class Teardown:
-    """What teardown found at its end. `remaining` is empty when everything is gone."""
-
-    by: Literal["trial", "keeper", "reaper"]
-    seconds: float
-    remaining: tuple[str, ...]
-    error: str | None = None
-
-    @property
-    def is_clean(self) -> bool:
-        """Whether teardown looked and found nothing left."""
-        return not self.remaining and self.error is None
-
-
-@value
 class Record:
     """Everything that a trial leaves behind, whether it succeeded or failed."""
 
@@ -149,11 +135,6 @@ class Record:
     environment: Mapping[str, str]
     started_at: datetime
     ended_at: datetime
-
-
-def now() -> datetime:
-    """The time in UTC."""
-    return datetime.now(UTC)
 
 
 class Timings:

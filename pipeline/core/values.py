@@ -1,5 +1,6 @@
 """Frozen values and their JSON form. Every record, plan, lease and config of the project is a `@value`."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar, cast, dataclass_transform
 
@@ -15,6 +16,11 @@ def value(cls: type[T]) -> type[T]:
     """Make `cls` a frozen, slotted, keyword-only dataclass that checks its fields and rejects unknown ones."""
     config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
     return cast("type[T]", dataclass(frozen=True, slots=True, kw_only=True, config=config)(cls))
+
+
+def now() -> datetime:
+    """The time in UTC."""
+    return datetime.now(UTC)
 
 
 _adapters: dict[Any, TypeAdapter[Any]] = {}

@@ -13,8 +13,9 @@ from pipeline.core import files, metrics, record
 from pipeline.core.errors import FailureKind, Interrupted, JobEnded, PipelineError, WorkerDied
 from pipeline.core.files import RunDir
 from pipeline.core.plan import Plan
-from pipeline.core.record import Level, Record, Teardown
+from pipeline.core.record import Level, Record
 from pipeline.core.schema import Config
+from pipeline.core.teardown import Teardown
 from pipeline.core.values import load
 from pipeline.machine import identity
 from pipeline.machine.progress import Silent

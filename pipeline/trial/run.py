@@ -15,8 +15,9 @@ from pipeline.core import files, metrics, plan, record
 from pipeline.core.errors import PipelineError, TeardownFailed, TrackerFailed, WarmupFailed
 from pipeline.core.files import RunDir, SweepDir
 from pipeline.core.plan import Assets, Plan
-from pipeline.core.record import Record, Teardown
+from pipeline.core.record import Record
 from pipeline.core.schema import Config
+from pipeline.core.teardown import Teardown
 from pipeline.engines import http
 from pipeline.machine import process, signals, slots
 from pipeline.machine.progress import Progress

@@ -14,10 +14,11 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.files import RunDir
 from pipeline.core.findings import Verdict
 from pipeline.core.plan import Plan
-from pipeline.core.record import Failure, Level, Phase, Record, Teardown, Timings
+from pipeline.core.record import Failure, Level, Phase, Record, Timings
 from pipeline.core.resolved import Rewrite
 from pipeline.core.schema import Config
-from pipeline.core.values import value
+from pipeline.core.teardown import Teardown
+from pipeline.core.values import now, value
 from pipeline.machine import gpus, signals
 from pipeline.machine.environment import describe
 from pipeline.machine.progress import Progress
@@ -46,7 +47,7 @@ class Story:
     place: Place
     config: Config
     progress: Progress
-    started_at: datetime = field(default_factory=record.now)
+    started_at: datetime = field(default_factory=now)
     timings: Timings = field(default_factory=Timings)
     at: str = "run"  # the step that was last begun
     has_folder: bool = False  # the run directory is ours to write to
@@ -138,7 +139,7 @@ def to_record(story: Story) -> Record:
             teardown=story.teardown,
             environment={**describe(), **gpus.describe()},
             started_at=story.started_at,
-            ended_at=record.now(),
+            ended_at=now(),
         )
         save(story, done)
     return done

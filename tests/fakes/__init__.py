@@ -15,8 +15,9 @@ from pipeline.backends.lease import Lease
 from pipeline.bench import Job, Outcome, Watch
 from pipeline.config import planning
 from pipeline.core.plan import Assets, Plan
-from pipeline.core.record import Record, now
+from pipeline.core.record import Record
 from pipeline.core.schema import Config
+from pipeline.core.values import now
 from pipeline.machine import identity
 from support.records import make_config
 

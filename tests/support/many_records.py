@@ -9,7 +9,8 @@ from typing import Any
 
 from pipeline.core.errors import FailureKind
 from pipeline.core.files import RunDir, save
-from pipeline.core.record import Level, Record, Stats, StepTiming, now
+from pipeline.core.record import Level, Record, Stats, StepTiming
+from pipeline.core.values import now
 from support.records import make_config, make_failed_record, make_failure, make_metrics, make_record
 
 USERS = (1, 4, 16, 64)

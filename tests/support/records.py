@@ -7,9 +7,10 @@ from datetime import timedelta
 from typing import Any
 
 from pipeline.core.errors import FailureKind
-from pipeline.core.record import Failure, Level, LevelMetrics, Record, Stats, StepTiming, Teardown, now
+from pipeline.core.record import Failure, Level, LevelMetrics, Record, Stats, StepTiming
 from pipeline.core.schema import Config
-from pipeline.core.values import parse
+from pipeline.core.teardown import Teardown
+from pipeline.core.values import now, parse
 
 CONFIG: dict[str, Any] = {
     "runtime": {

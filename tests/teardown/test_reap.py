@@ -15,7 +15,7 @@ import pytest
 from pipeline import backends
 from pipeline.backends import lease
 from pipeline.core.files import RunDir, save
-from pipeline.core.record import now
+from pipeline.core.values import now
 from pipeline.machine import identity, process
 from support.cli import command, pipeline
 from support.places import ROOT

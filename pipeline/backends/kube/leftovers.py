@@ -9,9 +9,8 @@ from pydantic import ValidationError
 
 from pipeline.backends import lease
 from pipeline.backends.kube import client, manifests
-from pipeline.core.record import now
 from pipeline.core.schema_backends import Cluster
-from pipeline.core.values import from_json, value
+from pipeline.core.values import from_json, now, value
 from pipeline.machine import identity
 
 BACKEND = "pipeline.backends.ome.Ome"

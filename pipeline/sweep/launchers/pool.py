@@ -16,7 +16,8 @@ from typing import Any, Generic, TypeVar
 
 from pipeline.core.errors import Interrupted, PipelineError, WorkerDied
 from pipeline.core.files import SweepDir
-from pipeline.core.record import Record, now
+from pipeline.core.record import Record
+from pipeline.core.values import now
 from pipeline.machine import process, signals
 from pipeline.machine.progress import Display, Progress
 from pipeline.sweep.launchers.messages import Done, Ended, Step

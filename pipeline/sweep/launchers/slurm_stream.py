@@ -12,8 +12,8 @@ from omegaconf import DictConfig
 
 from pipeline.core.errors import FailureKind, Interrupted, JobEnded
 from pipeline.core.files import SweepDir
-from pipeline.core.record import Record, now
-from pipeline.core.values import value
+from pipeline.core.record import Record
+from pipeline.core.values import now, value
 from pipeline.machine import signals
 from pipeline.machine.progress import Progress
 from pipeline.sweep import adoption, session

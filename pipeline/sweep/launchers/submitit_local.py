@@ -23,7 +23,7 @@ from hydra_plugins.hydra_submitit_launcher.submitit_launcher import LocalLaunche
 from omegaconf import DictConfig
 
 from pipeline.core.errors import Interrupted, WorkerDied
-from pipeline.core.record import now
+from pipeline.core.values import now
 from pipeline.machine import owner, process, signals
 from pipeline.sweep import session
 

@@ -15,9 +15,9 @@ from pipeline.backends.kube import manifests
 from pipeline.bench import Job, beside, command
 from pipeline.core.errors import BenchFailed
 from pipeline.core.plan import Plan
-from pipeline.core.record import now
 from pipeline.core.schema import ClusterBench, Config
 from pipeline.core.schema_backends import Cluster
+from pipeline.core.values import now
 from pipeline.machine import identity
 from support.clustered import LABEL, TARGET, configured, planned
 

@@ -15,8 +15,9 @@ from pipeline.config.command_line import Outline
 from pipeline.core.files import RunDir, save
 from pipeline.core.metrics import Measurement, Request
 from pipeline.core.plan import Assets
-from pipeline.core.record import Level, Record, Teardown
+from pipeline.core.record import Level, Record
 from pipeline.core.schema import Slo
+from pipeline.core.teardown import Teardown
 from pipeline.core.values import from_json, load, parse, plain, to_json
 from pipeline.report.ranking import rank
 from pipeline.report.summary import Best, Finding

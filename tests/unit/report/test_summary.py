@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.files import RunDir, SweepDir, save
-from pipeline.core.record import Level, Record, Teardown
+from pipeline.core.record import Level, Record
+from pipeline.core.teardown import Teardown
 from pipeline.report.__main__ import main
 from pipeline.report.summary import finish
 from support.records import make_config, make_failed_record, make_failure, make_levels, make_record

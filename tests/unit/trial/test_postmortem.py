@@ -5,8 +5,7 @@ from pathlib import Path
 
 from pipeline.backends import lease
 from pipeline.core.files import RunDir
-from pipeline.core.record import now
-from pipeline.core.values import load
+from pipeline.core.values import load, now
 from pipeline.machine import identity
 from pipeline.trial import postmortem
 
