@@ -147,7 +147,7 @@ def test_a_job_that_never_starts_is_one_failed_trial(
 
 
 def test_before_its_time_limit_a_trial_tears_down(tmp_path: Path, tiny_gguf: Path, slurm: Cluster) -> None:
-    limit = ("hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=58")
+    limit = ("hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=35")
     with sweep(tmp_path, tiny_gguf, *limit, "parallel=2", bench="hang") as us:
         result = us.end()
         assert us.processes() == []
