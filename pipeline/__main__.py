@@ -44,10 +44,13 @@ def main() -> int:
         return OK
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come to `_run`, which words them
     console.endure()
-    with signals.interruptible(), signals.held():
-        code = _run(_overrides(arguments), is_sweep=arguments.multirun)
-        code = _finish(session.end(), code, is_sweep=arguments.multirun)
-        signals.acknowledge()  # a signal during the table finds nothing left to stop
+    try:
+        with signals.interruptible(), signals.held():
+            code = _run(_overrides(arguments), is_sweep=arguments.multirun)
+            code = _finish(session.end(), code, is_sweep=arguments.multirun)
+            signals.acknowledge()  # a signal during the table finds nothing left to stop
+    except Interrupted as stop:  # heard on the way into or out of these scopes, where nothing is deployed
+        return _stopped(stop.signum)
     return code
 
 
