@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.core import metrics
+from pipeline.core import metrics, objectives
 from pipeline.core.errors import Interrupted
 from pipeline.core.files import RunDir
 from pipeline.core.record import Record
@@ -47,7 +47,7 @@ class Line:
             return "missing"
         if self.low <= self.now <= self.high:
             return "as expected"
-        return "better" if (self.now > self.high) == metrics.is_maximised(self.name.split(" ")[0]) else "worse"
+        return "better" if (self.now > self.high) == objectives.is_maximised(self.name.split(" ")[0]) else "worse"
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m pipeline.recheck") -> int:

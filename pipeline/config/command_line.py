@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from pipeline.config import sweepers
 from pipeline.config.knobs import check_setting
 from pipeline.config.parse import parse
-from pipeline.core import metrics, plan
+from pipeline.core import objectives, plan
 from pipeline.core.errors import ConfigError, ModelError
 from pipeline.core.places import CONF
 from pipeline.core.schema import Config
@@ -108,7 +108,7 @@ def to_config(tree: DictConfig) -> Config:
         ConfigError: a value that cannot be used.
     """
     parsed = _with_architecture(parse(tree))
-    metrics.check_names(parsed)
+    objectives.check(parsed)
     server_command.argv(parsed, plan.Assets(model_path=Path("model"), tokenizer_dir=Path("tokenizer")), Path("run_dir"))
     if parsed.backend.kubernetes:
         ome_model.of(parsed)
@@ -176,7 +176,7 @@ def _check_values(name: str, override: Override, swept: Mapping[str, Override], 
 
 
 def _check_objective(line: str, made: Config, base: Config) -> None:
-    seen, wanted = metrics.objective_names(made), metrics.objective_names(base)
+    seen, wanted = objectives.names(made), objectives.names(base)
     if seen != wanted:
         raise ConfigError(
             f"Set one objective for all trials of the sweep, e.g. objective={wanted[0]}: {line} would optimise "

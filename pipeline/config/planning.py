@@ -84,6 +84,7 @@ def levels(config: Config) -> Iterator[LevelPlan]:
                 concurrency=concurrency,
                 max_requests=max(traffic.min_requests, traffic.requests_per_user * concurrency),
                 max_time_s=traffic.max_time_per_level_s,
+                drain_s=traffic.drain_s,
                 seed=traffic.seed + 1_000_003 * row + concurrency,
                 output_tokens_asked=scenarios.mean(scenario).output,
             )

@@ -9,7 +9,7 @@ from typing import Any
 from hydra.core.override_parser.types import IntervalSweep, Override
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from pipeline.core import metrics
+from pipeline.core import objectives
 from pipeline.core.errors import ConfigError
 from pipeline.core.limits import settings_of
 from pipeline.core.schema import Config
@@ -141,8 +141,8 @@ def check_directions(base: Config, sweeper: DictConfig) -> None:
     direction = sweeper.get("direction")
     if direction is None:
         return
-    names = metrics.objective_names(base)
-    wanted = ["maximize" if metrics.is_maximised(name) else "minimize" for name in names]
+    names = objectives.names(base)
+    wanted = ["maximize" if objectives.is_maximised(name) else "minimize" for name in names]
     seen = list(direction) if isinstance(direction, ListConfig) else [direction]
     given = [str(getattr(item, "name", item)) for item in seen]
     if given != wanted:

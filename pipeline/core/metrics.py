@@ -1,4 +1,4 @@
-"""Computes metrics from requests: latencies, throughput, SLO attainment, goodput, objective. Pure.
+"""Computes metrics from requests: latencies, throughput, SLO attainment, goodput. Pure.
 
 Throughput is genai-bench's (tokens of completed requests / run_duration); error_rate is not: genai-bench 0.0.5
 always reports 0, so it is computed here as num_errors / num_requests. SLO attainment looks at each request.
@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from pipeline.core.errors import BenchFailed, ConfigError
-from pipeline.core.metric_names import COST, LATENCIES, MAXIMISED, STATS, known_metrics
-from pipeline.core.record import Level, LevelMetrics, Stats
-from pipeline.core.schema import Config, Slo
+from pipeline.core.errors import BenchFailed
+from pipeline.core.metric_names import LATENCIES, STATS
+from pipeline.core.record import LevelMetrics, Stats
+from pipeline.core.schema import Slo
 from pipeline.core.values import plain, value
 
 SHORT_OUTPUT = 0.9  # served / asked output tokens below which a level is warned about
@@ -66,7 +66,9 @@ def measure(seen: Measurement, slo: Slo, *, output_tokens_asked: float | None) -
         error_rate=error_rate,
         error_codes=dict(codes),
         run_duration_s=duration,
-        **latencies,
+        ttft=latencies["ttft"],
+        tpot=latencies["tpot"],
+        e2e=latencies["e2e"],
         input_tokens_mean=prompt / len(answered),
         output_tokens_mean=output / len(answered),
         output_tokens_asked_mean=output_tokens_asked,
@@ -143,98 +145,3 @@ def is_overloaded(metrics: LevelMetrics) -> bool:
     """Whether a level overloads the server so clearly that higher concurrencies need not be tried."""
     misses = metrics.slo_attainment is not None and metrics.slo_attainment < OVERLOAD_ATTAINMENT
     return misses or metrics.error_rate > OVERLOAD_ERROR_RATE
-
-
-def objective_names(config: Config) -> tuple[str, ...]:
-    """The metrics to optimise; `auto` is goodput with an SLO and output-token throughput without one, per GPU."""
-    default = "goodput_requests_per_s_per_gpu" if config.slo.is_set else "output_tokens_per_s_per_gpu"
-    return tuple(default if name == "auto" else name for name in config.objective)
-
-
-def is_maximised(name: str) -> bool:
-    """Whether more of this metric is better."""
-    return name.removesuffix("_per_gpu") in MAXIMISED
-
-
-def check_names(config: Config) -> None:
-    """Refuse objectives and SLO limits that name no metric.
-
-    Raises:
-        ConfigError: with the names there are.
-    """
-    known = known_metrics()
-    for name in config.objective:
-        if name not in known:
-            raise ConfigError(f"objective={name}: expected one of {', '.join(known)}.")
-        if name.startswith(("goodput", "slo")) and not config.slo.is_set:
-            raise ConfigError(f"objective={name} needs an SLO: add slo=interactive or slo.ttft_s=...")
-        if name == COST and config.hardware.usd_per_gpu_hour is None:
-            raise ConfigError(f"objective={name} needs a price: add hardware.usd_per_gpu_hour=...")
-    latencies = [name for name in known if name.endswith("_s") and not name.endswith("_per_s")]
-    for name in config.slo.limits:
-        if name not in latencies:
-            raise ConfigError(f"slo.limits.{name}: expected one of {', '.join(latencies)}.")
-
-
-def counted(levels: Iterable[Level], slo: Slo) -> list[Level]:
-    """The levels an objective may look at: usable, and inside the SLO where there is one."""
-    return [
-        level
-        for level in levels
-        if level.metrics and level.metrics.is_usable and (level.metrics.meets_slo or not slo.is_set)
-    ]
-
-
-def objective(levels: Iterable[Level], config: Config) -> dict[str, float]:
-    """Each objective's best value over the levels that count.
-
-    Throughput and goodput are 0 when levels were measured but none met the SLO: that is their true value inside
-    it. A latency has no such value.
-
-    Raises:
-        BenchFailed: no level can be used.
-    """
-    levels = list(levels)
-    best = {name: _best(name, counted(levels, config.slo), config) for name in objective_names(config)}
-    measured = any(level.metrics and level.metrics.is_usable for level in levels)
-    if not measured or None in best.values():
-        raise BenchFailed(f"No level can be used: {why_unusable(levels)}")
-    return {name: score for name, score in best.items() if score is not None}
-
-
-def why_unusable(levels: Iterable[Level]) -> str:
-    """One clause per level."""
-    reasons = []
-    for level in levels:
-        missed = level.metrics is not None and not level.metrics.meets_slo
-        told = "; ".join(level.warnings) or ("outside the SLO" if missed else "the objective was not measured")
-        reasons.append(f"{level.name}: {level.failure.message if level.failure else told}")
-    return " | ".join(reasons)
-
-
-def best_level(levels: Iterable[Level], config: Config) -> Level | None:
-    """The level that gives the first objective its value."""
-    name = objective_names(config)[0]
-    candidates = counted(levels, config.slo)
-    pick = max if is_maximised(name) else min
-    scored = [(seen, level) for level in candidates if (seen := score(name, level, config)) is not None]
-    return pick(scored, key=lambda pair: pair[0], default=(None, None))[1]
-
-
-def score(name: str, level: Level, config: Config) -> float | None:
-    """One metric of a level, None if it was not measured; per GPU means per host where there is no GPU."""
-    if name == COST:
-        return _cost(score("output_tokens_per_s_per_gpu", level, config), config.hardware.usd_per_gpu_hour)
-    seen = flatten(level.metrics).get(name.removesuffix("_per_gpu")) if level.metrics else None
-    gpus = max(1, config.gpus) if name.endswith("_per_gpu") else 1
-    return None if seen is None else seen / gpus
-
-
-def _cost(tokens_per_s: float | None, usd_per_hour: float | None) -> float | None:
-    """The cost of a million tokens, in US dollars."""
-    return usd_per_hour / 3600 / tokens_per_s * 1e6 if tokens_per_s and usd_per_hour else None
-
-
-def _best(name: str, levels: Sequence[Level], config: Config) -> float | None:
-    scores = [seen for level in levels if (seen := score(name, level, config)) is not None]
-    return max(scores, default=0.0) if is_maximised(name) else min(scores, default=None)

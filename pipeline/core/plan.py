@@ -36,6 +36,7 @@ class LevelPlan:
     concurrency: int
     max_requests: int
     max_time_s: float
+    drain_s: float = 10.0
     seed: int
     output_tokens_asked: float
 

@@ -81,6 +81,30 @@ class LevelMetrics:
     goodput_output_tokens_per_s: float | None
     meets_slo: bool
     is_usable: bool
+    num_planned: int = 0  # 0: an older record, which does not say
+    num_begun: int = 0
+    fates: Mapping[str, int] = Field(default_factory=dict)  # how many requests met which fate (core/fates.py)
+    error_words: Mapping[str, int] = Field(default_factory=dict)  # what was said of those that failed, commonest first
+    is_cut: bool = False  # fewer requests were begun or ended than were planned
+
+
+@value
+class Client:
+    """How the load generator did during a level: latencies include its own delays."""
+
+    cpu_share: float  # of one core
+    lag_p99_s: float  # how late its event loop ran
+    lag_max_s: float
+
+
+@value
+class Load:
+    """What else the machine did during a level."""
+
+    cores: int
+    others_cores: float  # busy cores that were neither the engine's nor ours, mean
+    is_crowded: bool
+    notes: tuple[str, ...] = ()  # of GPUs: clocks, throttling, other processes
 
 
 @value
@@ -95,6 +119,9 @@ class Level:
     elapsed_s: float = 0.0
     result_file: str | None = None
     cache_reset: str = "none"
+    client: Client | None = None
+    load: Load | None = None
+    times_measured: int = 1  # more: it was cut, or the machine was crowded, and it was measured again
     warnings: tuple[str, ...] = ()
 
     @property

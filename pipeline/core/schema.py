@@ -164,7 +164,8 @@ class Traffic:
     concurrencies: tuple[Annotated[int, Field(gt=0)], ...] = Field(min_length=1)
     min_requests: int = Field(gt=0)
     requests_per_user: int = Field(gt=0)
-    max_time_per_level_s: float = Field(gt=0)
+    max_time_per_level_s: float = Field(gt=0)  # then no new request begins, and the level is cut
+    drain_s: float = Field(default=10.0, ge=0)  # for the requests that are then open to finish
     warmup_requests: int = Field(ge=0)
     seed: int = Field(ge=0)
     order: Literal["rising", "busiest_first"] = "rising"  # of the concurrencies; busiest_first fails fast

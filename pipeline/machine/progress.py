@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.core.metrics import is_maximised
+from pipeline.core.objectives import is_maximised
 from pipeline.core.record import Record
 
 SHOWN = 12  # rows of ended trials that stay in sight

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from pipeline.core import metrics
+from pipeline.core import objectives
 from pipeline.core.record import Phase, Record
 from pipeline.core.statistics import Comparison, compare
 from pipeline.core.values import value
@@ -47,7 +47,7 @@ def _compared(
     records: Sequence[Record], best: Row, base: Row, whole: Sequence[tuple[float, float]]
 ) -> Comparison | None:
     """The comparison by rounds, if any; else by the search's repeats, which favour the winner that they chose."""
-    more = metrics.is_maximised(objective_names(records)[0])
+    more = objectives.is_maximised(objective_names(records)[0])
     if whole:
         return compare([one for one, _ in whole], [two for _, two in whole], is_maximised=more, is_paired=True)
     groups = [[_score(one) for one in samples(_record(records, row), records)] for row in (best, base)]
@@ -83,7 +83,7 @@ def _change(ours: Record | None, theirs: Record | None) -> float | None:
     if ours is None or scores[0] is None or not scores[1]:
         return None
     change = scores[0] / scores[1] - 1
-    return change if metrics.is_maximised(objective_names([ours])[0]) else -change
+    return change if objectives.is_maximised(objective_names([ours])[0]) else -change
 
 
 def sentences(found: Confirmation | None, rows: Sequence[Row]) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pipeline.core import metrics
+from pipeline.core import objectives
 from pipeline.core.record import Record
 from pipeline.report.plots import varied
 from pipeline.report.ranking import Row, objective_names
@@ -22,7 +22,7 @@ def of(records: Sequence[Record], rows: Sequence[Row]) -> dict[str, float]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     values = {knob: sorted({str(record.config.knobs[knob]) for record, _ in ranked}) for knob in knobs}
     kinds = {knob: optuna.distributions.CategoricalDistribution(seen) for knob, seen in values.items()}
-    more = metrics.is_maximised(objective_names(records)[0])
+    more = objectives.is_maximised(objective_names(records)[0])
     study = optuna.create_study(direction="maximize" if more else "minimize")
     study.add_trials(
         [

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pipeline.core import metrics
+from pipeline.core import objectives
 from pipeline.core.record import Level, Record
 from pipeline.report.ranking import Row, objective_names
 
@@ -54,8 +54,8 @@ def pareto(records: Sequence[Record], rows: Sequence[Row], latency: str) -> Figu
 
 
 def _point(record: Record, level: Level, name: str) -> tuple[float, float] | None:
-    x = metrics.score(name, level, record.config)
-    y = metrics.score("output_tokens_per_s_per_gpu", level, record.config)
+    x = objectives.score(name, level, record.config)
+    y = objectives.score("output_tokens_per_s_per_gpu", level, record.config)
     return None if x is None or y is None or not level.metrics or not level.metrics.is_usable else (x, y)
 
 
@@ -111,7 +111,7 @@ def curves(records: Sequence[Record], rows: Sequence[Row], name: str, title: str
             ("solid", "dot", "dash", "dashdot"), dict.fromkeys(each.scenario for each in levels), strict=False
         ):
             seen = [
-                (level.concurrency, metrics.score(name, level, by_number[row.number].config))
+                (level.concurrency, objectives.score(name, level, by_number[row.number].config))
                 for level in levels
                 if level.scenario == scenario
             ]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pipeline.core import metrics
+from pipeline.core import objectives
 from pipeline.core.record import Level, Record, Stats
 from pipeline.core.statistics import Interval, interval
 from pipeline.core.values import value
@@ -42,7 +42,7 @@ def rank(records: Sequence[Record]) -> tuple[Row, ...]:
     scored = [(means, record) for record in firsts if (means := _means(record, records, names))]
     scored.sort(key=lambda pair: pair[1].same_as is not None)  # of equals, first the one that was measured
     if names:
-        scored.sort(key=lambda pair: pair[0][0].mean, reverse=metrics.is_maximised(names[0]))
+        scored.sort(key=lambda pair: pair[0][0].mean, reverse=objectives.is_maximised(names[0]))
     baselines = {record.number for record in firsts if is_baseline(record, firsts)}
     base = next((means[0].mean for means, record in scored if record.number in baselines), None)
     front = _front([tuple(each.mean for each in means) for means, _ in scored], names)
@@ -76,7 +76,7 @@ def _means(record: Record, records: Sequence[Record], names: Sequence[str]) -> t
 
 def _front(scores: Sequence[tuple[float, ...]], names: Sequence[str]) -> list[bool]:
     """Which are on the Pareto front."""
-    signs = [1 if metrics.is_maximised(name) else -1 for name in names]
+    signs = [1 if objectives.is_maximised(name) else -1 for name in names]
     points = [tuple(sign * each for sign, each in zip(signs, seen, strict=True)) for seen in scores]
     return [not any(other != one and _covers(other, one) for other in points) for one in points]
 
@@ -100,7 +100,7 @@ def _scores(record: Record, names: Sequence[str]) -> tuple[float, ...] | None:
 
 def objective_names(records: Sequence[Record]) -> tuple[str, ...]:
     """The objectives of the sweep."""
-    return metrics.objective_names(records[0].config) if records else ()
+    return objectives.names(records[0].config) if records else ()
 
 
 def shared_overrides(records: Sequence[Record]) -> frozenset[str]:

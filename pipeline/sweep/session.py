@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from pipeline import bench, trackers
 from pipeline.config.command_line import Outline, to_config
-from pipeline.core import metrics
+from pipeline.core import objectives
 from pipeline.core.errors import Interrupted, PipelineError, WorkerDied
 from pipeline.core.files import RunDir
 from pipeline.core.record import Record
@@ -104,7 +104,7 @@ def _value_of(done: Record, config: Config, *, is_searching: bool) -> Value:
         if not is_searching:
             return None
         raise TrialFailed(done.failure.message.splitlines()[0] if done.failure else done.status)
-    scores = tuple(done.objective[name] for name in metrics.objective_names(config))
+    scores = tuple(done.objective[name] for name in objectives.names(config))
     return scores[0] if len(scores) == 1 else scores
 
 

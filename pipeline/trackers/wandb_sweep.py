@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pipeline.core import metrics
+from pipeline.core import objectives
 from pipeline.core.files import SweepDir
 from pipeline.core.redact import Secrets
 from pipeline.trackers.result import SweepResult, TrialResult
@@ -134,7 +134,7 @@ def over_trials(result: SweepResult) -> tuple[list[int], list[float], list[float
     if not measured:
         return None
     numbers, scores = zip(*measured, strict=True)
-    return [*numbers], [*scores], [*accumulate(scores, max if metrics.is_maximised(name) else min)]
+    return [*numbers], [*scores], [*accumulate(scores, max if objectives.is_maximised(name) else min)]
 
 
 def _comparable(result: SweepResult) -> list[TrialResult]:

@@ -11,7 +11,7 @@ from typing import Any
 from pipeline import backends, bench, trackers
 from pipeline.backends import Backend, Deployment, keeper, lease, teardown
 from pipeline.config import planning
-from pipeline.core import files, metrics, plan, record
+from pipeline.core import files, objectives, plan, record
 from pipeline.core.errors import PipelineError, TeardownFailed, TrackerFailed, WarmupFailed
 from pipeline.core.files import RunDir, SweepDir
 from pipeline.core.plan import Assets, Plan
@@ -94,7 +94,7 @@ def _deploy_and_measure(story: Story) -> None:
             story.neighbours = lease.neighbours(deployment.lease)
             ladder.climb(story.levels)
             story.neighbours = max(story.neighbours, lease.neighbours(deployment.lease))
-            story.objective = metrics.objective(story.levels, config)
+            story.objective = objectives.of(story.levels, config)
         if story.place.reuses and kept.is_fit(story):
             kept.keep(tenant, deployment, stack.pop_all())
 

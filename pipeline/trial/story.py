@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.backends import Deployment
-from pipeline.core import files, metrics, record, resolved
+from pipeline.core import files, objectives, record, resolved
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import RunDir
 from pipeline.core.findings import Verdict
@@ -111,7 +111,7 @@ def to_record(story: Story) -> Record:
     """The record, on disk. Not being able to write it is the one error that only the caller can be told."""
     place, planned, deployment = story.place, story.plan, story.deployment
     with story.step("record", timeout_s=FILES_TIMEOUT_S, is_held=True):
-        best = metrics.best_level(story.levels, story.config)
+        best = objectives.best_level(story.levels, story.config)
         rewrites = resolved.rewrites(story.config, story.settings)
         done = Record(
             trial_id=f"{place.sweep_id}/{place.number}",

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from pydantic import Field
 
-from pipeline.core import metrics
+from pipeline.core import metrics, objectives
 from pipeline.core.errors import BenchFailed
 from pipeline.core.record import Level, LevelMetrics, Record
 from pipeline.core.schema import Config, Slo
@@ -51,11 +51,11 @@ def of(record: Record) -> Outcome:
 
 def _values(record: Record) -> tuple[float, ...]:
     """The objectives; of a trial outside the SLO as measured, for the constraints say that it is outside."""
-    names = metrics.objective_names(record.config)
+    names = objectives.names(record.config)
     found = record.objective
     if found is None and record.levels and all(level.status != "failed" for level in record.levels):
         try:
-            found = metrics.objective(record.levels, _without_slo(record.config))
+            found = objectives.of(record.levels, _without_slo(record.config))
         except BenchFailed:
             return ()
     if found is None or record.status == "interrupted" or not {*names} <= found.keys():

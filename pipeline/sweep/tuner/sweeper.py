@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from pydantic import ValidationError
 
 from pipeline.config import command_line, expand, sweepers
-from pipeline.core import metrics
+from pipeline.core import objectives
 from pipeline.core.files import SweepDir
 from pipeline.core.limits import settings_of
 from pipeline.core.record import Record
@@ -77,7 +77,7 @@ class Tuner(Sweeper):
     def _search(self, given: Sequence[Override]) -> Iterator[Search]:
         found = dimensions.space_of(sweepers.ordered(given))
         base = self._config([sweepers.line_of(each, None) for each in given])
-        directions = [metrics.is_maximised(name) for name in metrics.objective_names(base)]
+        directions = [objectives.is_maximised(name) for name in objectives.names(base)]
         study = opened(
             self.settings.storage or f"sqlite:///{self.folder.study}",
             self.settings.study_name or self.folder.path.name,

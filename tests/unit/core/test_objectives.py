@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.core import metrics
+from pipeline.core import objectives
 from pipeline.core.errors import BenchFailed, ConfigError
 from pipeline.core.metric_names import known_metrics
 from pipeline.core.record import Level, Stats
@@ -65,7 +65,7 @@ BROKEN = Level(scenario="D(64,16)", concurrency=16, status="failed", failure=mak
 def test_the_objective_is_the_best_level_that_counts(
     levels: list[Level], made: Config, expected: dict[str, float]
 ) -> None:
-    assert metrics.objective(levels, made) == pytest.approx(expected)
+    assert objectives.of(levels, made) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_the_objective_is_the_best_level_that_counts(
 )
 def test_a_trial_without_a_usable_level_fails(levels: list[Level], made: Config, words: str) -> None:
     with pytest.raises(BenchFailed) as caught:
-        metrics.objective(levels, made)
+        objectives.of(levels, made)
     assert words in str(caught.value)
 
 
@@ -100,7 +100,7 @@ def test_a_trial_without_a_usable_level_fails(levels: list[Level], made: Config,
 def test_the_best_level_is_the_one_that_gave_the_objective(
     levels: list[Level], made: Config, expected: Level | None
 ) -> None:
-    assert metrics.best_level(levels, made) == expected
+    assert objectives.best_level(levels, made) == expected
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_the_best_level_is_the_one_that_gave_the_objective(
     [("output_tokens_per_s_per_gpu", True), ("slo_attainment", True), ("ttft_p95_s", False), ("e2e_mean_s", False)],
 )
 def test_more_is_better_of_throughput_and_less_of_latency(name: str, *, expected: bool) -> None:
-    assert metrics.is_maximised(name) is expected
+    assert objectives.is_maximised(name) is expected
 
 
 @pytest.mark.parametrize(
@@ -136,13 +136,13 @@ def test_more_is_better_of_throughput_and_less_of_latency(name: str, *, expected
 )
 def test_a_name_of_no_metric_is_refused(made: Config, words: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        metrics.check_names(made)
+        objectives.check(made)
     assert words in str(caught.value)
 
 
 @pytest.mark.parametrize("name", known_metrics())
 def test_every_known_metric_is_accepted(name: str) -> None:
     made = config(name, usd=1.0, has_slo=True)
-    metrics.check_names(made)
+    objectives.check(made)
     inside = level(goodput_requests_per_s=1.0, goodput_output_tokens_per_s=1.0, slo_attainment=1.0)
-    assert all(metrics.objective([inside], made).values())
+    assert all(objectives.of([inside], made).values())
