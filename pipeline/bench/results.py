@@ -26,7 +26,7 @@ def of(folder: Path, level: LevelPlan) -> tuple[Measurement, Path]:
         BenchFailed: there is none; the message says what genai-bench saw, if it left that.
     """
     path = folder / ledger.NAME
-    if seen := ledger.read(path, drain_s=level.drain_s):
+    if seen := ledger.read(path):
         return seen, path
     path = result_file(folder)
     return _planned(read(path), level), path

@@ -40,6 +40,17 @@ class Answer:
     finish_reason: str | None = None
     is_done: bool = False  # [DONE] has come
     stray: str = ""  # the first line that is no event
+    rest: bytes = b""  # of a line that has not ended
+
+    def feed(self, data: bytes, at_s: float) -> None:
+        """Take what one read brought, however it cuts lines and characters.
+
+        Raises:
+            Refused, Unreadable: as `read`.
+        """
+        *lines, self.rest = (self.rest + data).split(b"\n")
+        for line in lines:
+            self.read(line, at_s)
 
     def read(self, line: bytes, at_s: float) -> None:
         """Take one line.
@@ -67,6 +78,8 @@ class Answer:
             Refused: it has no content, or is an error without a stream.
             Unreadable: it was no stream.
         """
+        if self.rest.strip() and not self.is_done:  # a line without its end: read for what it says, if it is whole
+            self.read(self.rest, self.last_s or 0.0)
         if self.stray and not self.events:
             body = _mapping(self.stray)
             if body.get("error") is not None:

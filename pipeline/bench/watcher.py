@@ -58,6 +58,7 @@ class Watcher:
 
     planned: int
     users: int
+    drain_s: float
     write: Callable[[str], object]
     clock: Callable[[], float] = time.monotonic
     open: dict[int, Request] = field(default_factory=dict)
@@ -75,12 +76,12 @@ class Watcher:
         """Begin to count time, at the first request or before."""
         if not self.started_s:
             self.started_s, self.cpu_s = self.clock(), time.process_time()
-            self._say(planned=self.planned)
+            self._say(planned=self.planned, drain_s=self.drain_s)
 
     @property
     def admits(self) -> bool:
         """Whether another request may begin."""
-        return not self.is_closing and self.begun < self.planned
+        return not self.is_closing and self.begun < self.planned and not self.is_hopeless
 
     def begin(self, payload: Mapping[str, Any]) -> Request:
         """A request is about to be sent."""
@@ -190,15 +191,15 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 def install(bench: Any, command: Mapping[str, Any]) -> None:
     """Take the place of genai-bench's sender and of its clock, in this process."""
     user = importlib.import_module("genai_bench.user.openai_user").OpenAIUser
-    file = os.open(command["ledger"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    file = os.open(command["ledger"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
     key = command.get("api_key") or None
 
     def write(line: str) -> None:
         os.write(file, (line.replace(key, "***") if key else line).encode())
 
-    watcher = Watcher(planned=command["max_requests"], users=command["users"], write=write)
+    watcher = Watcher(command["max_requests"], command["users"], command["drain_s"], write)
     user.send_request = sender(watcher)
-    bench.manage_run_time = clock(watcher, command["max_time_s"], command["drain_s"])
+    bench.manage_run_time = clock(watcher, command["max_time_s"])
 
 
 def sender(watcher: Watcher) -> Callable[..., None]:
@@ -248,9 +249,9 @@ def ask(url: str, payload: Mapping[str, Any], headers: Mapping[str, str], reques
     with requests.post(url, json=payload, stream=True, headers=headers) as response:  # noqa: S113 - the level has an end
         if response.status_code != 200:
             raise refused(response.status_code, response.raw.read(LONGEST_ERROR, decode_content=True) or b"")
-        for line in response.iter_lines(chunk_size=None):
-            request.heard_s = time.monotonic()
-            request.answer.read(line, request.heard_s)
+        for piece in response.iter_content(chunk_size=None):
+            request.heard_s = time.monotonic()  # of all lines of one read: the server sent them together
+            request.answer.feed(piece, request.heard_s)
             if request.answer.is_done:
                 return
 
@@ -277,7 +278,7 @@ def _failed() -> Any:
     return UserResponse(status_code=500, error_message="see requests.jsonl")
 
 
-def clock(watcher: Watcher, max_time_s: float, drain_s: float) -> Callable[..., int]:
+def clock(watcher: Watcher, max_time_s: float) -> Callable[..., int]:
     """genai-bench's `manage_run_time` (cli/utils.py): ends at the second given, and lets what is open finish."""
     import gevent
 
@@ -288,7 +289,7 @@ def clock(watcher: Watcher, max_time_s: float, drain_s: float) -> Callable[..., 
         end = watcher.started_s + max_time_s
         while not watcher.is_over and watcher.clock() < end:
             gevent.sleep(POLL_S)
-        watcher.is_closing, end = True, watcher.clock() + drain_s
+        watcher.is_closing, end = True, watcher.clock() + watcher.drain_s
         while watcher.open and not watcher.is_hopeless and watcher.clock() < end:
             gevent.sleep(POLL_S)
         lag.kill()

@@ -78,8 +78,9 @@ def measure(seen: Measurement, slo: Slo, *, output_tokens_asked: float | None) -
 
 def no_answer(fated: Sequence[Fated]) -> str:
     """`0 of 132 requests answered: engine dead (132)`."""
-    total = sum(end not in IN_NO_RATE for _, end in fated)
-    told = ", ".join(f"{said} ({count})" for said, count in words(fated).items())
+    seen = words(fated) or ({"still open at the end": len(fated)} if fated else {})
+    told = ", ".join(f"{said} ({count})" for said, count in seen.items())
+    total = sum(end not in IN_NO_RATE for _, end in fated) or len(fated)
     return f"0 of {total} requests answered" + (f": {told}" if told else "")
 
 

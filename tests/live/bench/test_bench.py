@@ -96,8 +96,9 @@ def test_the_resident_runner_makes_no_plots_and_no_sheet(pair: Pair) -> None:
         "console.log",
         "experiment_metadata.json",
         "genai_bench.log",
+        "requests.jsonl",
     ]
-    assert len(names) == 4
+    assert len(names) == 5
 
 
 def test_a_plain_call_makes_them(pair: Pair) -> None:

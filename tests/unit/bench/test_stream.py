@@ -138,3 +138,23 @@ def test_pieces_that_did_not_wait_are_counted() -> None:
     shape = made.shape()
     assert (shape["pieces"], shape["quick"], shape["head_pieces"], shape["head_chars"]) == (5, 3, 3, 6)
     assert shape["span_s"] == pytest.approx(0.1001)
+
+
+def test_lines_are_put_together_however_reads_cut_them() -> None:
+    """Also inside of a character."""
+    whole = b"\r\n\r\n".join(
+        [token("\u65e5").replace(b"\\u65e5", "\u65e5".encode()), token("\u672c", "length"), USAGE, DONE, b""]
+    )
+    for size in (1, 2, 3, 7, 50, len(whole)):
+        made = Answer()
+        for start in range(0, len(whole), size):
+            made.feed(whole[start : start + size], 0.0)
+        made.end()
+        assert (made.text, made.is_done, made.output_tokens) == ("\u65e5\u672c", True, 2)
+
+
+def test_a_stream_that_ends_inside_of_a_line_is_unreadable() -> None:
+    made = Answer()
+    made.feed(token("a") + b"\n\n" + token("b", "length")[:-9], 0.0)
+    with pytest.raises(Unreadable, match="no JSON"):
+        made.end()

@@ -31,7 +31,7 @@ class Level:
 
     def __post_init__(self) -> None:
         self.path.touch()
-        self.watcher = Watcher(self.planned, self.users, self.write, clock=lambda: self.now)
+        self.watcher = Watcher(self.planned, self.users, 1.0, self.write, clock=lambda: self.now)
 
     def write(self, line: str) -> None:
         with self.path.open("a") as file:
@@ -63,9 +63,9 @@ class Level:
         self.say(made, *"abcd")
         self.end(made, tokens)
 
-    def close(self, drain_s: float = 1.0) -> Measurement:
+    def close(self) -> Measurement:
         self.watcher.close(len)
-        seen = ledger.read(self.path, drain_s=drain_s)
+        seen = ledger.read(self.path)
         assert seen is not None
         return seen
 
@@ -144,6 +144,7 @@ def test_two_bursts_at_the_servers_pace_tell_it(level: Level) -> None:
         ({"ignore_eos": False}, 1, "stop", "the server counts 1 tokens, its text came in 4 pieces"),
         ({}, 6, "length", "6 tokens, where at most 4 were asked for"),
         ({}, None, "length", None),
+        ({"max_tokens": 5}, None, "length", "4 of 5 tokens"),
     ],
 )
 def test_an_answer_that_is_not_as_asked_is_at_fault(
@@ -197,7 +198,7 @@ def test_what_ends_after_the_level_is_not_told_twice(level: Level) -> None:
     made = level.begin()
     level.close()
     level.watcher.failure(made, "failed", "connection_reset", "the connection was reset")
-    seen = ledger.read(level.path, drain_s=1.0)
+    seen = ledger.read(level.path)
     assert seen is not None
     assert [one.ending for one in seen.requests] == ["open"]
 
@@ -234,20 +235,20 @@ def test_one_good_answer_keeps_the_level_going(tmp_path: Path) -> None:
 
 def test_a_level_that_was_killed_has_no_measurement(level: Level) -> None:
     level.answer()
-    assert ledger.read(level.path, drain_s=1.0) is None
+    assert ledger.read(level.path) is None
     with level.path.open("a") as file:
         file.write('{"end": 7, "how": "answ')
-    assert ledger.read(level.path, drain_s=1.0) is None
+    assert ledger.read(level.path) is None
 
 
 def test_a_level_without_a_ledger_has_no_measurement(tmp_path: Path) -> None:
-    assert ledger.read(tmp_path / ledger.NAME, drain_s=1.0) is None
+    assert ledger.read(tmp_path / ledger.NAME) is None
 
 
 def test_a_damaged_ledger_is_named(tmp_path: Path) -> None:
     (tmp_path / ledger.NAME).write_text('{"closed": "whole"}\n')
-    with pytest.raises(BenchFailed, match=r"Cannot read .*requests.jsonl: KeyError"):
-        ledger.read(tmp_path / ledger.NAME, drain_s=1.0)
+    with pytest.raises(BenchFailed, match=r"Cannot read .*requests.jsonl: StopIteration"):
+        ledger.read(tmp_path / ledger.NAME)
 
 
 def test_our_own_lag_is_told_with_the_request_that_it_hit(level: Level) -> None:
