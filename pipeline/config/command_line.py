@@ -21,7 +21,7 @@ from pipeline.core.places import CONF
 from pipeline.core.schema import Config
 from pipeline.core.values import value
 from pipeline.engines import server_command
-from pipeline.models import model_card, ome_model
+from pipeline.models import gguf, model_card, ome_model
 
 OPEN = ("slo.limits", "runtime.env", "runtime.secret_env")  # sections that take any key, with a +
 MISSING = {  # an option that many a key of the section comes with
@@ -116,8 +116,10 @@ def to_config(tree: DictConfig) -> Config:
 
 
 def _with_architecture(parsed: Config) -> Config:
-    """A model in a folder says itself what it is; one that cannot be read is served all the same, unchecked."""
+    """A model in a folder or file says itself what it is; one that cannot be read is served all the same, unchecked."""
     model = parsed.model
+    if model.context_tokens is None and model.path is not None and model.path.is_file():
+        return replace(parsed, model=replace(model, context_tokens=gguf.context_tokens(model.path)))
     if model.arch is not None or model.path is None or not (model.path / "config.json").is_file():
         return parsed
     try:
