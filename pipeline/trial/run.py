@@ -21,7 +21,7 @@ from pipeline.core.teardown import Teardown
 from pipeline.engines import http
 from pipeline.machine import claims, process, signals, slots
 from pipeline.machine.progress import Progress
-from pipeline.trial import cached, health, kept, preflight, twin
+from pipeline.trial import cached, checks, health, kept, preflight, twin
 from pipeline.trial.kept import Tenant
 from pipeline.trial.levels import Ladder
 from pipeline.trial.story import FILES_TIMEOUT_S, Place, Story, save, to_record
@@ -66,6 +66,8 @@ def _deploy_and_measure(story: Story) -> None:
             return
         if http.API_KEY_ENV in config.runtime.secret_env.values() and config.bench.hides_key:
             http.protect()
+        if config.bench.location == "here":
+            checks.connections(config)
         runner = bench.runner(config.bench, sweep.bench_log)
         runner.start()
         tracker = trackers.load(config.tracker.target)
