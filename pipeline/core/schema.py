@@ -248,6 +248,7 @@ class Bench:
     cluster: ClusterBench = ClusterBench()
     start_timeout_s: float = Field(gt=0)
     level_grace_s: float = Field(gt=0)  # added to traffic.max_time_per_level_s, for starting and writing results
+    crowded: Literal["repeat", "note", "ignore"] = "repeat"  # a level during which other processes took the cores
 
     @property
     def hides_key(self) -> bool:

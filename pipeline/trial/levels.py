@@ -1,6 +1,7 @@
 """The ladder of levels: rising concurrencies, one genai-bench run each; a failed level does not affect the others."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 from pipeline.backends import Backend, Deployment
 from pipeline.bench import Job, Outcome, Runner, beside, command, results
@@ -13,7 +14,7 @@ from pipeline.core.schema import Config
 from pipeline.engines import diagnose
 from pipeline.machine import signals
 from pipeline.machine.progress import Progress
-from pipeline.trial import health
+from pipeline.trial import health, quiet
 
 IDLE_TIMEOUT_S = 30.0
 
@@ -42,7 +43,7 @@ class Ladder:
                 continue
             self.progress.step("bench", detail=f"{level.scenario} x{level.concurrency}")
             try:
-                done.append(self.measure(level))
+                done.append(quiet.level(self.config, self.plan, self.deployment, level, partial(self.measure, level)))
             except (Exception, Interrupted, KeyboardInterrupt) as error:
                 done.append(_failed(level, record.failure("bench", error)))
                 rest = self.plan.levels[index + 1 :]
