@@ -8,6 +8,7 @@ import pytest
 from pipeline.core.errors import FailureKind
 from pipeline.core.record import Failure, Level, Load
 from pipeline.trial import quiet
+from support.cli import pipeline
 from support.records import make_metrics
 
 QUIET = Load(cores=2, others_cores=0.1, is_crowded=False)
@@ -93,3 +94,15 @@ def test_a_level_that_may_not_be_repeated_says_that_it_was_crowded(folder: Path)
     level = World(folder, [BUSY]).run(may_repeat=False)
     assert level.warnings == ("crowded: other processes used 1.3 of 2 cores; measured once",)
     assert level.times_measured == 1
+
+
+@pytest.mark.parametrize(("asked", "is_watched"), [("note", True), ("ignore", False)])
+def test_a_trial_tells_what_the_machine_did(tmp_path: Path, tiny_gguf: Path, asked: str, is_watched: bool) -> None:
+    result = pipeline("parallel=4", f"bench.crowded={asked}", folder=tmp_path / "out", gguf=tiny_gguf)
+    assert result.code == 0, result.err
+    for level in result.record.levels:
+        assert (level.load is not None) == is_watched
+        assert level.times_measured == 1
+        assert any(words.startswith("crowded") for words in level.warnings) == bool(
+            level.load and level.load.is_crowded
+        )
