@@ -4,6 +4,7 @@ import errno
 import os
 import tempfile
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from pipeline.core.errors import PreflightFailed
@@ -218,6 +219,14 @@ def make_new(wanted: Path) -> Path:
             continue
         return path
     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(wanted))
+
+
+def put_aside(folder: Path) -> Path | None:
+    """Nothing measured is thrown away: what was measured before gets another name, which is told."""
+    if not folder.exists():
+        return None
+    names = (folder.with_name(f"{folder.name}~{number}") for number in count(1))
+    return folder.rename(next(name for name in names if not name.exists()))
 
 
 def insist_unused(run_dir: RunDir) -> None:

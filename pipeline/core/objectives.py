@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pipeline.core.errors import BenchFailed, ConfigError
 from pipeline.core.metric_names import COST, MAXIMISED, known_metrics
 from pipeline.core.metrics import flatten
-from pipeline.core.record import Level
+from pipeline.core.record import Level, LevelMetrics
 from pipeline.core.schema import Config, Slo
 
 
@@ -42,11 +42,12 @@ def check(config: Config) -> None:
 
 def counted(levels: Iterable[Level], slo: Slo) -> list[Level]:
     """The levels an objective may look at: usable, and inside the SLO where there is one."""
-    return [
-        level
-        for level in levels
-        if level.metrics and level.metrics.is_usable and (level.metrics.meets_slo or not slo.is_set)
-    ]
+    return [level for level in levels if level.metrics and counts(level.metrics, slo)]
+
+
+def counts(seen: LevelMetrics, slo: Slo) -> bool:
+    """Whether a level may give an objective its value: what is cut is not compared with what is whole."""
+    return seen.is_usable and not seen.is_cut and (seen.meets_slo or not slo.is_set)
 
 
 def of(levels: Iterable[Level], config: Config) -> dict[str, float]:
@@ -62,8 +63,15 @@ def of(levels: Iterable[Level], config: Config) -> dict[str, float]:
     best = {name: _best(name, counted(levels, config.slo), config) for name in names(config)}
     measured = any(level.metrics and level.metrics.is_usable for level in levels)
     if not measured or None in best.values():
-        raise BenchFailed(f"No level can be used: {why_unusable(levels)}")
+        raise _unusable(levels)
     return {name: score for name, score in best.items() if score is not None}
+
+
+def _unusable(levels: Sequence[Level]) -> BenchFailed:
+    """With kind and hint of the level that failed it."""
+    words = f"No level can be used: {why_unusable(levels)}"
+    why = next((level.failure for level in levels if level.failure and level.status != "skipped"), None)
+    return BenchFailed(words, kind=why.kind, hint=why.hint) if why else BenchFailed(words)
 
 
 def why_unusable(levels: Iterable[Level]) -> str:

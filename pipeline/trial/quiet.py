@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.backends import Deployment, lease
+from pipeline.core import files
 from pipeline.core.files import RunDir
 from pipeline.core.plan import LevelPlan, Plan
 from pipeline.core.record import Level, Load
@@ -51,8 +52,7 @@ def measure_quietly(measure: Measure, begin: Begin, *, folder: Path, may_repeat:
         return first
     if not may_repeat():
         return _told(first, "measured once")
-    aside = folder.with_name(f"{folder.name}-crowded")
-    _move(folder, aside)
+    aside = files.put_aside(folder)
     second = _watched(measure, begin)
     if second.status == "ok" and _others(second) <= _others(first):
         kept = second
@@ -88,16 +88,11 @@ def _told(kept: Level, how: str, first: Level | None = None) -> Level:
     return replace(kept, warnings=(*kept.warnings, f"crowded{'' if is_crowded else ' at first'}: {why}; {how}"))
 
 
-def _move(folder: Path, to: Path) -> None:
-    if folder.exists() and not to.exists():
-        folder.rename(to)
-
-
-def _swap(folder: Path, aside: Path) -> None:
-    """The files that were put aside are those that count; the others are kept in their place."""
-    if not aside.exists():
+def _swap(folder: Path, aside: Path | None) -> None:
+    """The files that were put aside are those that count; the others take their place."""
+    if aside is None:
         return
-    between = folder.with_name(f"{folder.name}-quieter")
-    aside.rename(between)
-    _move(folder, aside)
-    between.rename(folder)
+    other = files.put_aside(folder)
+    aside.rename(folder)
+    if other is not None:
+        other.rename(aside)

@@ -144,6 +144,7 @@ class Call:
 
     answered: int = 8
     failed: int = 0
+    code: int = 503  # of those that failed
     ttft_s: float = 0.2
     error: str | None = None
     writes: str = "{name}_time_1s.json"  # or debug_for_run_{name}.json, or nothing
@@ -187,7 +188,7 @@ class FakeRunner:
 def _write(folder: Path, call: Call) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     times = {"ttft": call.ttft_s, "tpot": 0.02, "e2e_latency": 0.5, "num_input_tokens": 64, "num_output_tokens": 16}
-    requests = [times] * call.answered + [{"error_code": 503}] * call.failed
+    requests = [times] * call.answered + [{"error_code": call.code}] * call.failed
     data = {"aggregated_metrics": {"run_duration": 2.0}, "individual_request_metrics": requests}
     if call.writes:
         (folder / call.writes.format(name="D64_16")).write_text(json.dumps(data))

@@ -155,7 +155,7 @@ def test_without_the_key_a_protected_server_refuses(
 ) -> None:
     with serving(tiny_gguf, tmp_path, key=KEY) as server:
         seen = measure(resident, make(server.url), server.url)
-    assert "requests answered, HTTP 401" in message(seen)
+    assert "requests answered: HTTP 401" in message(seen)
 
 
 def command_lines() -> Iterator[str]:

@@ -9,7 +9,6 @@ import pytest
 from fakes import Call, FakeBackend, FakeProgress, FakeRunner, make_deployment
 from pipeline.config import planning
 from pipeline.core.errors import FailureKind, Interrupted, ServerDied
-from pipeline.core.metrics import Measurement, Request
 from pipeline.core.plan import Assets
 from pipeline.core.record import Level
 from pipeline.trial.levels import Ladder
@@ -76,7 +75,7 @@ def test_a_level_holds_its_numbers_and_where_they_came_from(tmp_path: Path) -> N
     assert level.elapsed_s == 1.25
     assert level.result_file == "bench/D64_16/1/D64_16_time_1s.json"
     assert (tmp_path / level.result_file).is_file()
-    assert level.warnings == ("1 of 8 requests failed",)
+    assert level.warnings == ("1 of 8 requests failed: HTTP 503 (1)",)
 
 
 @pytest.mark.parametrize(
@@ -104,10 +103,10 @@ def test_a_failed_level_keeps_its_neighbours(tmp_path: Path, call: Call, words: 
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (Call(answered=0, failed=8), "0 of 8 requests answered, HTTP 503 (8)"),
+        (Call(answered=0, failed=8), "0 of 8 requests answered: HTTP 503 (8)"),
         (
             Call(answered=0, failed=4, writes="debug_for_run_{name}.json", error="ValueError: No values found"),
-            "0 of 4 requests answered, HTTP 503 (4)",
+            "0 of 4 requests answered: HTTP 503 (4)",
         ),
     ],
     ids=["result", "crash"],
@@ -123,10 +122,9 @@ def test_a_level_whose_every_request_was_refused_ends_its_ladder(tmp_path: Path,
 
 
 def test_a_level_whose_every_request_failed_otherwise_is_no_overload(tmp_path: Path) -> None:
-    request = Request(ttft_s=None, tpot_s=None, e2e_s=None, input_tokens=0, output_tokens=0, error_code=500)
-    found = Climb(tmp_path, {}).ladder().unanswered(Measurement(run_duration_s=1.0, requests=(request, request)))
-    assert found is not None
-    assert (str(found), found.kind) == ("0 of 2 requests answered, HTTP 500 (2)", FailureKind.BENCH_ERROR)
+    level = Climb(tmp_path, {"1": Call(answered=0, failed=8, code=500)}).run()[0]
+    assert level.failure is not None
+    assert (why(level), level.failure.kind) == ("0 of 8 requests answered: HTTP 500 (8)", FailureKind.BENCH_ERROR)
 
 
 TOO_MUCH = {"D64_16/2": Call(answered=2, failed=8)}

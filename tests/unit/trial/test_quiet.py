@@ -75,8 +75,8 @@ def test_the_quieter_of_two_is_kept(folder: Path, loads: Sequence[Load | None], 
     assert level.load == loads[kept - 1]
     assert level.warnings == (words,)
     assert world.kept == str(kept)
-    assert (folder.with_name("4-crowded") / "result").read_text() == str(3 - kept)
-    assert sorted(path.name for path in folder.parent.iterdir()) == ["4", "4-crowded"]
+    assert (folder.with_name("4~1") / "result").read_text() == str(3 - kept)
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["4", "4~1"]
 
 
 def test_a_second_time_that_failed_does_not_count(folder: Path) -> None:
