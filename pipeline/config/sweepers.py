@@ -3,7 +3,6 @@
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.types import IntervalSweep, Override
@@ -88,11 +87,6 @@ def total(swept: Mapping[str, Override], tree: DictConfig) -> int | None:
     if seen is None or not is_tuner(sweeper):
         return seen
     return int(seen * sweeper.repeats + 2 * sweeper.confirm + 2 * (sweeper.held_out is not None))
-
-
-def folder(tree: DictConfig) -> Path:
-    """Where a search by `tuner` is."""
-    return Path(tree.hydra.sweep.dir)
 
 
 def ordered(swept: Iterable[Override]) -> list[Override]:

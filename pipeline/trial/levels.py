@@ -3,12 +3,10 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import count
-from pathlib import Path
 
 from pipeline.backends import Backend, Deployment
 from pipeline.bench import Job, Outcome, Runner, beside, command, ledger, results
-from pipeline.core import metrics, objectives, record
+from pipeline.core import files, metrics, objectives, record
 from pipeline.core.errors import BenchFailed, FailureKind, Interrupted, PipelineError
 from pipeline.core.files import RunDir
 from pipeline.core.plan import LevelPlan, Plan
@@ -18,7 +16,7 @@ from pipeline.core.schema import Config
 from pipeline.engines import diagnose
 from pipeline.machine import signals
 from pipeline.machine.progress import Progress
-from pipeline.trial import health
+from pipeline.trial import health, quiet
 
 IDLE_TIMEOUT_S = 30.0
 SPARE = 1.5  # times the time that a cut level needs at the pace that was seen
@@ -94,12 +92,16 @@ class Ladder:
         return None
 
     def measure(self, level: LevelPlan) -> Level:
+        """Measure it while the machine is quiet, as far as that can be had. Raises as `once` does."""
+        return quiet.level(self.config, self.plan, self.deployment, level, lambda: self.once(level))
+
+    def once(self, level: LevelPlan) -> Level:
         """Reset the cache, run genai-bench, read its result.
 
         Raises:
             ServerDied, Interrupted: from the watch kept on the server.
         """
-        _put_aside(RunDir(self.plan.run_dir).level(level.scenario, level.concurrency))
+        files.put_aside(RunDir(self.plan.run_dir).level(level.scenario, level.concurrency))
         reset = health.wait_idle(self.deployment, self.plan, timeout_s=IDLE_TIMEOUT_S, alive=self.check)
         outcome = self.runner.run(self.job(level), self.check)
         self.check()
@@ -181,13 +183,6 @@ def _decisive(done: Sequence[Level], config: Config) -> Level | None:
     best = objectives.best_level(whole, config)
     found = next((one for one in done if best and one.name == best.name), None)
     return found if found and found.metrics and found.metrics.is_cut else None
-
-
-def _put_aside(folder: Path) -> None:
-    """Nothing measured is thrown away: what was measured before gets another name."""
-    if folder.exists():
-        number = next(n for n in count(1) if not folder.with_name(f"{folder.name}~{n}").exists())
-        folder.rename(folder.with_name(f"{folder.name}~{number}"))
 
 
 def _failed(level: LevelPlan, why: Failure) -> Level:
