@@ -89,7 +89,10 @@ def _contests(verdict: Verdict) -> Iterator[str]:
     if not verdict.base_meets_slo and verdict.baseline is not None and verdict.kind in {"confirmed", "not kept"}:
         yield "The baseline does not meet the SLO."
     if verdict.is_unfinished and verdict.contests:
-        yield "The rounds were not finished: the time was up, or the sweep still runs. The same command goes on."
+        yield (
+            "The rounds are not finished: the time was up, or the sweep still runs. "
+            "To go on, repeat the command with hydra.sweep.dir=<this folder>."
+        )
 
 
 def _fell(contest: Contest) -> str:
