@@ -131,7 +131,7 @@ def _finish(folders: list[Path], code: int | None, *, is_sweep: bool) -> int:
         return REMAINS
     if code is not None:
         return code
-    return OK if any(found.best for found in sums) else NO_RESULT
+    return min((found.exit_code for found in sums), default=NO_RESULT)
 
 
 def _say(error: Exception, code: int) -> int:

@@ -20,6 +20,7 @@ BESIDE = (
     "dry_run",
     "repeat_of",
     "phase",
+    "rounds",
     "cache",
     "cache_dir",
 )  # keys of the root that say nothing of how a trial is configured
@@ -40,7 +41,7 @@ def parse(tree: "DictConfig") -> Config:
         raise ConfigError(f"{error.full_key} has no value: add {error.full_key}=... to the command.") from error
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key} does not resolve: {str(error).splitlines()[0]}.") from error
-    _check_origin(data.get("repeat_of"), data.get("phase", PHASES[0]))
+    _check_origin(data.get("repeat_of"), data.get("phase", PHASES[0]), data.get("rounds"))
     if data.get("cache") not in (None, "read"):
         raise ConfigError(f"cache={data['cache']}: expected read, or null for none.")
     for other in ("hydra", *BESIDE):
@@ -66,12 +67,14 @@ def parse(tree: "DictConfig") -> Config:
     return config
 
 
-def _check_origin(repeat_of: object, phase: object) -> None:
+def _check_origin(repeat_of: object, phase: object, rounds: object) -> None:
     """Accept what the sweeper `tuner` says of a trial beside its configuration."""
     if phase not in PHASES:
         raise ConfigError(f"phase={phase}: expected one of {', '.join(PHASES)}.")
     if repeat_of is not None and (type(repeat_of) is not int or repeat_of < 0):
         raise ConfigError(f"repeat_of={repeat_of}: expected the number of a trial, or null.")
+    if rounds is not None and (type(rounds) is not int or rounds < 1):
+        raise ConfigError(f"rounds={rounds}: expected a number of rounds, or null.")
 
 
 def _check_location(config: Config) -> None:

@@ -82,11 +82,9 @@ def configurations(swept: Mapping[str, Override], tree: DictConfig) -> int | Non
 
 
 def total(swept: Mapping[str, Override], tree: DictConfig) -> int | None:
-    """How many trials there will be, what is measured again included."""
+    """How many trials the search will have; how many follow to confirm its contenders, their results decide."""
     seen, sweeper = configurations(swept, tree), tree.hydra.sweeper
-    if seen is None or not is_tuner(sweeper):
-        return seen
-    return int(seen * sweeper.repeats + 2 * sweeper.confirm + 2 * (sweeper.held_out is not None))
+    return int(seen * sweeper.repeats) if seen is not None and is_tuner(sweeper) else seen
 
 
 def ordered(swept: Iterable[Override]) -> list[Override]:

@@ -9,6 +9,8 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.values import parse, value
 
 BESIDE = ("sampler", "params")  # of hydra.sweeper: what is searched, and how
+AUTO = "auto"  # as many rounds of confirmation as the test takes
+SEARCH_SHARE = 0.7  # of the time and GPU hours; the rest is for the confirmation
 
 
 @value
@@ -19,8 +21,18 @@ class Limits:
     timeout_s: float | None = Field(default=None, gt=0)
     gpu_hours: float | None = Field(default=None, gt=0)
     repeats: int = Field(default=1, ge=1)  # measurements of each configuration
-    confirm: int = Field(default=0, ge=0)  # rounds that measure the winner and the baseline again
+    confirm: int | None = Field(default=None, ge=0)  # rounds of a contender and the baseline; None: as many as it takes
     held_out: str | None = None  # a traffic under which both are measured as well
+
+    @property
+    def confirms(self) -> bool:
+        """Whether anything is measured again at the end."""
+        return self.confirm != 0 or self.held_out is not None
+
+    @property
+    def held_out_rounds(self) -> int | None:
+        """Rounds under other traffic, as many as under the sweep's own; at least one."""
+        return 0 if self.held_out is None else 1 if self.confirm == 0 else self.confirm
 
 
 @value
@@ -42,9 +54,12 @@ def settings_of(sweeper: Mapping[str, Any]) -> Settings:
     """
     words = {name: word for name, word in sweeper.items() if name not in BESIDE and not name.startswith("_")}
     limits = {name: words.pop(name) for name in Limits.__dataclass_fields__ if name in words}
+    if limits.get("confirm") == AUTO:
+        limits["confirm"] = None
     try:
         return parse(Settings, {**words, "limits": limits})
     except ValidationError as error:
         found = error.errors(include_url=False)[0]
         name, seen, expected = found["loc"][-1], found["input"], found["msg"].removeprefix("Input ")
-        raise ConfigError(f"hydra.sweeper.{name}={seen} {expected}.") from error
+        other = f", or {AUTO}" if name == "confirm" else ""
+        raise ConfigError(f"hydra.sweeper.{name}={seen} {expected}{other}.") from error

@@ -1,11 +1,12 @@
 """The objective of a trial: which levels count, and the metric's value over them. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
+from pipeline.core import pareto
 from pipeline.core.errors import BenchFailed, ConfigError
 from pipeline.core.metric_names import COST, MAXIMISED, known_metrics
 from pipeline.core.metrics import flatten
-from pipeline.core.record import Level, LevelMetrics
+from pipeline.core.record import Level, LevelMetrics, Record
 from pipeline.core.schema import Config, Slo
 
 
@@ -41,17 +42,19 @@ def check(config: Config) -> None:
 
 
 def counted(levels: Iterable[Level], slo: Slo) -> list[Level]:
-    """The levels an objective may look at: usable, and inside the SLO where there is one."""
-    return [level for level in levels if level.metrics and counts(level.metrics, slo)]
+    """The levels an objective may look at: whole, usable, and inside the SLO where there is one."""
+    return [
+        level for level in levels if _is_whole(level) and level.metrics and (level.metrics.meets_slo or not slo.is_set)
+    ]
 
 
-def counts(seen: LevelMetrics, slo: Slo) -> bool:
-    """Whether a level may give an objective its value: what is cut is not compared with what is whole."""
-    return seen.is_usable and not seen.is_cut and (seen.meets_slo or not slo.is_set)
+def _is_whole(level: Level) -> bool:
+    """Usable, and not cut: a level with fewer requests than planned is not comparable with whole ones."""
+    return level.metrics is not None and level.metrics.is_usable and not level.metrics.is_cut
 
 
 def of(levels: Iterable[Level], config: Config) -> dict[str, float]:
-    """Each objective's best value over the levels that count.
+    """One objective's best value over the levels that count; several objectives' values at one level, `best_level`.
 
     Throughput and goodput are 0 when levels were measured but none met the SLO: that is their true value inside
     it. A latency has no such value.
@@ -60,15 +63,17 @@ def of(levels: Iterable[Level], config: Config) -> dict[str, float]:
         BenchFailed: no level can be used.
     """
     levels = list(levels)
-    best = {name: _best(name, counted(levels, config.slo), config) for name in names(config)}
-    measured = any(level.metrics and level.metrics.is_usable for level in levels)
-    if not measured or None in best.values():
+    if best := best_level(levels, config):
+        return _scores(best, config) or {}
+    is_measured = any(map(_is_whole, levels))
+    if not is_measured or not all(map(is_maximised, names(config))):
         raise _unusable(levels)
-    return {name: score for name, score in best.items() if score is not None}
+    return dict.fromkeys(names(config), 0.0)
 
 
-def _unusable(levels: Sequence[Level]) -> BenchFailed:
+def _unusable(levels: Iterable[Level]) -> BenchFailed:
     """With kind and hint of the level that failed it."""
+    levels = list(levels)
     words = f"No level can be used: {why_unusable(levels)}"
     why = next((level.failure for level in levels if level.failure and level.status != "skipped"), None)
     return BenchFailed(words, kind=why.kind, hint=why.hint) if why else BenchFailed(words)
@@ -85,12 +90,38 @@ def why_unusable(levels: Iterable[Level]) -> str:
 
 
 def best_level(levels: Iterable[Level], config: Config) -> Level | None:
-    """The level that gives the first objective its value."""
-    name = names(config)[0]
-    candidates = counted(levels, config.slo)
-    pick = max if is_maximised(name) else min
-    scored = [(seen, level) for level in candidates if (seen := score(name, level, config)) is not None]
+    """The level whose values are the trial's: the best of one objective; of several, the one with the most volume.
+
+    One level, because nobody can have the throughput of one load together with the latency of another.
+    """
+    more = [is_maximised(name) for name in names(config)]
+    scored = [
+        (tuple(seen.values()), level) for level in counted(levels, config.slo) if (seen := _scores(level, config))
+    ]
+    if len(more) > 1:
+        return max(scored, key=lambda pair: pareto.volume(pair[0], more), default=(None, None))[1]
+    pick = max if more[0] else min
     return pick(scored, key=lambda pair: pair[0], default=(None, None))[1]
+
+
+def points(record: Record) -> dict[str, tuple[float, ...]]:
+    """The values of the objectives at each level that counts, by its name: what a Pareto front is made of."""
+    found = {level.name: _scores(level, record.config) for level in counted(record.levels, record.config.slo)}
+    return {name: tuple(seen.values()) for name, seen in found.items() if seen}
+
+
+def _scores(level: Level, config: Config) -> dict[str, float] | None:
+    """Every objective at one level; None where one was not measured."""
+    found = {name: score(name, level, config) for name in names(config)}
+    return None if None in found.values() else {name: seen for name, seen in found.items() if seen is not None}
+
+
+def violations(seen: LevelMetrics, slo: Slo) -> dict[str, float]:
+    """How far each part of the SLO is missed: shares of requests, and shares of a limit. Empty without an SLO."""
+    found = {} if seen.slo_attainment is None else {"attainment": slo.attainment - seen.slo_attainment}
+    flat = flatten(seen)
+    found |= {name: flat[name] / limit - 1 for name, limit in slo.limits.items() if name in flat}
+    return found | ({"error_rate": seen.error_rate - slo.max_error_rate} if slo.is_set else {})
 
 
 def score(name: str, level: Level, config: Config) -> float | None:
@@ -105,8 +136,3 @@ def score(name: str, level: Level, config: Config) -> float | None:
 def _cost(tokens_per_s: float | None, usd_per_hour: float | None) -> float | None:
     """The cost of a million tokens, in US dollars."""
     return usd_per_hour / 3600 / tokens_per_s * 1e6 if tokens_per_s and usd_per_hour else None
-
-
-def _best(name: str, levels: Sequence[Level], config: Config) -> float | None:
-    scores = [seen for level in levels if (seen := score(name, level, config)) is not None]
-    return max(scores, default=0.0) if is_maximised(name) else min(scores, default=None)

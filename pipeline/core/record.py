@@ -150,6 +150,7 @@ class Record:
     rewrites: tuple[Rewrite, ...] = ()  # what the engine made of the knobs, where that is not what was asked
     repeat_of: int | None = None  # the number of the trial whose configuration was measured again
     phase: Phase = "search"
+    rounds: int | None = None  # of the confirmation that this is part of; None: as many as its test takes
     same_as: int | None = None  # the number of the trial whose levels these are: both resolved alike
     cached_from: str | None = None  # the trial of another sweep whose levels these are: cache=read
     levels: tuple[Level, ...]
@@ -162,6 +163,12 @@ class Record:
     environment: Mapping[str, str]
     started_at: datetime
     ended_at: datetime
+
+    @property
+    def place(self) -> str:
+        """The host and GPUs that it ran on: only what was measured on the same can be compared in pairs."""
+        where = (self.environment.get("host"), *(self.deployment.get(name) for name in ("node", "gpus")))
+        return " ".join(word for word in where if word)
 
 
 class Timings:

@@ -1,7 +1,8 @@
-"""Statistics of repeated measurements: means with 95% intervals, and whether one configuration beats another. Pure.
+"""Statistics of repeated measurements: means with 95% intervals, and how much better one configuration is. Pure.
 
 Student's t and Welch's test as in scipy.stats; ratios by the logarithm, whose differences are relative ones. Rounds
-that measure both alternately are compared in pairs, which takes out what drifts (heat, neighbours, clocks).
+that measure both alternately are compared in pairs, which takes out what drifts (heat, neighbours, clocks); which
+rounds decide is in `core/rounds.py`.
 """
 
 import math
@@ -30,17 +31,31 @@ class Interval:
 
 @value
 class Comparison:
-    """How much better one is than the other: 0.1 is 10% more throughput, or 10% less latency. 95% interval."""
+    """How much better one is than the other: 0.1 is 10% more throughput, or 10% less latency."""
 
     verdict: Literal["better", "worse", "no difference shown"]
     change: float
-    low: float
-    high: float
-    noise: float  # half of the interval's width: a difference below it could not have been shown
+    low: float | None  # the interval's ends; None: measured too rarely to have any
+    high: float | None
     pairs: int  # rounds compared in pairs; 0: two independent groups
+
+    @property
+    def margin(self) -> float | None:
+        """What to print behind ±: the way to the end that is nearer to zero where a difference is shown, else farther.
+
+        Intervals of ratios are wider above than below. So printed, ± is below the change exactly where one is shown.
+        """
+        if self.low is None or self.high is None:
+            return None
+        below, above = self.change - self.low, self.high - self.change
+        if self.verdict == "no difference shown":
+            return max(below, above)
+        return below if self.verdict == "better" else above
 
     def __str__(self) -> str:
         """E.g. `better by 12.1% [8.0%, 16.4%]`."""
+        if self.low is None or self.high is None:
+            return f"{self.change:+.1%} ({'once' if self.pairs == 1 else f'{self.pairs} rounds'})"
         if self.verdict == "no difference shown":
             return f"{self.verdict} ({self.change:+.1%} [{self.low:+.1%}, {self.high:+.1%}])"
         low, high = sorted((abs(self.low), abs(self.high)))
@@ -60,45 +75,56 @@ def interval(samples: Sequence[float]) -> Interval | None:
     return Interval(mean=mean, low=mean - half, high=mean + half, count=len(samples))
 
 
-def compare(
-    ours: Sequence[float], theirs: Sequence[float], *, is_maximised: bool, is_paired: bool = False
-) -> Comparison | None:
-    """Ours against theirs by the ratio of geometric means; None with fewer than two samples of either, or of 0.
+def compare(ours: Sequence[float], theirs: Sequence[float], *, is_maximised: bool) -> Comparison | None:
+    """Two independent groups by the ratio of geometric means and Welch's 95% interval.
 
-    Args:
-        ours: one positive measurement per run.
-        theirs: the same of what it is compared with; as many as ours where they are paired.
-        is_maximised: more is better.
-        is_paired: sample i of both was measured in the same round.
+    None with fewer than two samples of either, or of 0.
     """
     if min(len(ours), len(theirs)) < 2 or min(*ours, *theirs) <= 0:
         return None
     sign = 1 if is_maximised else -1
     mine, other = [sign * math.log(seen) for seen in ours], [sign * math.log(seen) for seen in theirs]
-    change, low, high = (_gain(sign, end) for end in _difference(mine, other, is_paired=is_paired))
+    return _compared(sign, *_difference(mine, other), pairs=0)
+
+
+def paired(advantages: Sequence[float], bound: float | None, *, is_maximised: bool) -> Comparison:
+    """Rounds by the logarithm of each one's advantage; the interval is as wide as the test's bound on t says.
+
+    One round, or no bound: a change without an interval, and nothing shown.
+    """
+    count, sign = len(advantages), 1 if is_maximised else -1
+    mean = math.fsum(advantages) / count
+    if count < 2 or bound is None:
+        return _compared(sign, mean, None, None, pairs=count)
+    spread = math.sqrt(math.fsum((one - mean) ** 2 for one in advantages) / (count - 1) / count)
+    return _compared(sign, mean, mean - bound * spread, mean + bound * spread, pairs=count)
+
+
+def _compared(sign: int, middle: float, low: float | None, high: float | None, *, pairs: int) -> Comparison:
+    is_shown = low is not None and high is not None and (low > 0 or high < 0)
     return Comparison(
-        verdict="better" if low > 0 else "worse" if high < 0 else "no difference shown",
-        change=change,
-        low=low,
-        high=high,
-        noise=(high - low) / 2,
-        pairs=len(ours) if is_paired else 0,
+        verdict="no difference shown" if not is_shown else "better" if middle > 0 else "worse",
+        change=_gain(sign, middle),
+        low=None if low is None else _gain(sign, low),
+        high=None if high is None else _gain(sign, high),
+        pairs=pairs,
     )
 
 
 def _gain(sign: int, advantage: float) -> float:
     """Converts a difference of (signed) logarithms to a share of theirs."""
-    return sign * math.expm1(sign * advantage)
+    try:
+        return sign * math.expm1(sign * advantage)
+    except OverflowError:  # the end of an interval of two rounds that differ widely
+        return sign * math.inf
 
 
-def _difference(mine: Sequence[float], other: Sequence[float], *, is_paired: bool) -> tuple[float, float, float]:
+def _difference(mine: Sequence[float], other: Sequence[float]) -> tuple[float, float, float]:
     """The difference of the means and its interval."""
     from scipy import stats
 
     middle = math.fsum(mine) / len(mine) - math.fsum(other) / len(other)
-    spread = [[a - b for a, b in zip(mine, other, strict=True)]] if is_paired else [mine, other]
-    if all(math.isclose(min(group), max(group), rel_tol=1e-12, abs_tol=1e-12) for group in spread):
+    if all(math.isclose(min(group), max(group), rel_tol=1e-12, abs_tol=1e-12) for group in (mine, other)):
         return middle, middle, middle  # nothing varies: scipy has no test for that
-    test = stats.ttest_rel(mine, other) if is_paired else stats.ttest_ind(mine, other, equal_var=False)
-    low, high = test.confidence_interval(CONFIDENCE)
+    low, high = stats.ttest_ind(mine, other, equal_var=False).confidence_interval(CONFIDENCE)
     return middle, float(low), float(high)

@@ -95,7 +95,7 @@ class Lines:
         """`trial 2/4: n_threads=2`."""
         self.started = time.monotonic()
         self.number = number
-        count = f"{number + 1}/{self.total}" if self.total else str(number + 1)
+        count = f"{number + 1}/{self.total}" if self.total and number < self.total else str(number + 1)  # else: again
         self._say(f"trial {count}: {words(overrides)}")
 
     def step(self, name: str, detail: str = "") -> None:

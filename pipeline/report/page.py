@@ -15,9 +15,9 @@ from pipeline.core.files import SweepDir, write_atomically
 from pipeline.core.places import TEMPLATES
 from pipeline.core.record import Record
 from pipeline.core.redact import Secrets
-from pipeline.report import confirmation, importance, plots
-from pipeline.report.ranking import Row, objective_names
-from pipeline.report.table import TEXTS, cells, titles
+from pipeline.report import importance, plots, sentences, table
+from pipeline.report.ranking import Row
+from pipeline.report.verdict import Verdict
 
 SHOWN = 20  # rows that are there at first
 SLICES = 8
@@ -25,30 +25,33 @@ TAIL_BYTES, TAIL_LINES = 16_000, 25
 LOGS = 3  # of each kind of failure
 
 
-def write(sweep: SweepDir, records: Sequence[Record], rows: Sequence[Row], command: str | None) -> None:
+def write(sweep: SweepDir, records: Sequence[Record], found: Verdict, command: str | None) -> None:
     """Write the page.
 
     Raises:
         OSError: it cannot be written.
     """
-    write_atomically(sweep.report, render(sweep, records, rows, command))
+    write_atomically(sweep.report, render(sweep, records, found, command))
 
 
-def render(sweep: SweepDir, records: Sequence[Record], rows: Sequence[Row], command: str | None) -> str:
+def render(sweep: SweepDir, records: Sequence[Record], found: Verdict, command: str | None) -> str:
     """The page. Everything that is data is escaped by the template."""
     secrets = Secrets(os.environ)
-    groups, figures, missing = _figures(records, rows)
+    groups, figures, missing = _figures(records, found.rows)
     environment = Environment(loader=FileSystemLoader(TEMPLATES / "report"), autoescape=True, undefined=StrictUndefined)
-    names = objective_names(records)
     told = {
         "sweep": sweep.path.name,
         "subject": _subject(records[0]),
-        "headline": _headline(records, rows),
-        "facts": list(_facts(records, rows, names)),
+        "headline": sentences.of(found) or ["One trial."],
+        "facts": list(_facts(records, found)),
         "command": command,
-        "titles": titles(rows, names),
-        "texts": TEXTS,
-        "rows": [{"rank": row.rank, "cells": cells(row, rows, names)} for row in rows],
+        "titles": [*table.TITLES, *table.MORE],
+        "texts": table.WORDS,
+        "rows": [
+            {"is_best": row.number == found.recommended, "cells": [*table.cells(row, found), *table.more(row)]}
+            for row in found.rows
+        ],
+        "legend": table.legend(found),
         "shown": SHOWN,
         "sections": groups,
         "missing": missing,
@@ -70,17 +73,13 @@ def _subject(record: Record) -> str:
     return f"{config.model.name} on {engine}, {config.hardware.name}, traffic {config.traffic.name}"
 
 
-def _headline(records: Sequence[Record], rows: Sequence[Row]) -> list[str]:
-    said = list(confirmation.sentences(confirmation.confirm(records, rows), rows))
-    return said or ["One trial." if any(row.rank for row in rows) else "No trial has a result."]
-
-
-def _facts(records: Sequence[Record], rows: Sequence[Row], names: Sequence[str]) -> Iterator[tuple[str, str]]:
-    best = next((row for row in rows if row.rank == 1), None)
+def _facts(records: Sequence[Record], found: Verdict) -> Iterator[tuple[str, str]]:
+    best = found.best
     if best and best.objective:
-        yield from ((name, f"{seen:.4g}") for name, seen in zip(names, best.objective, strict=True))
-        if best.against_baseline is not None and not best.is_baseline:
-            yield "against the baseline", f"{best.against_baseline:+.1%}"
+        scores = zip(found.names, best.objective, strict=True)
+        yield from ((f"{name} in the search", f"{seen:.4g}") for name, seen in scores)
+        if best.change is not None:
+            yield "against the baseline", table.change(best, found)
     counts = Counter(record.status for record in records)
     yield "trials", ", ".join(f"{count} {status}" for status, count in counts.items())
     begin, end = min(record.started_at for record in records), max(record.ended_at for record in records)

@@ -11,8 +11,9 @@ from pipeline.core.files import SweepDir
 from pipeline.core.record import Level, LevelMetrics, Record
 from pipeline.core.statistics import Interval
 from pipeline.machine import signals
-from pipeline.report import confirmation
-from pipeline.report.ranking import Row, objective_names, rank, samples
+from pipeline.report import sentences, verdict
+from pipeline.report.ranking import Row, samples
+from pipeline.report.verdict import Verdict
 from pipeline.trackers.result import GROUPS, SweepResult, TrialResult, Winner
 
 
@@ -37,17 +38,19 @@ def publish(sweep: SweepDir, records: Sequence[Record]) -> None:
 
 def result_of(records: Sequence[Record]) -> SweepResult:
     """What a tracker is told of these trials. Pure."""
-    rows = {row.number: row for row in rank(records)}
+    found = verdict.of(records)
+    rows = {row.number: row for row in found.rows}
     place = {number: index for index, number in enumerate(rows)}
-    names = objective_names(records)
     ordered = sorted(records, key=lambda record: (place.get(record.number, len(place)), record.number))
     return SweepResult(
         sweep_id=records[0].sweep_id,
         choices={group: getattr(records[0].config, group).name for group in GROUPS},
-        objectives=names,
+        objectives=found.names,
         knobs=tuple(knob for knob in records[0].config.knobs if _differs(knob, records)),
-        trials=tuple(_trial(record, rows, names, records) for record in ordered),
-        best=_winner(records, [*rows.values()]),
+        trials=tuple(_trial(record, rows, found.names, records) for record in ordered),
+        best=_winner(records, found),
+        verdict=tuple(sentences.of(found)),
+        exit_code=found.exit_code,
     )
 
 
@@ -66,7 +69,8 @@ def _trial(record: Record, rows: Mapping[int, Row], names: Sequence[str], record
         status=record.status,
         objectives={name: record.objective[name] for name in names if record.objective and name in record.objective},
         repeated=_repeated(record, names, records),
-        against_baseline=row.against_baseline if row else None,
+        against_baseline=row.change if row else None,
+        flags=", ".join(row.flags) if row else "",
         best_level=record.best_level,
         output_tokens_per_s=seen.output_tokens_per_s if seen else None,
         ttft_p95_s=seen.ttft.p95 if seen and seen.ttft else None,
@@ -93,20 +97,22 @@ def _repeated(record: Record, names: Sequence[str], records: Sequence[Record]) -
     return statistics.interval(scores) if len(scores) > 1 else None
 
 
-def _winner(records: Sequence[Record], rows: Sequence[Row]) -> Winner | None:
-    row = next((row for row in rows if row.rank == 1), None)
+def _winner(records: Sequence[Record], found: Verdict) -> Winner | None:
+    row = found.best
     if row is None:
         return None
     record = next(record for record in records if record.number == row.number)
-    shown = confirmation.confirm(records, rows)
     return Winner(
         number=record.number,
         overrides=" ".join(row.overrides),
         command=shlex.join(["python", "-m", "pipeline", *record.overrides]),
         server_command=shlex.join(record.argv),
         best_level=record.best_level,
-        objectives=dict(zip(objective_names(records), row.objective or (), strict=False)),
-        against_baseline=row.against_baseline,
-        verdict=str(shown.comparison) if shown and shown.comparison else None,
+        objectives=dict(zip(found.names, row.objective or (), strict=False)),
+        against_baseline=row.change,
+        against_baseline_low=row.change_low,
+        against_baseline_high=row.change_high,
+        rounds=row.rounds,
+        verdict=found.kind,
         knobs={name: seen for name, seen in record.config.knobs.items() if seen is not None},
     )

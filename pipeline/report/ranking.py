@@ -1,17 +1,16 @@
-"""Turns records into ranked rows, one per configuration, however often it was measured. Pure."""
+"""Turns records into rows, one per configuration, however often the search measured it. Decides nothing. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
-from pipeline.core import objectives
+from pipeline.core import objectives, pareto
 from pipeline.core.record import Level, Record, Stats
-from pipeline.core.statistics import Interval, interval
+from pipeline.core.statistics import Interval, compare, interval
 from pipeline.core.values import value
 
 
 @value
 class Row:
-    """One configuration in the ranking. Times in seconds, at the level that gave the objective in its first trial."""
+    """One configuration. Times in seconds, at the level that gave the objective in its first trial."""
 
     rank: int | None
     number: int
@@ -20,12 +19,18 @@ class Row:
     same_as: int | None  # the trial whose measurement this row shows: both resolved alike
     is_baseline: bool
     status: str
-    objective: tuple[float, ...] | None  # means over all that measured it in the search
+    objective: tuple[float, ...] | None  # search scores: means over all that measured it in the search
     half_width: float | None  # of the 95% t-interval of the first objective's mean; None: measured once
-    measured: int  # times that it was measured
-    runs: int  # times that it was run
-    is_optimal: bool  # with several objectives: nothing is better in all of them
-    against_baseline: float | None  # relative difference of the first objective; 0.1 is 10% more
+    measured: int  # times that it was measured in the search
+    runs: int  # times that it was run in the search
+    meets_slo: bool  # true without an SLO
+    change: float | None = None  # relative difference of the first objective from the baseline's; 0.1 is 10% more
+    change_low: float | None = None
+    change_high: float | None = None
+    change_margin: float | None = None  # as printed behind ±; None: measured once
+    rounds: int = 0  # of the confirmation, which the change is by; 0: it is the search's
+    is_optimal: bool = False  # with several objectives: a level of it is on the Pareto front
+    flags: tuple[str, ...] = ()
     best_level: str | None
     cached_from: str | None
     ttft_p95_s: float | None
@@ -35,24 +40,23 @@ class Row:
     why: str | None
 
 
-def rank(records: Sequence[Record]) -> tuple[Row, ...]:
-    """Best first by the first objective, then the configurations without a result in their order."""
+def standings(records: Sequence[Record]) -> list[Row]:
+    """Best search score first; then those outside the SLO, then those without a result, in their order."""
     firsts = originals(records)
     common, names = shared_overrides(firsts), objective_names(records)
-    scored = [(means, record) for record in firsts if (means := _means(record, records, names))]
-    scored.sort(key=lambda pair: pair[1].same_as is not None)  # of equals, first the one that was measured
-    if names:
-        scored.sort(key=lambda pair: pair[0][0].mean, reverse=objectives.is_maximised(names[0]))
     baselines = {record.number for record in firsts if is_baseline(record, firsts)}
-    base = next((means[0].mean for means, record in scored if record.number in baselines), None)
-    front = _front([tuple(each.mean for each in means) for means, _ in scored], names)
-    rows = [
-        replace(_row(record, records, means, base, common), rank=place, is_optimal=is_optimal)
-        for place, ((means, record), is_optimal) in enumerate(zip(scored, front, strict=True), start=1)
-    ]
-    ranked = {row.number for row in rows}
-    rows += [_row(record, records, (), None, common) for record in firsts if record.number not in ranked]
-    return tuple(replace(row, is_baseline=row.number in baselines) for row in rows)
+    rows = [_row(record, records, names, common, is_base=record.number in baselines) for record in firsts]
+    rows.sort(key=lambda row: row.same_as is not None)  # of equals, first the one that was measured
+    more = [objectives.is_maximised(name) for name in names]
+    rows.sort(key=lambda row: (row.objective is None, not row.meets_slo, -_worth(row.objective, more)))
+    return rows
+
+
+def _worth(scores: tuple[float, ...] | None, more: Sequence[bool]) -> float:
+    """What configurations are ordered by: the objective; of several, the hypervolume of their point."""
+    if not scores:
+        return 0.0
+    return pareto.volume(scores, more) if len(more) > 1 else scores[0] if more[0] else -scores[0]
 
 
 def originals(records: Sequence[Record]) -> list[Record]:
@@ -67,22 +71,45 @@ def samples(record: Record, records: Sequence[Record]) -> list[Record]:
     return [record, *again]
 
 
+def meets_slo(record: Record) -> bool:
+    """Whether a trial has a result inside the SLO; any result, where there is no SLO."""
+    return bool(record.objective) and (record.best_level is not None or not record.config.slo.is_set)
+
+
+def searched(row: Row, base: Row | None, records: Sequence[Record]) -> tuple[float, float | None, float | None] | None:
+    """The change by the search alone, with its interval where both were repeated; of several objectives, the volume's.
+
+    None where there is none to tell.
+    """
+    names = objective_names(records)
+    if base is None or not row.objective or not base.objective or not base.meets_slo or not row.meets_slo:
+        return None
+    if base.objective[0] <= 0 or row.number == base.number:
+        return None
+    more = [objectives.is_maximised(name) for name in names]
+    if len(names) > 1:
+        ours, theirs = (pareto.volume(scores, more) for scores in (row.objective, base.objective))
+        return (ours / theirs - 1, None, None) if ours and theirs else None
+    found = [[seen[0] for one in _again(each, records) if (seen := _scores(one, names))] for each in (row, base)]
+    shown = compare(*found, is_maximised=more[0])
+    ends = (None, None) if shown is None else (shown.low, shown.high)
+    low, high = ends if more[0] else (_negative(ends[1]), _negative(ends[0]))
+    return row.objective[0] / base.objective[0] - 1, low, high
+
+
+def _negative(end: float | None) -> float | None:
+    return None if end is None else -end
+
+
+def _again(row: Row, records: Sequence[Record]) -> list[Record]:
+    return samples(next(one for one in records if one.number == row.number), records)
+
+
 def _means(record: Record, records: Sequence[Record], names: Sequence[str]) -> tuple[Interval, ...]:
     """The mean of each objective; empty for a configuration that was never measured."""
     scores = [seen for one in samples(record, records) if (seen := _scores(one, names))]
     found = (interval([seen[i] for seen in scores]) for i in range(len(names)))
     return tuple(each for each in found if each is not None)
-
-
-def _front(scores: Sequence[tuple[float, ...]], names: Sequence[str]) -> list[bool]:
-    """Which are on the Pareto front."""
-    signs = [1 if objectives.is_maximised(name) else -1 for name in names]
-    points = [tuple(sign * each for sign, each in zip(signs, seen, strict=True)) for seen in scores]
-    return [not any(other != one and _covers(other, one) for other in points) for one in points]
-
-
-def _covers(other: tuple[float, ...], one: tuple[float, ...]) -> bool:
-    return all(theirs >= ours for theirs, ours in zip(other, one, strict=True))
 
 
 def is_baseline(record: Record, records: Sequence[Record]) -> bool:
@@ -111,8 +138,9 @@ def shared_overrides(records: Sequence[Record]) -> frozenset[str]:
 
 
 def _row(
-    record: Record, records: Sequence[Record], means: tuple[Interval, ...], base: float | None, common: frozenset[str]
+    record: Record, records: Sequence[Record], names: Sequence[str], common: frozenset[str], *, is_base: bool
 ) -> Row:
+    means = _means(record, records, names)
     level = _best_level(record)
     seen = level.metrics if level else None
     ends = [(each.high - each.low) / 2 for each in means[:1] if each.low is not None and each.high is not None]
@@ -122,14 +150,13 @@ def _row(
         overrides=tuple(word for word in record.overrides if word not in common),
         rewrites=rewritten(record),
         same_as=record.same_as,
-        is_baseline=record.is_baseline,
+        is_baseline=is_base,
         status=record.status,
         objective=tuple(each.mean for each in means) or None,
         half_width=ends[0] if ends else None,
         measured=means[0].count if means else 0,
         runs=len(samples(record, records)),
-        is_optimal=False,
-        against_baseline=means[0].mean / base - 1 if means and base else None,
+        meets_slo=meets_slo(record) or not record.config.slo.is_set,
         best_level=record.best_level,
         cached_from=record.cached_from,
         ttft_p95_s=_p95(seen.ttft) if seen else None,

@@ -3,6 +3,7 @@
 import csv
 import io
 import shlex
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,23 +18,26 @@ from pipeline.core.files import SweepDir, save, write_atomically
 from pipeline.core.record import Record
 from pipeline.core.values import load, plain, value
 from pipeline.report import best as deliver
-from pipeline.report import confirmation, export, page, table
-from pipeline.report.ranking import Row, objective_names, rank
-
-PIPE_WIDTH = 160
+from pipeline.report import export, page, sentences, table, verdict
+from pipeline.report.ranking import Row
+from pipeline.report.verdict import Kind, Verdict
 
 
 @value
 class Best:
-    """The winner, for other programs: how to run it again and what it measured."""
+    """What is recommended, for other programs: how to run it again, what it measured, and how sure that is."""
 
     trial_id: str
     overrides: tuple[str, ...]
     command: str
     server_command: str
-    objective: dict[str, float]
+    verdict: Kind
+    objective: dict[str, float]  # in the search; what to expect is in best/card.json
     best_level: str | None
-    against_baseline: float | None
+    against_baseline: float | None  # relative difference of the first objective; 0.1 is 10% more
+    against_baseline_low: float | None  # of its interval; None: measured once
+    against_baseline_high: float | None
+    rounds: int  # of the confirmation, which the difference is by; 0: it is the search's
 
 
 @value
@@ -43,39 +47,44 @@ class Finding:
     best: Best | None
     remains: tuple[str, ...]
     records: tuple[Record, ...]
+    verdict: Verdict
+
+    @property
+    def exit_code(self) -> int:
+        """1 where nothing is recommended."""
+        return self.verdict.exit_code
 
 
 def finish(folder: Path, *, has_page: bool | None = None) -> Finding:
-    """Print the ranking of a sweep's folder and save what people take from it; what cannot be saved is told.
+    """Print the verdict on a sweep's folder and save what people take from it; what cannot be saved is told.
 
     `has_page`: with report.html and the summaries; None: where there are several trials.
     """
     sweep = SweepDir(folder)
     records = read(sweep)
-    rows = rank(records)
-    best = _best(records, rows)
+    found = verdict.of(records)
+    best = _best(records, found)
     if records:
-        show(folder, records, rows, best)
-        _save(sweep, records, rows, best, has_page=len(records) > 1 if has_page is None else has_page)
-    return Finding(best=best, remains=_remains(records), records=tuple(records))
+        show(folder, records, found, best)
+        _save(sweep, records, found, best, has_page=len(records) > 1 if has_page is None else has_page)
+    return Finding(best=best, remains=_remains(records), records=tuple(records), verdict=found)
 
 
-def _save(
-    sweep: SweepDir, records: Sequence[Record], rows: Sequence[Row], best: Best | None, *, has_page: bool
-) -> None:
+def _save(sweep: SweepDir, records: Sequence[Record], found: Verdict, best: Best | None, *, has_page: bool) -> None:
     with _telling(sweep.ranking):
-        write_atomically(sweep.ranking, to_csv(rows, objective_names(records)))
-    if best:
-        with _telling(sweep.best_dir):
+        write_atomically(sweep.ranking, to_csv(found))
+    with _telling(sweep.best_dir):
+        if best:
             save(sweep.best, best)
-            shown = confirmation.confirm(records, rows)
-            verdict = str(shown.comparison) if shown and shown.comparison else None
-            deliver.write(sweep.best_dir, _of(records, rows[0].number), records, verdict)
+            deliver.write(sweep.best_dir, _of(records, found.recommended), records, sentences.of(found))
+        else:  # of an earlier end of this sweep: nobody is to deploy it
+            sweep.best.unlink(missing_ok=True)
+            shutil.rmtree(sweep.best_dir, ignore_errors=True)
     if has_page:
         with _telling(sweep.summary_csv):
             export.write(sweep, records)
         with _telling(sweep.report):
-            page.write(sweep, records, rows, best.command if best else None)
+            page.write(sweep, records, found, best.command if best else None)
             sys.stdout.write(f"Report: {sweep.report}\n")
 
 
@@ -102,38 +111,36 @@ def read(sweep: SweepDir) -> list[Record]:
     return sorted(records, key=lambda record: record.number)
 
 
-def _best(records: Sequence[Record], rows: Sequence[Row]) -> Best | None:
-    if not rows or rows[0].rank is None:
+def _best(records: Sequence[Record], found: Verdict) -> Best | None:
+    row = found.best
+    if row is None:
         return None
-    record = _of(records, rows[0].number)
+    record = _of(records, row.number)
     return Best(
         trial_id=record.trial_id,
         overrides=record.overrides,
         command=shlex.join(["python", "-m", "pipeline", *record.overrides]),
         server_command=shlex.join(record.argv),
+        verdict=found.kind,
         objective=dict(record.objective or {}),
         best_level=record.best_level,
-        against_baseline=rows[0].against_baseline,
+        against_baseline=row.change,
+        against_baseline_low=row.change_low,
+        against_baseline_high=row.change_high,
+        rounds=row.rounds,
     )
 
 
-def _of(records: Sequence[Record], number: int) -> Record:
+def _of(records: Sequence[Record], number: int | None) -> Record:
     return next(record for record in records if record.number == number)
 
 
-def to_csv(rows: Sequence[Row], objectives: Sequence[str]) -> str:
-    """The ranking as CSV, one column per objective."""
+def to_csv(found: Verdict) -> str:
+    """The rows as CSV, one column per objective."""
     out = io.StringIO()
     writer: Any = None
-    for row in rows:
-        data = plain(row)
-        scores = data.pop("objective") or [None] * len(objectives)
-        data = {
-            **data,
-            "overrides": " ".join(row.overrides),
-            "rewrites": " ".join(row.rewrites),
-            **dict(zip(objectives, scores, strict=True)),
-        }
+    for row in found.rows:
+        data = _flat(row, found.names)
         if writer is None:
             writer = csv.DictWriter(out, fieldnames=list(data), lineterminator="\n")
             writer.writeheader()
@@ -141,22 +148,41 @@ def to_csv(rows: Sequence[Row], objectives: Sequence[str]) -> str:
     return out.getvalue()
 
 
-def show(folder: Path, records: Sequence[Record], rows: Sequence[Row], best: Best | None) -> None:
-    """Print the table, the failures with their hints, and the best overrides ready to paste."""
-    console = Console(width=None if Console().is_terminal else PIPE_WIDTH, highlight=False, markup=False)
-    console.print(table.rich_table(rows, objective_names(records)))
+def _flat(row: Row, names: Sequence[str]) -> dict[str, Any]:
+    data = plain(row)
+    scores = data.pop("objective") or [None] * len(names)
+    words = {name: " ".join(getattr(row, name)) for name in ("overrides", "rewrites")}
+    return {**data, **words, "flags": "; ".join(row.flags), **dict(zip(names, scores, strict=True))}
+
+
+def show(folder: Path, records: Sequence[Record], found: Verdict, best: Best | None) -> None:
+    """Print the table, the failures with their hints, the verdict, and the best overrides ready to paste."""
+    console = Console(highlight=False, markup=False)
+    _show_table(console, found)
     _show_failures(console, records)
-    if not any(row.is_baseline for row in rows) and len(records) > 1:
+    if not any(row.is_baseline for row in found.rows) and len(records) > 1:
         console.print(
             "No baseline in this sweep: add the value null to each knob, e.g. page_size=null,64.",
             style="dim",
+            soft_wrap=True,
         )
-    if best:
-        for said in confirmation.sentences(confirmation.confirm(records, rows), rows):
+    if len(found.rows) > 1 or not best:
+        for said in sentences.of(found):
             console.print(Text(said, style="dim" if "noise" in said else "bold"), soft_wrap=True)
+    if best:
         console.print(Text("\nBest: ") + Text(best.command, style="bold"), soft_wrap=True)
         console.print(f"Server: {best.server_command}", soft_wrap=True)
     console.print(f"Records: {folder}", soft_wrap=True)
+
+
+def _show_table(console: Console, found: Verdict) -> None:
+    """One line for each configuration; complete where it is not read on a terminal."""
+    title, *lines = table.lines(found, console.width if console.is_terminal else None)
+    console.print(Text(title, style="bold"), soft_wrap=True)
+    for row, line in zip(found.rows, lines, strict=True):
+        style = "bold green" if row.number == found.recommended else "red" if row.rank is None else ""
+        console.print(Text(line, style=style), soft_wrap=True)
+    console.print(Text(table.legend(found), style="dim"), soft_wrap=True)
 
 
 def _show_failures(console: Console, records: Sequence[Record]) -> None:

@@ -176,6 +176,7 @@ def place_of(tree: DictConfig, hydra: HydraConf, folder: Path) -> Place:
         run_dir=RunDir(folder),
         repeat_of=tree.repeat_of,
         phase=tree.phase,
+        rounds=tree.rounds,
         reuses=bool(_session.outline and _session.outline.reuses),
         cache=cache_of(tree, folder.parent),
     )

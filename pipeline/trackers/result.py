@@ -21,6 +21,7 @@ class TrialResult:
     objectives: Mapping[str, float]  # empty: no result
     repeated: Interval | None  # the first objective over all measurements of the configuration, if there are several
     against_baseline: float | None  # relative difference of the first objective; 0.1 is 10% more
+    flags: str  # what to know of it, e.g. cut
     best_level: str | None
     output_tokens_per_s: float | None
     ttft_p95_s: float | None
@@ -34,16 +35,19 @@ class TrialResult:
 
 @value
 class Winner:
-    """The best trial."""
+    """The trial that the verdict recommends."""
 
     number: int
     overrides: str
     command: str  # ready to be pasted
     server_command: str
     best_level: str | None
-    objectives: Mapping[str, float]
-    against_baseline: float | None
-    verdict: str | None  # by what was measured again, e.g. `better by 12.1% [8.0%, 16.4%]`
+    objectives: Mapping[str, float]  # in the search
+    against_baseline: float | None  # by the rounds of the confirmation, if there are any
+    against_baseline_low: float | None  # None: measured once
+    against_baseline_high: float | None
+    rounds: int  # of the confirmation; 0: by the search alone
+    verdict: str  # in a word or two, e.g. confirmed, no difference
     knobs: Mapping[str, Any]  # those that are set
 
 
@@ -56,4 +60,6 @@ class SweepResult:
     objectives: tuple[str, ...]  # names; the first one ranks
     knobs: tuple[str, ...]  # those that differ between the trials
     trials: tuple[TrialResult, ...]  # best first
-    best: Winner | None
+    best: Winner | None  # None: nothing is recommended
+    verdict: tuple[str, ...]  # in sentences, the headline first
+    exit_code: int

@@ -152,14 +152,13 @@ def _text(result: SweepResult) -> str:
 
 
 def _headline(result: SweepResult) -> str:
+    said = "\n\n".join(result.verdict)
     best = result.best
     if best is None:
-        return f"None of {len(result.trials)} trials has a result."
+        return said or f"None of {len(result.trials)} trials has a result."
     scores = ", ".join(f"{name} {seen:.4g}" for name, seen in best.objectives.items())
-    change = "" if best.against_baseline is None else f" ({best.against_baseline:+.1%} against the baseline)"
-    verdict = f" Measured again: {best.verdict}." if best.verdict else ""
-    first = f"**Best: trial {best.number}**, `{best.overrides or 'defaults'}`: {scores}{change}.{verdict}"
-    return f"{first}\n\n```\n{best.command}\n{best.server_command}\n```"
+    first = f"**Best: trial {best.number}**, `{best.overrides or 'defaults'}` (in the search: {scores})."
+    return f"{first}\n\n{said}\n\n```\n{best.command}\n{best.server_command}\n```"
 
 
 def _table(result: SweepResult) -> list[str]:

@@ -15,6 +15,7 @@ from pipeline.trackers.wandb_content import Content
 
 STATUSES = ("ok", "failed", "refused", "interrupted")
 COLUMNS = (
+    "flags",
     "best_level",
     "output_tokens_per_s",
     "ttft_p95_s",
@@ -31,7 +32,6 @@ def content(result: SweepResult, sweep: SweepDir, key: str) -> Content:
     """The run of the sweep with that key, which is the run's id."""
     files = [sweep.ranking, sweep.best, sweep.report, sweep.summary_csv]
     files += [path for path in sorted(sweep.best_dir.rglob("*")) if path.is_file()]
-    statuses = Counter(trial.status for trial in result.trials)
     return Content(
         run_id=key,
         job_type="sweep",
@@ -42,7 +42,7 @@ def content(result: SweepResult, sweep: SweepDir, key: str) -> Content:
         artifact=f"sweep-{key}",
         files=tuple((path, _name(path, sweep)) for path in files if path.is_file()),
         fill=partial(_fill, result),
-        exit_code=0 if statuses["ok"] else 1,
+        exit_code=result.exit_code,
     )
 
 
@@ -83,7 +83,11 @@ def _row(trial: TrialResult, objectives: tuple[str, ...]) -> list[Any]:
 def summary(result: SweepResult) -> dict[str, Any]:
     """How it went in numbers, and the best configuration; in full, because it takes the place of an earlier one."""
     statuses = Counter(trial.status for trial in result.trials)
-    told = {"trials_total": len(result.trials), **{f"trials_{status}": statuses[status] for status in STATUSES}}
+    told: dict[str, Any] = {
+        "trials_total": len(result.trials),
+        **{f"trials_{status}": statuses[status] for status in STATUSES},
+    }
+    told["verdict"] = " ".join(result.verdict)
     if result.best is None:
         return told
     best = result.best
@@ -94,6 +98,9 @@ def summary(result: SweepResult) -> dict[str, Any]:
         "best/server_command": best.server_command,
         "best/level": best.best_level,
         "best/vs_baseline": best.against_baseline,
+        "best/vs_baseline_low": best.against_baseline_low,
+        "best/vs_baseline_high": best.against_baseline_high,
+        "best/rounds": best.rounds,
         "best/verdict": best.verdict,
         **{f"best/{name}": seen for name, seen in best.objectives.items()},
         **{f"best/knobs/{name}": best.knobs.get(name) for name in {*result.knobs, *best.knobs}},

@@ -36,6 +36,7 @@ class Place:
     run_dir: RunDir
     repeat_of: int | None = None  # the number of the trial that this one measures again
     phase: Phase = "search"
+    rounds: int | None = None  # of the confirmation; None: as many as its test takes
     reuses: bool = False  # the server may be taken over from the trial before, and left to the next one
     cache: Path | None = None  # below which records of other sweeps may answer
 
@@ -129,6 +130,7 @@ def to_record(story: Story) -> Record:
             rewrites=rewrites,
             repeat_of=place.repeat_of,
             phase=place.phase,
+            rounds=place.rounds,
             same_as=story.same_as,
             cached_from=story.cached_from,
             levels=tuple(story.levels),

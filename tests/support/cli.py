@@ -66,6 +66,7 @@ def real_overrides(folder: Path, gguf: Path) -> list[str]:
         'traffic.scenarios=["D(16,8)"]',
         "traffic.concurrencies=[1,2]",
         "traffic.min_requests=4",
+        "hydra.sweeper.confirm=0",
         f"hydra.sweep.dir={folder}",
         "n_parallel=null,1,2",
         "n_batch=null,64",

@@ -12,14 +12,14 @@ from pipeline.report.best import card, cluster, containers, scripts
 EXECUTABLE = 0o755
 
 
-def write(folder: Path, winner: Record, records: Sequence[Record], against_baseline: str | None) -> None:
+def write(folder: Path, winner: Record, records: Sequence[Record], verdict: Sequence[str] | None = None) -> None:
     """Write the folder anew.
 
     Raises:
         OSError: it cannot be written.
     """
     files, left_out = _deployable(winner)
-    told = card.of(winner, records, against_baseline, left_out)
+    told = card.of(winner, records, verdict, left_out)
     files |= {
         "overrides.txt": "".join(f"{word}\n" for word in winner.overrides),
         "command.sh": scripts.command(winner),

@@ -26,7 +26,7 @@ class Card:
     measured: int  # how often
     objective: Mapping[str, Interval]
     levels: Mapping[str, Mapping[str, Interval]]  # by level and metric
-    against_baseline: str | None
+    verdict: tuple[str, ...] = ()  # on the sweep, in sentences
     environment: Mapping[str, str]
     notes: tuple[str, ...]
     left_out: Mapping[str, str] = Field(default_factory=dict)
@@ -34,11 +34,18 @@ class Card:
 
 
 def of(
-    winner: Record, records: Sequence[Record], against_baseline: str | None, left_out: Mapping[str, str] | None = None
+    winner: Record,
+    records: Sequence[Record],
+    verdict: Sequence[str] | None = None,
+    left_out: Mapping[str, str] | None = None,
 ) -> Card:
-    """The card of a configuration: over its trial and all that measured it again under the same traffic."""
-    same = [one for one in records if one.repeat_of == winner.number and one.phase != "held_out"]
-    samples = [winner, *(one for one in same if one.status == "ok" and one.objective)]
+    """The card of a configuration: by the rounds of the confirmation, else by what the search measured.
+
+    Not both: the search chose its winner because it measured well, so what it measured promises too much.
+    """
+    again = [one for one in records if one.repeat_of == winner.number and one.status == "ok" and one.objective]
+    confirmed = [one for one in again if one.phase == "confirm"]
+    samples = confirmed or [winner, *(one for one in again if one.phase == "search")]
     config = winner.config
     return Card(
         trial_id=winner.trial_id,
@@ -49,7 +56,7 @@ def of(
         measured=len(samples),
         objective=_means([one.objective or {} for one in samples]),
         levels={name: _means(seen) for name, seen in _levels(samples)},
-        against_baseline=against_baseline,
+        verdict=tuple(verdict or ()),
         environment={**winner.environment, **_placed(winner)},
         notes=winner.notes,
         left_out=dict(left_out or {}),
@@ -88,7 +95,8 @@ def _lines(card: Card) -> Iterator[str]:
     yield f"    {' '.join(card.overrides)}"
     yield from ("", "## Expected", "")
     yield from (f"- {name}: {spelled(seen)}" for name, seen in card.objective.items())
-    yield f"- against the baseline: {card.against_baseline or 'not measured again, so no difference is shown'}"
+    if card.verdict:
+        yield from ("", "## Verdict", "", *(f"- {said}" for said in card.verdict))
     yield from ("", f"Traffic: {card.traffic}", "")
     shown = [*SHOWN, *(name for name in GOODPUT if any(name in level for level in card.levels.values()))]
     yield f"| level | {' | '.join(shown)} |"

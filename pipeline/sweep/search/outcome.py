@@ -1,18 +1,19 @@
 """What a study stores of a trial: values, constraints, and every metric as attributes. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from pydantic import Field
 
 from pipeline.core import metrics, objectives
 from pipeline.core.errors import BenchFailed
-from pipeline.core.record import Level, LevelMetrics, Record
+from pipeline.core.objectives import violations
+from pipeline.core.record import Level, Record
 from pipeline.core.schema import Config, Slo
 from pipeline.core.values import Scalar, value
 
 FINE = ("_p50_s", "_p90_s", "_p99_s", "_mean")  # told in `levels` alone: each attribute is a write to the database
-Attributes = Mapping[str, Scalar | Mapping[str, Mapping[str, float]] | None]
+Attributes = Mapping[str, Scalar | Mapping[str, Mapping[str, float]] | Sequence[Sequence[float]] | None]
 
 
 @value
@@ -43,6 +44,8 @@ def of(record: Record) -> Outcome:
             "failure_step": record.failure.step if record.failure else None,
             "seconds": (record.ended_at - record.started_at).total_seconds(),
             "same_as": record.same_as,
+            "place": record.place,
+            "points": list(objectives.points(record).values()) if len(record.config.objective) > 1 else None,
         },
         gpu_hours=_gpu_hours(record),
         is_answered=record.cached_from is None and not {"deploy", "bench"} & {step.step for step in record.steps},
@@ -65,14 +68,6 @@ def _values(record: Record) -> tuple[float, ...]:
 
 def _without_slo(config: Config) -> Config:
     return replace(config, slo=replace(config.slo, ttft_s=None, tpot_s=None, e2e_s=None, limits={}))
-
-
-def violations(seen: LevelMetrics, slo: Slo) -> dict[str, float]:
-    """How far each part of the SLO is missed: shares of requests, and shares of a limit. Empty without an SLO."""
-    found = {} if seen.slo_attainment is None else {"attainment": slo.attainment - seen.slo_attainment}
-    flat = metrics.flatten(seen)
-    found |= {name: flat[name] / limit - 1 for name, limit in slo.limits.items() if name in flat}
-    return found | ({"error_rate": seen.error_rate - slo.max_error_rate} if slo.is_set else {})
 
 
 def _telling(record: Record) -> Level | None:

@@ -1,5 +1,6 @@
 """Decides what a search runs next, from its study alone. Pure: a resumed search goes on as if it had never stopped."""
 
+import math
 import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,9 +9,10 @@ from typing import Literal
 
 from pydantic import Field
 
+from pipeline.core import pareto, rounds, sequential
 from pipeline.core.limits import Limits
 from pipeline.core.record import Phase
-from pipeline.core.statistics import interval
+from pipeline.core.rounds import Decision, How, Rules, Sample, Step
 from pipeline.core.values import value
 from pipeline.sweep.search.space import Params, Space
 
@@ -30,6 +32,8 @@ class Seen:
     is_answered: bool = False  # without deploying
     repeat_of: int | None = None
     phase: Phase = "search"
+    place: str = ""  # host and GPUs
+    points: tuple[tuple[float, ...], ...] = ()  # with several objectives: those of each level, inside the SLO
 
 
 @value
@@ -64,10 +68,10 @@ def is_full(seen: Sequence[Seen], limits: Limits) -> bool:
     return limits.n_trials is not None and count >= limits.n_trials
 
 
-def is_out_of_time(limits: Limits, *, elapsed_s: float, gpu_hours: float) -> bool:
-    """Whether the time or the GPU time that was granted is used up."""
-    return (limits.timeout_s is not None and elapsed_s >= limits.timeout_s) or (
-        limits.gpu_hours is not None and gpu_hours >= limits.gpu_hours
+def is_out_of_time(limits: Limits, *, elapsed_s: float, gpu_hours: float, share: float = 1.0) -> bool:
+    """Whether the time or the GPU time that was granted, or this share of it, is used up."""
+    return (limits.timeout_s is not None and elapsed_s >= share * limits.timeout_s) or (
+        limits.gpu_hours is not None and gpu_hours >= share * limits.gpu_hours
     )
 
 
@@ -91,46 +95,91 @@ def key(params: Params) -> frozenset[tuple[str, object]]:
     return frozenset(params.items())
 
 
-def confirmation(seen: Sequence[Seen], limits: Limits, *, is_maximised: bool) -> Next | None:
-    """The next measurement of winner or baseline, in rounds that alternate who is first: what drifts cancels out."""
-    best, base = winner(seen, is_maximised=is_maximised), baseline(seen)
-    if best is None or base is None or best.number == base.number:
+def confirmation(seen: Sequence[Seen], limits: Limits, *, is_maximised: Sequence[bool]) -> Next | None:
+    """The next measurement of a contender or the baseline; None when the verdict is found. `core/rounds.py` decides."""
+    base = baseline(seen)
+    if base is None or not limits.confirms:
         return None
-    done = [one.repeat_of for one in seen if one.phase == "confirm"]
-    for turn in range(limits.confirm):
-        pair = (best, base) if turn % 2 == 0 else (base, best)
-        for one in pair:
-            if done.count(one.number) <= turn:
-                return Next(params=one.params, repeat_of=one.number, phase="confirm")
-    held = {one.repeat_of for one in seen if one.phase == "held_out"}
-    for one in (best, base):
-        if limits.held_out and one.number not in held:
-            return Next(params=one.params, repeat_of=one.number, phase="held_out")
+    if len(is_maximised) > 1:
+        step = _of_front(seen, base, limits, is_maximised)
+    else:
+        step = decision(seen, base, limits, is_maximised=is_maximised[0]).next
+    if step is None:
+        return None
+    params = next(one.params for one in seen if one.number == step.of)
+    return Next(params=params, repeat_of=step.of, phase=step.phase)
+
+
+def decision(seen: Sequence[Seen], base: Seen, limits: Limits, *, is_maximised: bool) -> Decision:
+    """How far the contenders of a single objective have come against the baseline."""
+    rules = Rules(planned=limits.confirm, held_out=limits.held_out_rounds, is_maximised=is_maximised)
+    named = contenders(seen, base, is_maximised=is_maximised) if limits.confirms else ()
+    return rounds.decide(samples(seen), named, base.number, rules)
+
+
+def _of_front(seen: Sequence[Seen], base: Seen, limits: Limits, is_maximised: Sequence[bool]) -> Step | None:
+    """Every member of the front and the baseline in turn, forwards and backwards."""
+    firsts = [one for one in seen if _is_original(one) and one.state == "complete" and one.is_feasible]
+    points = [(one.number, point) for one in firsts for point in one.points]
+    members = pareto.members(points, is_maximised)[: pareto.MEMBERS]
+    wanted = pareto.ROUNDS if limits.confirm is None else limits.confirm
+    done = Counter(one.repeat_of for one in seen if one.phase == "confirm")
+    numbers = [base.number, *(number for number in members if number != base.number)]
+    for turn in range(wanted if len(numbers) > 1 else 0):
+        for number in numbers if turn % 2 == 0 else numbers[::-1]:
+            if done[number] <= turn:
+                return Step(of=number, phase="confirm")
     return None
+
+
+def samples(seen: Iterable[Seen]) -> list[Sample]:
+    """The measurements as `core/rounds.py` takes them."""
+    return [
+        Sample(
+            number=one.number,
+            of=one.number if one.repeat_of is None else one.repeat_of,
+            how=_how(one),
+            score=one.values[0] if one.values else 0.0,
+            place=one.place,
+            phase=one.phase,
+        )
+        for one in seen
+        if one.state != "running" and one.phase != "search"
+    ]
+
+
+def _how(one: Seen) -> How:
+    if one.state != "complete" or not one.values:
+        return "failed"
+    return "fine" if one.is_feasible and one.values[0] > 0 else "outside"
 
 
 def baseline(seen: Iterable[Seen]) -> Seen | None:
     """The baseline, if it has a result."""
-    return next((one for one in seen if one.is_baseline and one.state == "complete"), None)
+    return next((one for one in seen if one.is_baseline and one.repeat_of is None and one.state == "complete"), None)
 
 
-def winner(seen: Sequence[Seen], *, is_maximised: bool) -> Seen | None:
-    """The configuration with the best mean of the first objective, inside the SLO."""
-    scored = [(means(seen)[one.number], one) for one in seen if _is_original(one) and one.state == "complete"]
-    pick = max if is_maximised else min
-    return pick(
-        ((score, one) for score, one in scored if one.is_feasible), key=lambda pair: pair[0], default=(0.0, None)
-    )[1]
+def contenders(seen: Sequence[Seen], base: Seen, *, is_maximised: bool) -> list[int]:
+    """The configurations to hold against the baseline: the best means inside the SLO that are better than its own."""
+    found = means(seen)
+    bar = found.get(base.number) if base.is_feasible else None
+    sign = 1 if is_maximised else -1
+    fine = [
+        one.number
+        for one in seen
+        if _is_original(one) and one.is_feasible and one.number in found and one.number != base.number
+    ]
+    better = [number for number in fine if bar is None or sign * found[number] > sign * bar]
+    return sorted(better, key=lambda number: -sign * found[number])[: sequential.CONTENDERS]
 
 
 def means(seen: Iterable[Seen]) -> Mapping[int, float]:
     """The mean of the first objective by the number of the configuration."""
-    samples: dict[int, list[float]] = {}
+    found: dict[int, list[float]] = {}
     for one in seen:
         if one.state == "complete" and one.phase == "search" and one.values:
-            samples.setdefault(one.number if one.repeat_of is None else one.repeat_of, []).append(one.values[0])
-    found = {number: interval(values) for number, values in samples.items()}
-    return {number: mean.mean for number, mean in found.items() if mean}
+            found.setdefault(one.number if one.repeat_of is None else one.repeat_of, []).append(one.values[0])
+    return {number: math.fsum(scores) / len(scores) for number, scores in found.items()}
 
 
 def _is_original(one: Seen) -> bool:

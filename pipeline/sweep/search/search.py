@@ -1,8 +1,9 @@
 """The search in one process: which trial is next, and what its result was."""
 
 import time
+from collections.abc import Sequence
 
-from pipeline.core.limits import Limits
+from pipeline.core.limits import SEARCH_SHARE, Limits
 from pipeline.sweep.search import policy
 from pipeline.sweep.search.outcome import Outcome
 from pipeline.sweep.search.policy import Next, Seen
@@ -14,13 +15,14 @@ class Search:
     """Asks the policy and the sampler, tells the study. Safe beside other processes on the same study."""
 
     def __init__(
-        self, study: Study, limits: Limits, baseline: Params | None, *, is_maximised: bool, in_order: bool
+        self, study: Study, limits: Limits, baseline: Params | None, *, is_maximised: Sequence[bool], in_order: bool
     ) -> None:
-        """`in_order`: every combination in turn, without a sampler."""
+        """`is_maximised`: of each objective. `in_order`: every combination in turn, without a sampler."""
         self.study, self.limits, self.baseline, self.is_maximised = study, limits, baseline, is_maximised
         size = study.space.size if study.space.is_listable else None
         is_whole = size is not None and (limits.n_trials is None or size <= limits.n_trials)
         self.in_order = in_order or is_whole  # where all are run, their order is the one that was typed
+        self.share = SEARCH_SHARE if limits.confirms and baseline is not None else 1.0
         self.began = time.monotonic()
 
     def next(self) -> Job | None:
@@ -31,16 +33,16 @@ class Search:
             seen = self.study.seen()
             if wanted := policy.first(seen, self.baseline):
                 return self.study.begin(wanted)
-            if self._is_out_of_time():
+            if self._is_out_of_time(self.share):
                 return None
             if wanted := policy.repeat(seen, self.limits):
                 return self.study.begin(wanted)
             return None if policy.is_full(seen, self.limits) else self._new(seen)
 
     def confirmation(self) -> Job | None:
-        """The next measurement that shows whether the winner beats the baseline; None when there is no more to do."""
+        """The next measurement that shows whether a contender beats the baseline; None when there is no more to do."""
         with self.study.locked():
-            if self.study.others() or self._is_out_of_time():
+            if self.study.others() or self._is_out_of_time(1.0):
                 return None
             if again := self.study.orphan():
                 return again
@@ -52,9 +54,9 @@ class Search:
         with self.study.locked():
             self.study.tell(number, outcome)
 
-    def _is_out_of_time(self) -> bool:
+    def _is_out_of_time(self, share: float) -> bool:
         elapsed_s = time.monotonic() - self.began
-        return policy.is_out_of_time(self.limits, elapsed_s=elapsed_s, gpu_hours=self.study.gpu_hours())
+        return policy.is_out_of_time(self.limits, elapsed_s=elapsed_s, gpu_hours=self.study.gpu_hours(), share=share)
 
     def _new(self, seen: list[Seen]) -> Job | None:
         if self.in_order:

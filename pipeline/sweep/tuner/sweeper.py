@@ -23,7 +23,7 @@ from pipeline.config import command_line, expand, sweepers
 from pipeline.core import objectives
 from pipeline.core.files import SweepDir
 from pipeline.core.limits import settings_of
-from pipeline.core.record import Record
+from pipeline.core.record import Phase, Record
 from pipeline.core.schema import Config
 from pipeline.core.values import load
 from pipeline.sweep import adoption, resume, session
@@ -56,7 +56,7 @@ class Tuner(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> None:
-        """Search until a limit is reached, then measure the winner against the baseline."""
+        """Search until a limit is reached, then measure contenders against the baseline."""
         given = self._parsed(arguments)
         self.fixed = [each for each in given.values() if not each.is_sweep_override()]
         session.expect(self.folder.path)
@@ -91,7 +91,7 @@ class Tuner(Sweeper):
         baseline = dimensions.baseline_of(found, [*base.knobs]) if self.settings.baseline else None
         in_order = "Grid" in str(self.sampler.get("_target_"))
         with _beating(study):
-            yield Search(study, self.settings.limits, baseline, is_maximised=directions[0], in_order=in_order)
+            yield Search(study, self.settings.limits, baseline, is_maximised=directions, in_order=in_order)
 
     def _sampler(self, done: int) -> Any:
         """Optuna's, with a seed that does not repeat itself in a resumed search, and told of trials that still run."""
@@ -134,9 +134,16 @@ class Tuner(Sweeper):
         what = job.what
         held_out = [f"traffic={self.settings.limits.held_out}"] if what.phase == "held_out" else []
         origin = [] if what.repeat_of is None else [f"repeat_of={what.repeat_of}", f"phase={what.phase}"]
+        if (rounds := self._rounds(what.phase)) is not None:
+            origin.append(f"rounds={rounds}")
         fixed = [each.input_line or "" for each in self.fixed if not (held_out and each.get_key_element() == "traffic")]
         swept = [line for line in space.lines(job.params) if not (held_out and line.startswith("traffic="))]
         return [*fixed, *swept, *held_out, *origin]
+
+    def _rounds(self, phase: Phase) -> int | None:
+        """How many rounds were asked for; the record tells it to the verdict."""
+        limits = self.settings.limits
+        return {"confirm": limits.confirm, "held_out": limits.held_out_rounds}.get(phase)
 
     def _answer(self, job: Job, lines: Sequence[str]) -> Record | None:
         """The record of a trial that need not be deployed: refused by the rules, or the same as an earlier one."""
@@ -154,6 +161,7 @@ class Tuner(Sweeper):
             run_dir=self.folder.trial(job.number),
             repeat_of=job.what.repeat_of,
             phase=job.what.phase,
+            rounds=self._rounds(job.what.phase),
         )
         return run.run(config, place, shown)
 

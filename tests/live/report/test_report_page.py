@@ -9,8 +9,7 @@ import pytest
 
 from parts import lacking
 from pipeline.core.files import SweepDir
-from pipeline.report import page
-from pipeline.report.ranking import rank
+from pipeline.report import page, verdict
 from support import many_records
 
 pytestmark = pytest.mark.live
@@ -28,7 +27,7 @@ def browser() -> str:
 @pytest.mark.parametrize("scheme", [LIGHT, DARK], ids=["light", "dark"])
 def test_every_plot_is_drawn(browser: str, tmp_path: Path, scheme: int) -> None:
     records = many_records.write(tmp_path, 20)
-    page.write(SweepDir(tmp_path), records, rank(records), None)
+    page.write(SweepDir(tmp_path), records, verdict.of(records), None)
     wanted = SweepDir(tmp_path).report.read_text().count(" data-figure=")
     seen = subprocess.run(
         [

@@ -9,7 +9,7 @@ from pipeline.core.errors import BenchFailed, ConfigError
 from pipeline.core.metric_names import known_metrics
 from pipeline.core.record import Level, Stats
 from pipeline.core.schema import Config
-from support.records import make_config, make_failure, make_metrics
+from support.records import make_config, make_failure, make_metrics, make_record
 
 
 def level(users: int = 1, **changes: Any) -> Level:
@@ -66,6 +66,32 @@ def test_the_objective_is_the_best_level_that_counts(
     levels: list[Level], made: Config, expected: dict[str, float]
 ) -> None:
     assert objectives.of(levels, made) == pytest.approx(expected)
+
+
+def quick(seconds: float) -> Stats:
+    return Stats(mean=seconds, p50=seconds, p90=seconds, p95=seconds, p99=seconds)
+
+
+BOTH = ["output_tokens_per_s", "ttft_p95_s"]
+BUSY = level(8, output_tokens_per_s=200.0, ttft=quick(1.0))
+IDLE = level(1, output_tokens_per_s=50.0, ttft=quick(0.1))
+CUT = level(16, output_tokens_per_s=999.0, is_cut=True)
+
+
+def test_several_objectives_are_those_of_one_level_the_one_with_the_most_volume() -> None:
+    assert objectives.of([BUSY, IDLE], config(BOTH)) == {"output_tokens_per_s": 50.0, "ttft_p95_s": 0.1}
+    assert objectives.best_level([BUSY, IDLE], config(BOTH)) == IDLE
+
+
+def test_a_front_is_made_of_levels() -> None:
+    record = make_record(config=config(BOTH), levels=(BUSY, IDLE, UNUSABLE, CUT))
+    assert objectives.points(record) == {"D(64,16) x8": (200.0, 1.0), "D(64,16) x1": (50.0, 0.1)}
+
+
+def test_a_cut_level_does_not_count() -> None:
+    assert objectives.of([SLOW, CUT], config()) == {"output_tokens_per_s_per_gpu": 80.0}
+    with pytest.raises(BenchFailed):
+        objectives.of([CUT], config())
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import math
 import pytest
 from scipy import stats
 
-from pipeline.core.statistics import compare, interval
+from pipeline.core.statistics import compare, interval, paired
 
 
 def test_the_interval_of_a_mean_is_students() -> None:
@@ -30,6 +30,8 @@ def test_more_throughput_is_better() -> None:
     assert found is not None
     assert found.verdict == "better"
     assert found.change == pytest.approx(0.115, abs=0.005)
+    assert found.low is not None
+    assert found.high is not None
     assert found.low < found.change < found.high
     assert str(found).startswith("better by 11.")
 
@@ -52,16 +54,37 @@ def test_what_lies_within_the_noise_is_no_difference() -> None:
     found = compare([100, 110, 90], [101, 95, 105], is_maximised=True)
     assert found is not None
     assert found.verdict == "no difference shown"
+    assert found.low is not None
+    assert found.high is not None
     assert found.low < 0 < found.high
+    assert found.margin is not None
+    assert abs(found.change) < found.margin
     assert str(found).startswith("no difference shown (")
 
 
 def test_pairs_take_out_what_drifts() -> None:
     ours, theirs = [103.0, 124.0, 144.2], [100.0, 120.0, 140.0]
-    apart, paired = (compare(ours, theirs, is_maximised=True, is_paired=way) for way in (False, True))
+    apart = compare(ours, theirs, is_maximised=True)
     assert apart is not None
-    assert paired is not None
-    assert (apart.verdict, paired.verdict, paired.pairs) == ("no difference shown", "better", 3)
+    together = paired([math.log(a / b) for a, b in zip(ours, theirs, strict=True)], 4.3, is_maximised=True)
+    assert (apart.verdict, together.verdict, together.pairs) == ("no difference shown", "better", 3)
+
+
+@pytest.mark.parametrize("is_maximised", [True, False])
+@pytest.mark.parametrize("advantages", [[0.3, 0.25, 0.4], [-0.3, -0.25, -0.4], [0.2, 0.1, -0.25], [1.0, 0.1, 0.5]])
+def test_what_is_printed_behind_plus_minus_agrees_with_the_verdict(
+    advantages: list[float], *, is_maximised: bool
+) -> None:
+    for bound in (1.0, 4.0, 16.0):
+        found = paired(advantages, bound, is_maximised=is_maximised)
+        assert found.margin is not None
+        assert (abs(found.change) > found.margin) == (found.verdict != "no difference shown")
+
+
+def test_one_round_shows_nothing() -> None:
+    found = paired([0.5], None, is_maximised=True)
+    assert (found.verdict, found.low, found.margin) == ("no difference shown", None, None)
+    assert str(found) == "+64.9% (once)"
 
 
 def test_two_groups_are_compared_as_welch_does() -> None:
@@ -75,7 +98,7 @@ def test_two_groups_are_compared_as_welch_does() -> None:
 def test_without_noise_the_difference_is_exact() -> None:
     found = compare([11.0, 11.0], [10.0, 10.0], is_maximised=True)
     assert found is not None
-    assert (found.verdict, found.noise) == ("better", 0.0)
+    assert (found.verdict, found.margin) == ("better", 0.0)
     assert found.change == pytest.approx(0.1)
 
 

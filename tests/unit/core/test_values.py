@@ -19,7 +19,7 @@ from pipeline.core.requests import Measurement, Request
 from pipeline.core.schema import Slo
 from pipeline.core.teardown import Teardown
 from pipeline.core.values import from_json, load, parse, plain, to_json
-from pipeline.report.ranking import rank
+from pipeline.report import verdict
 from pipeline.report.summary import Best, Finding
 from pipeline.trial.story import Place
 from support.records import make_config, make_failed_record, make_failure, make_levels, make_metrics, make_record
@@ -36,8 +36,12 @@ BEST = Best(
     command="python -m pipeline a=1",
     server_command="server",
     objective={"ttft_p95_s": 1.0},
+    verdict="confirmed",
     best_level=None,
     against_baseline=0.1,
+    against_baseline_low=0.05,
+    against_baseline_high=0.15,
+    rounds=4,
 )
 RECORD = make_record()
 VALUES = {
@@ -65,9 +69,10 @@ VALUES = {
     "level": make_levels()[0],
     "record": RECORD,
     "failed-record": make_failed_record(tracker=make_failure(), teardown=None),
-    "row": rank([RECORD])[0],
+    "row": verdict.of([RECORD]).rows[0],
+    "verdict": verdict.of([RECORD, make_failed_record(number=8)]),
     "best": BEST,
-    "finding": Finding(best=BEST, remains=("s/7",), records=(RECORD,)),
+    "finding": Finding(best=BEST, remains=("s/7",), records=(RECORD,), verdict=verdict.of([RECORD])),
     "outline": Outline(total=None),
     "place": Place(sweep_id="s", number=1, overrides=("a=1",), run_dir=RunDir(Path("/runs/s/1"))),
 }

@@ -13,8 +13,7 @@ import pytest
 from pipeline.core.files import RunDir, SweepDir, save
 from pipeline.core.record import Record
 from pipeline.report import __main__ as report
-from pipeline.report import export, page
-from pipeline.report.ranking import rank
+from pipeline.report import export, page, verdict
 from support import many_records
 from support.records import make_failed_record, make_failure, make_record
 
@@ -24,7 +23,7 @@ Render = Callable[..., str]
 @pytest.fixture
 def render(tmp_path: Path) -> Render:
     def make(*records: Record) -> str:
-        whole = page.render(SweepDir(tmp_path), records, rank(records), "python -m pipeline n=1")
+        whole = page.render(SweepDir(tmp_path), records, verdict.of(records), "python -m pipeline n=1")
         return re.sub(r"<script>/\*\*.*?</script>", "", whole, flags=re.DOTALL)  # without plotly's own words
 
     return make
@@ -54,7 +53,7 @@ def test_a_sweep_has_every_section(render: Render, tmp_path: Path) -> None:
 
 def test_nothing_of_a_page_comes_from_elsewhere(tmp_path: Path) -> None:
     records = many_records.write(tmp_path, 3)
-    text = page.render(SweepDir(tmp_path), records, rank(records), None)
+    text = page.render(SweepDir(tmp_path), records, verdict.of(records), None)
     assert not re.findall(r'<(?:script|link|img|iframe)[^>]+(?:src|href)="', text)
     assert "Plotly" in text
 

@@ -73,8 +73,8 @@ def test_the_winner_has_the_verdict_of_what_was_measured_again() -> None:
     ]
     best = result_of([trial(0, 100.0, is_baseline=True), trial(1, 120.0), *rounds]).best
     assert best is not None
-    assert best.verdict is not None
-    assert best.verdict.startswith("better by 20.")
+    assert (best.verdict, best.rounds) == ("confirmed", 3)
+    assert best.against_baseline == pytest.approx(0.205, abs=0.005)
 
 
 def test_a_sweep_without_a_result_has_no_winner() -> None:

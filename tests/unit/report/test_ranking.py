@@ -1,5 +1,6 @@
 """Records -> ranked rows."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -7,9 +8,10 @@ import pytest
 
 from pipeline.core.errors import FailureKind
 from pipeline.core.findings import Verdict
-from pipeline.core.record import Level, Record
+from pipeline.core.record import Level, Load, Record
 from pipeline.core.resolved import Rewrite
-from pipeline.report.ranking import Row, rank
+from pipeline.report import verdict
+from pipeline.report.ranking import Row
 from support.records import make_config, make_failed_record, make_failure, make_levels, make_metrics, make_record
 
 
@@ -19,6 +21,10 @@ def trial(number: int, score: float | None, *, name: str = "output_tokens_per_s"
     if score is None:
         return make_failed_record(number=number, config=config, overrides=overrides, **changes)
     return make_record(number=number, config=config, overrides=overrides, objective={name: score}, **changes)
+
+
+def rank(records: Sequence[Record]) -> tuple[Row, ...]:
+    return verdict.of(records).rows
 
 
 def numbers(rows: tuple[Row, ...]) -> list[tuple[int | None, int]]:
@@ -57,7 +63,7 @@ def test_nothing_ranks_as_nothing() -> None:
 )
 def test_a_trial_is_compared_with_the_baseline(name: str, base: float, score: float, change: float | None) -> None:
     rows = rank([trial(0, base, name=name, is_baseline=True), trial(1, score, name=name)])
-    found = next(row for row in rows if row.number == 1).against_baseline
+    found = next(row for row in rows if row.number == 1).change
     assert found == (None if change is None else pytest.approx(change))
 
 
@@ -67,7 +73,7 @@ def test_a_trial_is_compared_with_the_baseline(name: str, base: float, score: fl
     ids=["no-baseline", "baseline-failed"],
 )
 def test_without_a_baseline_there_is_no_comparison(records: list[Record]) -> None:
-    assert [row.against_baseline for row in rank(records)] == [None, None]
+    assert [row.change for row in rank(records)] == [None, None]
 
 
 def test_overrides_that_all_trials_share_are_left_out() -> None:
@@ -97,7 +103,7 @@ def test_a_trial_judged_by_something_else_is_not_ranked() -> None:
     assert rows[1].objective is None
 
 
-def test_several_objectives_are_ranked_by_the_first() -> None:
+def test_several_objectives_are_ranked_by_their_volume() -> None:
     config = make_config(objective=["output_tokens_per_s", "ttft_p95_s"])
     records = [
         make_record(number=number, config=config, objective={"output_tokens_per_s": speed, "ttft_p95_s": 0.1})
@@ -122,9 +128,51 @@ def test_a_sweep_that_always_asks_has_no_baseline() -> None:
     assert not any(row.is_baseline for row in rank([asked(0, 4), asked(1, 8)]))
 
 
+def test_repeats_are_one_row_with_an_interval() -> None:
+    again = [trial(2, 11.0, repeat_of=0), trial(3, 9.0, repeat_of=1), trial(4, None, repeat_of=0)]
+    first, second = rank([trial(0, 9.0), trial(1, 8.0), *again])
+    assert (first.number, first.objective, first.measured, first.runs) == (0, (10.0,), 2, 3)
+    assert first.half_width == pytest.approx(12.706, rel=1e-3)  # t(0.975, 1) times the standard error of 1
+    assert first.flags == ("2 of 3 runs",)
+    assert (second.number, second.objective, second.measured, second.runs) == (1, (8.5,), 2, 2)
+
+
+def test_a_configuration_that_was_measured_once_has_no_interval() -> None:
+    (row,) = rank([trial(0, 9.0)])
+    assert (row.half_width, row.measured, row.runs) == (None, 1, 1)
+
+
+def test_a_repeat_whose_first_trial_is_gone_stands_for_itself() -> None:
+    assert [row.number for row in rank([trial(4, 9.0, repeat_of=2)])] == [4]
+
+
+def test_repeats_of_the_search_give_the_change_an_interval() -> None:
+    first = [trial(0, 100.0, is_baseline=True), trial(1, 150.0)]
+    row = rank([*first, trial(2, 101.0, repeat_of=0), trial(3, 151.0, repeat_of=1)])[0]
+    assert (row.number, row.rounds) == (1, 0)
+    assert row.change_low is not None
+    assert 0.3 < row.change_low < 0.5
+
+
+def test_what_a_reader_must_know_is_a_flag() -> None:
+    cut = Level(scenario="D(8,4)", concurrency=1, status="ok", metrics=make_metrics(is_cut=True))
+    load = Load(cores=2, others_cores=1.0, is_crowded=True)
+    crowded = replace(make_levels()[0], load=load)
+    rows = rank(
+        [
+            trial(0, 3.0, levels=(cut, *make_levels())),
+            trial(1, 2.0, levels=(crowded,)),
+            trial(2, 1.0, cached_from="old/1"),
+            trial(3, None),
+        ]
+    )
+    assert [row.flags for row in rows] == [("cut",), ("crowded",), ("cached",), ("server_died",)]
+
+
 def test_a_twin_shows_whose_measurement_it_is() -> None:
     rows = rank([trial(0, 100.0, same_as=1), trial(1, 100.0)])
     assert [(row.number, row.same_as) for row in rows] == [(1, None), (0, 1)]
+    assert rows[1].flags == ("twin 1",)
 
 
 def test_a_row_tells_what_the_engine_made_of_a_knob() -> None:
@@ -138,4 +186,4 @@ def test_a_row_tells_what_the_engine_made_of_a_knob() -> None:
 def test_a_refused_trial_says_so() -> None:
     failure = make_failure(step="preflight", kind=FailureKind.UNSUPPORTED_COMBINATION)
     (row,) = rank([make_failed_record(status="refused", failure=failure)])
-    assert row.why == "refused: unsupported_combination"
+    assert (row.why, row.flags) == ("refused: unsupported_combination", ("refused",))

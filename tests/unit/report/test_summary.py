@@ -10,6 +10,7 @@ import pytest
 from pipeline.core.files import RunDir, SweepDir, save
 from pipeline.core.record import Level, Record
 from pipeline.core.teardown import Teardown
+from pipeline.report import table
 from pipeline.report.__main__ import main
 from pipeline.report.summary import finish
 from support.records import make_config, make_failed_record, make_failure, make_levels, make_record
@@ -34,10 +35,11 @@ def trial(number: int, score: float, **changes: object) -> Record:
 def test_the_table_ranks_trials_against_the_baseline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     finish(sweep(tmp_path, trial(0, 100.0, is_baseline=True), trial(1, 125.0), make_failed_record(number=2)))
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert lines[0][:4] == ["rank", "trial", "overrides", "output_tokens_per_s"]
-    assert lines[1][:5] == ["1", "1", "n=1", "125", "+25.0%"]
-    assert lines[2][:5] == ["2", "0", "n=0", "100", "baseline"]
-    assert lines[3][:6] == ["-", "2", "page_size=32", "server_died", "in", "wait"]
+    assert lines[0] == ["rank", "trial", "change", "search", "score", "flags", "overrides"]
+    assert lines[1] == ["1", "1", "+25.0%", "(once)", "125", "n=1"]
+    assert lines[2] == ["2", "0", "baseline", "100", "n=0"]
+    assert lines[3] == ["-", "2", "server_died", "page_size=32"]
+    assert " ".join(lines[4]).startswith("search score: output_tokens_per_s, before any confirmation. (once): measured")
 
 
 def test_the_ranking_is_saved_as_csv(tmp_path: Path) -> None:
@@ -45,8 +47,9 @@ def test_the_ranking_is_saved_as_csv(tmp_path: Path) -> None:
     rows = list(csv.DictReader(SweepDir(tmp_path).ranking.read_text().splitlines()))
     assert list(rows[0]) == [
         "rank", "number", "overrides", "rewrites", "same_as", "is_baseline", "status", "half_width", "measured", "runs",
-        "is_optimal", "against_baseline", "best_level", "cached_from", "ttft_p95_s", "tpot_p95_s", "error_rate",
-        "slo_attainment", "why", "output_tokens_per_s",
+        "meets_slo", "change", "change_low", "change_high", "change_margin", "rounds", "is_optimal", "flags",
+        "best_level", "cached_from", "ttft_p95_s", "tpot_p95_s", "error_rate", "slo_attainment", "why",
+        "output_tokens_per_s",
     ]  # fmt: skip
     assert [row["output_tokens_per_s"] for row in rows] == ["125.0", "100.0", ""]
     assert [row["rank"] for row in rows] == ["1", "2", ""]
@@ -120,9 +123,17 @@ def test_a_sweep_without_a_baseline_is_told_how_to_get_one(
     assert ("No baseline in this sweep: add the value null to each knob" in capsys.readouterr().out) is told
 
 
-def test_attainment_has_a_column_only_with_an_slo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    finish(sweep(tmp_path, trial(0, 1.0)))
-    assert "SLO met" not in capsys.readouterr().out
+LONG = tuple(f"knob_{number}=null" for number in range(20))
+
+
+def test_the_table_fits_a_terminal_and_is_whole_elsewhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    records = [trial(0, 1.0, is_baseline=True, overrides=(*LONG, "n=0")), trial(1, 2.0, overrides=LONG)]
+    found = finish(sweep(tmp_path, *records, make_failed_record(number=2))).verdict
+    lines = table.lines(found, 80)
+    assert max(map(len, lines)) == 80
+    assert [line[-1] for line in lines[1:3]] == ["…", "…"]
+    assert " ".join(LONG) in capsys.readouterr().out
+    assert " ".join(LONG) in SweepDir(tmp_path).ranking.read_text()
 
 
 def test_a_record_that_cannot_be_read_is_left_out_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -35,7 +35,7 @@ def search(tmp_path: Path) -> Iterator[Open]:
     ) -> Search:
         study = open_study(tmp_path, space)
         opened.append(study)
-        return Search(study, Limits(**limits), baseline, is_maximised=True, in_order=in_order)
+        return Search(study, Limits(**{"confirm": 0, **limits}), baseline, is_maximised=[True], in_order=in_order)
 
     yield make
     for study in opened:
@@ -184,7 +184,7 @@ def test_a_search_for_something_else_is_refused(search: Open, tmp_path: Path) ->
 def test_a_journal_keeps_a_study_as_well(tmp_path: Path) -> None:
     for expected in (["null", "1", "2", "3"], []):
         study = Study(storage(str(tmp_path / "study.log")), "sweep", LETTERS, ["maximize"], f"test-{tmp_path.name}")
-        assert picks(run_all(Search(study, Limits(), BASE, is_maximised=True, in_order=True))) == expected
+        assert picks(run_all(Search(study, Limits(confirm=0), BASE, is_maximised=[True], in_order=True))) == expected
 
 
 def test_a_record_tells_every_metric_and_by_how_much_it_misses_the_slo() -> None:

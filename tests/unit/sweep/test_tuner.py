@@ -35,7 +35,8 @@ def argv(folder: Path, tiny_gguf: Path) -> Callable[..., list[str]]:
     def make(*overrides: str, is_placed: bool = True) -> list[str]:
         given = stub_overrides(folder, tiny_gguf)
         own = given if is_placed else [word for word in given if not word.startswith("hydra.sweep.dir=")]
-        return [*command(sweep=True), *own, TUNER, *overrides]
+        rounds = [] if any("sweeper.confirm" in word for word in overrides) else ["hydra.sweeper.confirm=0"]
+        return [*command(sweep=True), *own, TUNER, *rounds, *overrides]
 
     return make
 
@@ -107,9 +108,26 @@ def test_winner_and_baseline_are_measured_again(run: Callable[..., Result]) -> N
         ("confirm", 1, 4),
         ("held_out", 1, 4),
         ("held_out", 0, None),
+        ("held_out", 0, None),
+        ("held_out", 1, 4),
     ]
+    assert {record.rounds for record in result.records} == {None, 2}
     assert {record.config.traffic.name for record in result.records[:6]} == {"two_levels"}
     assert {record.config.traffic.name for record in result.records[6:]} == {"smoke"}
+
+
+def test_by_default_as_many_rounds_as_needed_are_measured(run: Callable[..., Result]) -> None:
+    result = run("parallel=null,4", "hydra.sweeper.confirm=auto")
+    assert result.code == 0, result.err
+    assert 6 <= len([record for record in result.records if record.phase == "confirm"]) <= 12
+    assert "Trial 1 against the baseline, by " in result.out
+    assert f"Best: python -m pipeline {' '.join(result.records[1].overrides)[:40]}" in result.out.replace("'", "")
+
+
+def test_nothing_that_meets_the_slo_is_no_success(run: Callable[..., Result], folder: Path) -> None:
+    result = run("parallel=null,4", "slo.ttft_s=0.0001")
+    assert (result.code, "No configuration meets the SLO; closest: trial " in result.out) == (1, True)
+    assert not (folder / "best").exists()
 
 
 def test_a_refused_combination_is_answered_without_deploying(run: Callable[..., Result], folder: Path) -> None:
@@ -195,6 +213,7 @@ def test_a_search_in_a_folder_of_another_one_is_refused(run: Callable[..., Resul
 @pytest.mark.parametrize(
     ("override", "told"),
     [
+        ("hydra.sweeper.confirm=-1", "hydra.sweeper.confirm=-1 should be greater than or equal to 0, or auto."),
         ("hydra.sweeper.n_trials=0", "hydra.sweeper.n_trials=0 should be greater than or equal to 1"),
         ("hydra.sweeper.confirm=x", "hydra.sweeper.confirm=x should be a valid integer"),
         ("hydra.sweeper.gpu_hours=1", "hardware=cpu has no GPU"),

@@ -46,7 +46,7 @@ def test_another_sweep_answers_and_it_is_marked(sweep: Any) -> None:
     assert taken.levels == first.records[1].levels
     assert taken.objective == first.records[1].objective
     assert "cached: measured as trial one/1 of another sweep" in taken.notes
-    assert "(cached)" in second.out
+    assert "cached: measured by an earlier sweep." in second.out
     third = sweep("three", "parallel=4,6", READ)
     assert [record.cached_from for record in third.records] == ["one/1", "two/1"]  # not by way of sweep two
 

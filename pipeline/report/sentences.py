@@ -1,0 +1,149 @@
+"""The verdict in sentences: the same for the terminal and the report. Pure."""
+
+from collections.abc import Iterator, Sequence
+
+from pipeline.core.rounds import Contest
+from pipeline.core.sequential import Finding
+from pipeline.report.ranking import Row
+from pipeline.report.verdict import Verdict
+
+AGAIN = "hydra.sweeper.confirm=auto measures the best ones and the baseline again, in turn"
+
+
+def of(verdict: Verdict) -> list[str]:
+    """The headline first, then what to know of it."""
+    return [*_headline(verdict), *_contests(verdict), *_other_traffic(verdict), *_front(verdict)]
+
+
+def _headline(verdict: Verdict) -> Iterator[str]:
+    number, kind = verdict.recommended, verdict.kind
+    if kind == "no result":
+        yield "No trial has a result."
+    elif kind == "no SLO":
+        yield "No configuration meets the SLO" + (f"; closest: {_closest(verdict)}." if verdict.closest else ".")
+    elif kind == "not kept":
+        yield "No configuration kept meeting the SLO when it was measured again: none is recommended."
+    elif kind == "no baseline":
+        yield f"Trial {number} has the best search score. There is no baseline with a result to compare it with."
+    elif kind == "baseline":
+        yield "Nothing was better than the baseline."
+    elif kind == "once":
+        yield from _once(verdict)
+    elif kind == "confirmed":
+        yield _confirmed(verdict)
+    elif kind == "no difference":
+        yield "No configuration was shown to be better than the baseline: the baseline is recommended."
+    elif kind == "not held":
+        yield f"Under traffic={verdict.other_traffic} the winner was not better: the baseline is recommended."
+
+
+def _closest(verdict: Verdict) -> str:
+    found = verdict.closest
+    row = next((row for row in verdict.rows if found and row.number == found.number), None)
+    return f"trial {found.number} ({_words(row)}) {found}" if found else ""
+
+
+def _words(row: Row | None) -> str:
+    return " ".join(row.overrides) if row and row.overrides else "defaults"
+
+
+def _once(verdict: Verdict) -> Iterator[str]:
+    number = verdict.recommended
+    contest = verdict.contest(number) if number is not None else None
+    seen = contest.finding if contest else None
+    if not verdict.base_meets_slo:
+        yield f"Trial {number} meets the SLO; the baseline does not, so there is no change against it."
+    if seen and seen.rounds + seen.only_ours > 1:
+        yield f"Trial {number} and the baseline were measured in {_rounds(seen)}: too few to show a difference."
+    elif any(row.measured > 1 for row in verdict.rows if row.number == number):
+        yield f"By the search's repeats alone, trial {number} is best: they favour whom they choose. {AGAIN}."
+    else:
+        more = (
+            AGAIN if verdict.is_unfinished or not seen else "hydra.sweeper.confirm=auto takes as many rounds as needed"
+        )
+        yield f"Trial {number} against the baseline was measured once: a difference can be noise. {more}."
+
+
+def _confirmed(verdict: Verdict) -> str:
+    contest = verdict.contests[-1]
+    seen = contest.finding
+    if seen.comparison is None:
+        return (
+            f"Trial {contest.contender} meets the SLO and the baseline does not: so in all of {_rounds(seen)}. "
+            "There is no change in percent."
+        )
+    return f"Trial {contest.contender} against the baseline, by {_rounds(seen)}: {seen.comparison}."
+
+
+def _rounds(seen: Finding) -> str:
+    count = seen.rounds + seen.only_ours
+    return f"{count} alternating round{'s' * (count != 1)}"
+
+
+def _contests(verdict: Verdict) -> Iterator[str]:
+    """Every contender that has fallen, and rounds that did not count."""
+    for contest in verdict.contests:
+        if contest.contender != verdict.recommended or verdict.kind == "not held":
+            yield f"Trial {contest.contender} {_fell(contest)}."
+        yield from _missing(contest)
+    if not verdict.base_meets_slo and verdict.baseline is not None and verdict.kind in {"confirmed", "not kept"}:
+        yield "The baseline does not meet the SLO."
+    if verdict.is_unfinished and verdict.contests:
+        yield (
+            "The rounds are not finished: the time was up, or the sweep still runs. "
+            "To go on, repeat the command with hydra.sweep.dir=<this folder>."
+        )
+
+
+def _fell(contest: Contest) -> str:
+    seen = contest.finding
+    if seen.word in {"lost", "void"}:
+        who = "it failed or missed the SLO" if seen.word == "lost" else "the baseline failed"
+        return f"is not compared any further: {who} in two rounds in a row"
+    if seen.comparison is None:
+        return "was not measured again" if not seen.only_ours else f"met the SLO in {_rounds(seen)}"
+    if seen.word == "open" or seen.comparison.low is None:
+        against = " and contradicted the search" if seen.comparison.change <= 0 else ""
+        return f"changed by {seen.comparison} in {_rounds(seen)}{against}".replace("round and", "round, which")
+    return f"by {_rounds(seen)}: {seen.comparison}"
+
+
+def _missing(contest: Contest) -> Iterator[str]:
+    seen = contest.finding
+    if seen.lost:
+        yield f"{seen.lost} of its rounds did not count: trial {contest.contender} failed or missed the SLO."
+    if seen.void:
+        yield f"{seen.void} of its rounds did not count: the baseline failed."
+    if seen.elsewhere:
+        yield f"{seen.elsewhere} of its rounds did not count: the two ran on different hosts or GPUs."
+    if seen.only_ours and seen.rounds:
+        yield f"The baseline missed the SLO in {seen.only_ours} more rounds."
+
+
+def _other_traffic(verdict: Verdict) -> Iterator[str]:
+    if verdict.held_out is None:
+        return
+    seen = verdict.held_out.finding
+    told = str(seen.comparison) if seen.comparison else "no round counted"
+    if seen.comparison is None and seen.only_ours:
+        told = "the baseline misses the SLO there, and the winner meets it"
+    yield f"Under traffic={verdict.other_traffic}, which the search did not use, by {_rounds(seen)}: {told}."
+    yield from _missing(verdict.held_out)
+
+
+def _front(verdict: Verdict) -> Iterator[str]:
+    if len(verdict.names) < 2 or not verdict.front:
+        return
+    yield (
+        f"Pareto front of {' and '.join(verdict.names)}: each point is one level of one trial, and no other point is "
+        "better in all of them. Best is the trial with the most hypervolume (of no throughput and endless latency)."
+    )
+    yield from (
+        _point(verdict.names, point.scores, f"trial {point.number}, {point.level}", point.rounds)
+        for point in verdict.front
+    )
+
+
+def _point(names: Sequence[str], scores: Sequence[float], where: str, rounds: int) -> str:
+    told = ", ".join(f"{name} {seen:.4g}" for name, seen in zip(names, scores, strict=True))
+    return f"  {where}: {told} ({f'mean of {rounds} rounds' if rounds > 1 else 'once'})"
