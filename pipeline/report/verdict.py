@@ -96,7 +96,7 @@ def of(records: Sequence[Record]) -> Verdict:
 def _base(records: Sequence[Record], standing: Sequence[Row]) -> Row | None:
     """The baseline, if it was measured: inside the SLO or not."""
     measured = {one.number for one in records if one.objective or any(level.metrics for level in one.levels)}
-    bases = [row for row in standing if row.is_baseline]
+    bases = sorted((row for row in standing if row.is_baseline), key=lambda row: row.number)  # the one that was first
     return next((row for row in bases if row.objective or (row.number in measured and not row.meets_slo)), None)
 
 
