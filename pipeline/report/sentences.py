@@ -7,7 +7,7 @@ from pipeline.core.sequential import Finding
 from pipeline.report.ranking import Row
 from pipeline.report.verdict import Verdict
 
-AGAIN = "hydra.sweeper.confirm=auto measures the best ones and the baseline again, in turn"
+AGAIN = "hydra.sweeper.confirm=auto (of hydra/sweeper=tuner) measures the best ones and the baseline again, in turn"
 
 
 def of(verdict: Verdict) -> list[str]:
