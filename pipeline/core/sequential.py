@@ -131,9 +131,14 @@ def _finding(word: Word, rounds: Sequence[Ratio], bound: float | None = None) ->
 
 
 def _given_up(rounds: Sequence[Ratio]) -> Word | None:
-    """After two rounds in a row in which the contender (`lost`) or the baseline (`void`) could not be measured."""
-    last = [one.kind for one in rounds[-2:]]
-    return "lost" if last == ["lost"] * 2 else "void" if last == ["void"] * 2 else None
+    """After two rounds in a row in which the contender (`lost`) or the baseline (`void`) could not be measured.
+
+    Also after three on different hosts: then all will be (`void`).
+    """
+    last: list[str] = [one.kind for one in rounds[-3:]]
+    if last[-2:] == ["lost"] * 2:
+        return "lost"
+    return "void" if last[-2:] == ["void"] * 2 or last == ["elsewhere"] * 3 else None
 
 
 def _t(rounds: Sequence[Ratio]) -> float:

@@ -16,7 +16,7 @@ MEANINGS = {
     "twin": "the engine runs it as the trial with this number, whose result is shown",
     "cached": "measured by an earlier sweep",
     "runs": "some of its runs failed",
-    "front": "no level of another trial is better in all objectives at once",
+    "front": "it has a level that no other level is better than in all objectives",
     "refused": "known before that it cannot start",
 }
 

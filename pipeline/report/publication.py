@@ -11,7 +11,7 @@ from pipeline.core.files import SweepDir
 from pipeline.core.record import Level, LevelMetrics, Record
 from pipeline.core.statistics import Interval
 from pipeline.machine import signals
-from pipeline.report import sentences, verdict
+from pipeline.report import sentences, table, verdict
 from pipeline.report.ranking import Row, samples
 from pipeline.report.verdict import Verdict
 from pipeline.trackers.result import GROUPS, SweepResult, TrialResult, Winner
@@ -47,7 +47,7 @@ def result_of(records: Sequence[Record]) -> SweepResult:
         choices={group: getattr(records[0].config, group).name for group in GROUPS},
         objectives=found.names,
         knobs=tuple(knob for knob in records[0].config.knobs if _differs(knob, records)),
-        trials=tuple(_trial(record, rows, found.names, records) for record in ordered),
+        trials=tuple(_trial(record, rows, found, records) for record in ordered),
         best=_winner(records, found),
         verdict=tuple(sentences.of(found)),
         exit_code=found.exit_code,
@@ -58,8 +58,8 @@ def _differs(knob: str, records: Sequence[Record]) -> bool:
     return any(record.config.knobs.get(knob) != records[0].config.knobs[knob] for record in records)
 
 
-def _trial(record: Record, rows: Mapping[int, Row], names: Sequence[str], records: Sequence[Record]) -> TrialResult:
-    row = rows.get(record.number)
+def _trial(record: Record, rows: Mapping[int, Row], found: Verdict, records: Sequence[Record]) -> TrialResult:
+    row, names = rows.get(record.number), found.names
     known = row or rows.get(record.number if record.repeat_of is None else record.repeat_of)
     seen = _best_metrics(record)
     return TrialResult(
@@ -70,6 +70,7 @@ def _trial(record: Record, rows: Mapping[int, Row], names: Sequence[str], record
         objectives={name: record.objective[name] for name in names if record.objective and name in record.objective},
         repeated=_repeated(record, names, records),
         against_baseline=row.change if row else None,
+        change=table.change(row, found) if row else "",
         flags=", ".join(row.flags) if row else "",
         best_level=record.best_level,
         output_tokens_per_s=seen.output_tokens_per_s if seen else None,

@@ -7,7 +7,7 @@ from pipeline.core.sequential import Finding
 from pipeline.report.ranking import Row
 from pipeline.report.verdict import Verdict
 
-AGAIN = "hydra.sweeper.confirm=auto measures the best ones and the baseline again, in turn"
+AGAIN = "hydra.sweeper.confirm=auto (of hydra/sweeper=tuner) measures the best ones and the baseline again, in turn"
 
 
 def of(verdict: Verdict) -> list[str]:
@@ -98,8 +98,8 @@ def _contests(verdict: Verdict) -> Iterator[str]:
 def _fell(contest: Contest) -> str:
     seen = contest.finding
     if seen.word in {"lost", "void"}:
-        who = "it failed or missed the SLO" if seen.word == "lost" else "the baseline failed"
-        return f"is not compared any further: {who} in two rounds in a row"
+        why = "it failed or missed the SLO" if seen.word == "lost" else "the baseline could not be measured beside it"
+        return f"is not compared any further: {why}, in several rounds in a row"
     if seen.comparison is None:
         return "was not measured again" if not seen.only_ours else f"met the SLO in {_rounds(seen)}"
     if seen.word == "open" or seen.comparison.low is None:
@@ -136,7 +136,7 @@ def _front(verdict: Verdict) -> Iterator[str]:
         return
     yield (
         f"Pareto front of {' and '.join(verdict.names)}: each point is one level of one trial, and no other point is "
-        "better in all of them. Best is the trial with the most hypervolume (of no throughput and endless latency)."
+        "better in all of them. Changes and Best are by hypervolume; its reference: no throughput, endless latency."
     )
     yield from (
         _point(verdict.names, point.scores, f"trial {point.number}, {point.level}", point.rounds)

@@ -3,7 +3,6 @@
 import csv
 import io
 import shlex
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -79,7 +78,7 @@ def _save(sweep: SweepDir, records: Sequence[Record], found: Verdict, best: Best
             deliver.write(sweep.best_dir, _of(records, found.recommended), records, sentences.of(found))
         else:  # of an earlier end of this sweep: nobody is to deploy it
             sweep.best.unlink(missing_ok=True)
-            shutil.rmtree(sweep.best_dir, ignore_errors=True)
+            deliver.remove(sweep.best_dir)
     if has_page:
         with _telling(sweep.summary_csv):
             export.write(sweep, records)

@@ -96,7 +96,7 @@ def of(records: Sequence[Record]) -> Verdict:
 def _base(records: Sequence[Record], standing: Sequence[Row]) -> Row | None:
     """The baseline, if it was measured: inside the SLO or not."""
     measured = {one.number for one in records if one.objective or any(level.metrics for level in one.levels)}
-    bases = [row for row in standing if row.is_baseline]
+    bases = sorted((row for row in standing if row.is_baseline), key=lambda row: row.number)  # the one that was first
     return next((row for row in bases if row.objective or (row.number in measured and not row.meets_slo)), None)
 
 
@@ -105,7 +105,7 @@ def _decision(records: Sequence[Record], standing: Sequence[Row], base: Row | No
     if base is None:
         return Decision()
     more = [objectives.is_maximised(name) for name in names]
-    seen = [sample(one, more) for one in records if one.phase != "search"]
+    seen = [sample(one, more) for one in records if one.phase != "search" and one.status != "interrupted"]
     again = {one.of for one in seen}
     contenders = [row.number for row in standing if row.number in again and row.number != base.number and row.objective]
     planned = _planned(records, "confirm")
@@ -139,7 +139,7 @@ def sample(record: Record, is_maximised: Sequence[bool]) -> Sample:
 def _how(record: Record, score: float) -> How:
     if record.status == "ok" and ranking.meets_slo(record) and score > 0:
         return "fine"
-    is_measured = record.status != "interrupted" and any(level.metrics for level in record.levels)
+    is_measured = any(level.metrics for level in record.levels)
     return "outside" if is_measured and record.config.slo.is_set else "failed"
 
 

@@ -21,6 +21,7 @@ class TrialResult:
     objectives: Mapping[str, float]  # empty: no result
     repeated: Interval | None  # the first objective over all measurements of the configuration, if there are several
     against_baseline: float | None  # relative difference of the first objective; 0.1 is 10% more
+    change: str  # the same with its interval, e.g. `+12.1% ±3.2`, or `+34.0% (once)`
     flags: str  # what to know of it, e.g. cut
     best_level: str | None
     output_tokens_per_s: float | None

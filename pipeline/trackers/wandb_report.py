@@ -169,8 +169,7 @@ def _table(result: SweepResult) -> list[str]:
 
 def _cells(trial: TrialResult, result: SweepResult) -> list[str]:
     scores = [f"{trial.objectives[name]:.4g}" if name in trial.objectives else "" for name in result.objectives]
-    change = "" if trial.against_baseline is None else f"{trial.against_baseline:+.1%}"
     times = ["" if seen is None else f"{seen * 1000:.0f} ms" for seen in (trial.ttft_p95_s, trial.tpot_p95_s)]
     what = trial.overrides or "defaults"
     rank = str(trial.rank or trial.failure_kind or trial.status)
-    return [cell.replace("|", "\\|") for cell in (rank, str(trial.number), f"`{what}`", *scores, change, *times)]
+    return [cell.replace("|", "\\|") for cell in (rank, str(trial.number), f"`{what}`", *scores, trial.change, *times)]

@@ -25,24 +25,28 @@ class Named:
 
 
 def named(seed: int, *, gain: float, noise: float, drift: float = 0.0, confirm: int | None = None) -> Named:
-    """Search once through all configurations, then confirm. The last one is better by `gain`; `drift` moves both."""
+    """How a made-up sweep ends."""
+    seen = played(seed, gain=gain, noise=noise, drift=drift, confirm=confirm)
+    winner = policy.decision(seen, seen[0], Limits(confirm=confirm), is_maximised=True).winner
+    return Named(winner=winner, best=CONFIGURATIONS - 1, rounds=(len(seen) - CONFIGURATIONS) // 2)
+
+
+def played(seed: int, *, gain: float, noise: float, drift: float = 0.0, confirm: int | None = None) -> list[Seen]:
+    """Search once through all configurations, then confirm. The last one is better by `gain`; `drift` moves all."""
     dice = random.Random(seed)  # noqa: S311 - no secret
-    best = CONFIGURATIONS - 1
     at = 1.0
 
     def measured(number: int) -> float:
         nonlocal at
         at *= 1 + drift * dice.gauss(0, 1)
-        return at * (100 * (1 + gain) if number == best else 100) * (1 + noise * dice.gauss(0, 1))
+        return at * (100 * (1 + gain) if number == CONFIGURATIONS - 1 else 100) * (1 + noise * dice.gauss(0, 1))
 
     seen = [
         Seen(number=n, state="complete", params={"n": n}, values=(measured(n),), is_baseline=n == 0)
         for n in range(CONFIGURATIONS)
     ]
-    limits = Limits(confirm=confirm)
-    while found := policy.confirmation(seen, limits, is_maximised=[True]):
+    while found := policy.confirmation(seen, Limits(confirm=confirm), is_maximised=[True]):
         score = measured(found.repeat_of or 0)
         again = Seen(number=len(seen), state="complete", values=(score,), repeat_of=found.repeat_of, phase=found.phase)
         seen.append(again)
-    winner = policy.decision(seen, seen[0], limits, is_maximised=True).winner
-    return Named(winner=winner, best=best, rounds=(len(seen) - CONFIGURATIONS) // 2)
+    return seen

@@ -1,5 +1,6 @@
 """Writes `best/` of a sweep: everything needed to run its winner elsewhere and to check its performance again."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from pipeline.core.values import to_json
 from pipeline.report.best import card, cluster, containers, scripts
 
 EXECUTABLE = 0o755
+CARD = "card.json"
 
 
 def write(folder: Path, winner: Record, records: Sequence[Record], verdict: Sequence[str] | None = None) -> None:
@@ -24,7 +26,7 @@ def write(folder: Path, winner: Record, records: Sequence[Record], verdict: Sequ
         "overrides.txt": "".join(f"{word}\n" for word in winner.overrides),
         "command.sh": scripts.command(winner),
         "recheck.sh": scripts.recheck(),
-        "card.json": to_json(told) + "\n",
+        CARD: to_json(told) + "\n",
         "card.md": card.markdown(told),
     }
     for name, text in files.items():
@@ -36,6 +38,12 @@ def write(folder: Path, winner: Record, records: Sequence[Record], verdict: Sequ
     for path in folder.rglob("*"):
         if path.is_file() and str(path.relative_to(folder)) not in files:
             path.unlink()  # of an earlier winner
+
+
+def remove(folder: Path) -> None:
+    """Remove what an earlier end of the sweep has written; a folder without its card is not ours."""
+    if (folder / CARD).is_file():
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _deployable(winner: Record) -> tuple[dict[str, str], dict[str, str]]:

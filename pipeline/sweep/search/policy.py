@@ -32,6 +32,7 @@ class Seen:
     is_answered: bool = False  # without deploying
     repeat_of: int | None = None
     phase: Phase = "search"
+    same_as: int | None = None  # the trial whose result this is
     place: str = ""  # host and GPUs
     points: tuple[tuple[float, ...], ...] = ()  # with several objectives: those of each level, inside the SLO
 
@@ -119,7 +120,7 @@ def decision(seen: Sequence[Seen], base: Seen, limits: Limits, *, is_maximised: 
 
 def _of_front(seen: Sequence[Seen], base: Seen, limits: Limits, is_maximised: Sequence[bool]) -> Step | None:
     """Every member of the front and the baseline in turn, forwards and backwards."""
-    firsts = [one for one in seen if _is_original(one) and one.state == "complete" and one.is_feasible]
+    firsts = [one for one in seen if _is_measured(one) and one.state == "complete" and one.is_feasible]
     points = [(one.number, point) for one in firsts for point in one.points]
     members = pareto.members(points, is_maximised)[: pareto.MEMBERS]
     wanted = pareto.ROUNDS if limits.confirm is None else limits.confirm
@@ -167,7 +168,7 @@ def contenders(seen: Sequence[Seen], base: Seen, *, is_maximised: bool) -> list[
     fine = [
         one.number
         for one in seen
-        if _is_original(one) and one.is_feasible and one.number in found and one.number != base.number
+        if _is_measured(one) and one.is_feasible and one.number in found and one.number != base.number
     ]
     better = [number for number in fine if bar is None or sign * found[number] > sign * bar]
     return sorted(better, key=lambda number: -sign * found[number])[: sequential.CONTENDERS]
@@ -184,3 +185,8 @@ def means(seen: Iterable[Seen]) -> Mapping[int, float]:
 
 def _is_original(one: Seen) -> bool:
     return one.repeat_of is None and one.phase == "search" and not one.is_answered
+
+
+def _is_measured(one: Seen) -> bool:
+    """A configuration with a result of its own: a twin is no contender beside the trial that it equals."""
+    return _is_original(one) and one.same_as is None

@@ -25,7 +25,7 @@ from pipeline.sweep.search.space import Choice, Params, Space, Span
 
 Direction = Literal["maximize", "minimize"]
 NEXT, OWNER, RESULT, ANSWERED, GPU_HOURS, BEAT = "next", "owner", "result", "answered", "gpu_hours", "alive"
-PLACE, POINTS = "place", "points"  # as outcome.py calls them
+PLACE, POINTS, SAME_AS = "place", "points", "same_as"  # as outcome.py calls them
 SILENT_S = 300.0  # a process of another machine that has not been heard of for so long is gone
 BUSY_S = 60.0  # to wait for the database while others write
 
@@ -238,6 +238,7 @@ def _seen(trial: FrozenTrial) -> Seen:
         values=values,
         is_feasible=all(amount <= 0 for amount in trial.constraints.values()),
         is_answered=bool(trial.user_attrs.get(ANSWERED)),
+        same_as=trial.user_attrs.get(SAME_AS),
         place=trial.user_attrs.get(PLACE, ""),
         points=tuple(map(tuple, trial.user_attrs.get(POINTS, ()))),
         **_origin(what),

@@ -65,7 +65,7 @@ def test_runs_of_the_same_second_have_folders_of_their_own(words: Callable[..., 
 
 
 def test_sweeps_of_the_same_second_have_folders_of_their_own(words: Callable[..., list[str]], tmp_path: Path) -> None:
-    more = (same_second("hydra.sweep.dir"), "hydra/sweeper=tuner")
+    more = (same_second("hydra.sweep.dir"), "hydra/sweeper=tuner", "hydra.sweeper.confirm=0")
     done = together(tmp_path, *(words(f"parallel={pair}", *more, sweep=True) for pair in ("1,2", "3,4")))
     assert [code for code, _, _ in done] == [0, 0], done
     found = records(tmp_path / "outputs")

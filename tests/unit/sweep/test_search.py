@@ -123,6 +123,21 @@ def test_gpu_hours_are_counted_over_all_trials(search: Open) -> None:
     assert len(jobs) == 2
 
 
+def test_a_part_of_the_gpu_hours_is_kept_for_the_confirmation(search: Open) -> None:
+    jobs = run_all(search(gpu_hours=4.2, confirm=None), lambda job: replace(score(job), gpu_hours=1.0))
+    assert [job.what.phase for job in jobs] == ["search"] * 3 + ["confirm"] * 2  # else all four of the search
+    alone = search(gpu_hours=10.0, confirm=None, baseline=None)
+    assert alone.share == 1.0  # nothing can be confirmed without a baseline
+
+
+def test_a_study_knows_where_and_at_which_levels_was_measured(search: Open) -> None:
+    ours = search(n_trials=10)
+    attributes: dict[str, Any] = {"place": "node-1 0,1", "points": [[1.0, 2.0]], "same_as": 0}
+    run_all(ours, lambda job: replace(score(job), attributes=attributes))
+    (seen,) = {(one.place, one.points, one.same_as) for one in ours.study.seen()}
+    assert seen == ("node-1 0,1", ((1.0, 2.0),), 0)
+
+
 def test_a_later_process_goes_on_where_the_earlier_one_stopped(search: Open) -> None:
     first = search(n_trials=10)
     for _ in range(2):

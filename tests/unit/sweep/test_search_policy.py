@@ -118,6 +118,11 @@ def test_only_what_was_better_in_the_search_is_confirmed() -> None:
     assert {*of(rounds(seen, Limits(), lambda _: 1.0))} == {0, 2}
 
 
+def test_a_twin_is_no_contender() -> None:
+    seen = [*tried(), trial(4, 3.0, same_as=2)]
+    assert policy.contenders(seen, seen[0], is_maximised=True) == [2, 3, 1]
+
+
 def test_a_contender_that_fails_twice_in_a_row_falls() -> None:
     asked = of(
         rounds(tried(), Limits(), lambda asked: trial(9) if asked.repeat_of == 2 else 1.0 + 9 * bool(asked.repeat_of))
@@ -138,7 +143,7 @@ def test_a_round_on_two_machines_does_not_count() -> None:
     places = itertools.count()
     seen = tried()
     asked = rounds(seen, Limits(), lambda asked: trial(0, 1.0 + (asked.repeat_of or 0), place=f"host {next(places)}"))
-    assert len(asked) == 3 * 9 * 2  # of each contender, until its spare rounds are spent
+    assert asked == [("confirm", 2), ("confirm", 0), ("confirm", 0), ("confirm", 2), ("confirm", 2), ("confirm", 0)]
     assert policy.decision(seen, seen[0], Limits(), is_maximised=True).winner is None
 
 
