@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import cycle
 from typing import Any
 
 TOKEN_S = 0.01
@@ -124,19 +125,18 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class BadChat(ThreadingHTTPServer):
-    """The server: every `every`-th answer is in its mood, the others are well."""
+    """The server: its moods in turn, one for each answer."""
 
     request_queue_size = 128
 
-    def __init__(self, mood: str, every: int) -> None:
+    def __init__(self, moods: Sequence[str]) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.mood, self.every, self.count = mood, every, 0
+        self.moods = cycle(moods)
         self.closing, self.lock = threading.Event(), threading.Lock()
 
     def next_mood(self) -> str:
         with self.lock:
-            self.count += 1
-            return self.mood if self.count % self.every == 0 else "ok"
+            return next(self.moods)
 
     def handle_error(self, *_: object) -> None:
         """A client that was killed is no news."""
@@ -147,9 +147,9 @@ class BadChat(ThreadingHTTPServer):
 
 
 @contextmanager
-def misbehaving(mood: str, every: int = 1) -> Iterator[BadChat]:
+def misbehaving(*moods: str) -> Iterator[BadChat]:
     """Serve until the end of the scope."""
-    chat = BadChat(mood, every)
+    chat = BadChat(moods)
     thread = threading.Thread(target=chat.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:
