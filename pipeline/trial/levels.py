@@ -1,7 +1,7 @@
 """The ladder of levels: rising concurrencies, one genai-bench run each; a failed level does not affect the others."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pipeline.backends import Backend, Deployment
@@ -64,7 +64,7 @@ class Ladder:
             ServerDied, Interrupted: the first measurement stays.
         """
         again: set[str] = set()
-        while (cut := _decisive(done, self.config)) and cut.name not in again:
+        while cut := _decisive(done, self.config, again):
             again.add(cut.name)
             plan = next(one for one in self.plan.levels if one.name == cut.name)
             need_s = needed_s(cut)
@@ -177,9 +177,12 @@ def needed_s(cut: Level) -> float:
     return SPARE * seen.run_duration_s * seen.num_planned / ended if seen and ended else float("inf")
 
 
-def _decisive(done: Sequence[Level], config: Config) -> Level | None:
-    """The level that would give the objective its value if cut levels counted, and is cut."""
-    whole = [replace(one, metrics=replace(one.metrics, is_cut=False)) if one.metrics else one for one in done]
+def _decisive(done: Sequence[Level], config: Config, again: Collection[str]) -> Level | None:
+    """The level that would give the objective its value if cut levels counted, but for those measured again."""
+    whole = [
+        replace(one, metrics=replace(one.metrics, is_cut=False)) if one.metrics and one.name not in again else one
+        for one in done
+    ]
     best = objectives.best_level(whole, config)
     found = next((one for one in done if best and one.name == best.name), None)
     return found if found and found.metrics and found.metrics.is_cut else None

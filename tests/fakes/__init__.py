@@ -151,6 +151,7 @@ class Call:
     kills: str | None = None  # the server ends in the middle, in this way
     kills_late: str | None = None  # it ends after the last look at it
     raises: BaseException | None = None
+    then: Call | None = None  # what the next call of the same level does
 
 
 @dataclass
@@ -173,6 +174,9 @@ class FakeRunner:
         self.jobs.append(job)
         name = f"{job.folder.parent.name}/{job.folder.name}"
         call = self.table.get(name) or self.table.get(job.folder.name) or Call()
+        before = sum(earlier.folder == job.folder for earlier in self.jobs[:-1])
+        for _ in range(before):
+            call = call.then or call
         self.backend.how = call.kills or self.backend.how
         watch()
         if call.raises:
