@@ -179,13 +179,19 @@ def needed_s(cut: Level) -> float:
 
 def _decisive(done: Sequence[Level], config: Config, again: Collection[str]) -> Level | None:
     """The level that would give the objective its value if cut levels counted, but for those measured again."""
-    whole = [
-        replace(one, metrics=replace(one.metrics, is_cut=False)) if one.metrics and one.name not in again else one
-        for one in done
-    ]
+    whole = [one if one.name in again else _as_if_whole(one, config) for one in done]
     best = objectives.best_level(whole, config)
     found = next((one for one in done if best and one.name == best.name), None)
     return found if found and found.metrics and found.metrics.is_cut else None
+
+
+def _as_if_whole(level: Level, config: Config) -> Level:
+    """Without an SLO, a request that waited when time was over may have been in a queue: more time will tell."""
+    seen = level.metrics
+    if seen is None or not seen.is_cut:
+        return level
+    may_be_slow = not config.slo.is_set and {*seen.error_codes} <= {"missed"}
+    return replace(level, metrics=replace(seen, is_cut=False, is_usable=seen.is_usable or may_be_slow))
 
 
 def _failed(level: LevelPlan, why: Failure) -> Level:
