@@ -15,13 +15,12 @@ from omegaconf import DictConfig
 
 from pipeline import dry_run, reap
 from pipeline.config import command_line
-from pipeline.config.command_line import Outline
 from pipeline.core.errors import ConfigError, Interrupted, PipelineError
 from pipeline.core.files import SweepDir
 from pipeline.core.places import CONF
 from pipeline.machine import console, owner, signals
 from pipeline.report import publication, summary
-from pipeline.sweep import launchers, resume, session, tuner
+from pipeline.sweep import folders, launchers, session, tuner
 
 OK, NO_RESULT, BAD_CONFIG, REMAINS = 0, 1, 2, 3
 
@@ -48,6 +47,7 @@ def main() -> int:
         with signals.interruptible(), signals.held():
             code = _run(_overrides(arguments), is_sweep=arguments.multirun)
             code = _finish(session.end(), code, is_sweep=arguments.multirun)
+            folders.release()
             signals.acknowledge()  # a signal during the table finds nothing left to stop
     except Interrupted as stop:  # heard on the way into or out of these scopes, where nothing is deployed
         return _stopped(stop.signum)
@@ -72,7 +72,7 @@ def _run(overrides: list[str], *, is_sweep: bool) -> int | None:  # noqa: PLR091
             owner.announce()
             launchers.register()
             tuner.register()
-            _go_on(overrides, outline)
+            sys.argv += folders.settle(overrides, outline, is_sweep=is_sweep)
             _reap()
             job()
     except session.TrialFailed:
@@ -91,16 +91,6 @@ def _run(overrides: list[str], *, is_sweep: bool) -> int | None:  # noqa: PLR091
     except Exception as error:  # noqa: BLE001 - the last line of defence; the table is still printed
         return _unexpected(error)
     return None
-
-
-def _go_on(overrides: list[str], outline: Outline) -> None:
-    """Send a search that was broken off to its folder."""
-    if outline.folder is None:
-        return
-    is_placed = any(word.lstrip("+").startswith("hydra.sweep.dir=") for word in overrides)
-    if folder := resume.begin(overrides, outline.folder.parent, is_placed=is_placed):
-        print(f"Goes on in {folder}, where this command was broken off.")
-        sys.argv.append(f"hydra.sweep.dir='{folder}'")
 
 
 def _unexpected(error: Exception) -> int | None:

@@ -1,7 +1,8 @@
 """`python -m pipeline.recheck outputs/<sweep>/best`: measure a sweep's winner again; does it still do what it did?
 
-Runs one trial by the command in the folder, into recheck/ beside it, and compares with card.json. With several
-measurements on the card, what is expected is the 95% prediction interval of one more; with one, the tolerance.
+Runs one trial by the command in the folder, into recheck/ beside it, and compares every metric of card.json. What is
+expected of the objective is the 95% prediction interval of one more measurement; with one on the card, and of every
+other metric at least, the tolerance.
 """
 
 import argparse
@@ -11,22 +12,39 @@ import sys
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.core import metrics, objectives
+from pipeline.core import files, metrics, objectives
 from pipeline.core.errors import Interrupted
 from pipeline.core.files import RunDir
 from pipeline.core.record import Record
 from pipeline.core.statistics import Interval
 from pipeline.core.values import load, value
 from pipeline.machine import entry, process, signals
-from pipeline.report.best.card import SHOWN, Card
+from pipeline.report.best.card import GOODPUT, SHOWN, Card
 
 LEAST = 0.02  # share of the mean: a few measurements may lie close together by chance
+MOST = 0.5  # share of the mean: of two measurements that lie apart, the interval would allow anything
+ERRORS = 0.01  # one request of a hundred: none of none is no more to be had than any exact number
+TOLERANCES = {"tolerance": 0.1, "latency-tolerance": 0.25}
+JUDGED = (*SHOWN, *GOODPUT, "ttft_mean_s", "tpot_mean_s", "e2e_mean_s")
 AS_EXPECTED, DIFFERENT, BAD_INPUT = 0, 1, 2
+
+
+@value
+class Tolerance:
+    """Relative differences that are allowed. Single latencies scatter more than throughput does."""
+
+    share: float
+    latency: float
+
+    def of(self, name: str) -> float:
+        """For a metric."""
+        return self.latency if name.endswith("_s") and not name.endswith("_per_s") else self.share
 
 
 @value
@@ -34,34 +52,37 @@ class Line:
     """One metric, then and now."""
 
     name: str
+    level: str | None  # None: an objective
     expected: Interval
     low: float
     high: float
     now: float | None  # None: it was not measured
-    is_judged: bool  # the objectives decide
 
     @property
-    def verdict(self) -> str:
+    def verdict(self) -> Literal["as expected", "better", "worse", "missing"]:
         """In a word; a change for the better is no fault."""
         if self.now is None:
             return "missing"
         if self.low <= self.now <= self.high:
             return "as expected"
-        return "better" if (self.now > self.high) == objectives.is_maximised(self.name.split(" ")[0]) else "worse"
+        return "better" if (self.now > self.high) == objectives.is_maximised(self.name) else "worse"
+
+    @property
+    def is_fault(self) -> bool:
+        """Whether it makes the recheck fail."""
+        return self.verdict in {"worse", "missing"}
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m pipeline.recheck") -> int:
     """The command. 0: as expected or better; 1: worse, or not measured; 2: no such card; others: the trial's own."""
     given, more = _options(argv, prog)
     try:
-        card = load(Card, given.best / "card.json")
-    except (OSError, ValidationError) as error:
-        told = str(error).splitlines()[0]
-        sys.stderr.write(
-            f"error: {given.best}/card.json cannot be read ({told}). Expected the folder best/ of a sweep.\n"
-        )
+        shares = [_share(f"--{name}", getattr(given, name.replace("-", "_"))) for name in TOLERANCES]
+        card = _card(given.best)
+        folder = files.make_new(given.best.parent / "recheck" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}") / "0"  # noqa: DTZ005
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"error: {error}\n")
         return BAD_INPUT
-    folder = given.best.parent / "recheck" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}" / "0"  # noqa: DTZ005 - for people
     own = [*card.overrides, *more, f"hydra.run.dir={folder}"]
     code = _measure(own)
     if code > 128:  # stopped by a signal: there is nothing to compare
@@ -70,29 +91,60 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m pipeline.rech
         record = load(Record, RunDir(folder).record)
     except (OSError, ValidationError):
         return code or DIFFERENT
-    return max(code, _show(list(compare(card, record, given.tolerance))))
+    return max(code, _show(list(compare(card, record, Tolerance(share=shares[0], latency=shares[1])))))
+
+
+def _card(folder: Path) -> Card:
+    """The card in a folder.
+
+    Raises:
+        ValueError: there is none that can be read.
+    """
+    try:
+        return load(Card, folder / "card.json")
+    except (OSError, ValidationError) as error:
+        told = str(error).splitlines()[0]
+        raise ValueError(
+            f"{folder}/card.json cannot be read ({told}). Expected the folder best/ of a sweep."
+        ) from error
 
 
 def _options(argv: Sequence[str] | None, prog: str) -> tuple[argparse.Namespace, list[str]]:
     """Ours; and those of the trial, e.g. --config-dir mine or tracker=none."""
     parser = argparse.ArgumentParser(
         prog=prog,
-        usage=f"{prog} [-h] [--tolerance SHARE] BEST [NAME=VALUE ...]",
+        usage=f"{prog} [-h] [--tolerance SHARE] [--latency-tolerance SHARE] BEST [NAME=VALUE ...]",
         description="Measure the best configuration of a sweep again and compare it with what the sweep measured. "
-        "Runs one trial; it goes to the folder recheck/ beside best/. A result is as expected if it lies in the 95% "
-        "prediction interval of the sweep's measurements or, if the sweep measured only once, within the tolerance. "
-        "Exit code 0: as expected or better; 1: worse or missing; 2: no card.json in the folder; "
-        "others: as the trial's.",
+        "Runs one trial; it goes to the folder recheck/ beside best/. Every metric of the card is compared: "
+        "throughput, TTFT, TPOT, errors, and goodput where there is an SLO. A change for the better is no fault. "
+        "Exit code 0: as expected or better; 1: something is worse or missing; 2: no card.json in the folder, or a "
+        "tolerance that makes no sense; others: as the trial's.",
     )
     parser.add_argument("best", metavar="BEST", type=Path, help="folder best/ of a sweep; NAME=VALUE changes the trial")
-    parser.add_argument(
-        "--tolerance",
-        metavar="SHARE",
-        type=float,
-        default=0.1,
-        help="relative difference allowed where the sweep measured once; default: %(default)s",
-    )
+    for (name, share), what in zip(TOLERANCES.items(), ("throughput, goodput and errors", "latencies"), strict=True):
+        parser.add_argument(
+            f"--{name}",
+            metavar="SHARE",
+            default=str(share),
+            help=f"relative difference allowed of {what}, e.g. 0.2 for 20%%; default: %(default)s. Where the card has "
+            "several measurements, what their 95%% prediction interval allows is allowed too",
+        )
     return parser.parse_known_args(argv)
+
+
+def _share(option: str, given: str) -> float:
+    """A tolerance as a number.
+
+    Raises:
+        ValueError: it makes no sense.
+    """
+    try:
+        share = float(given)
+    except ValueError:
+        share = math.nan
+    if not 0 < share <= 1:
+        raise ValueError(f"{option} {given}: expected a number above 0, at most 1; e.g. 0.1 allows 10%.")
+    return share
 
 
 def _measure(overrides: Sequence[str]) -> int:
@@ -108,40 +160,53 @@ def _measure(overrides: Sequence[str]) -> int:
             return code
 
 
-def compare(card: Card, record: Record, tolerance: float) -> Iterator[Line]:
-    """The objectives, then the metrics of each level that people look at."""
+def compare(card: Card, record: Record, allowed: Tolerance) -> Iterator[Line]:
+    """The objectives, then the metrics of each level."""
     found = record.objective or {}
     for name, expected in card.objective.items():
-        yield _line(name, expected, found.get(name), tolerance, is_judged=True)
+        yield _line(name, None, expected, found.get(name), allowed)
     now = {level.name: metrics.flatten(level.metrics) for level in record.levels if level.metrics}
     for level, seen in card.levels.items():
-        for name in (name for name in SHOWN if name in seen and seen[name].mean):
-            yield _line(f"{name} at {level}", seen[name], now.get(level, {}).get(name), tolerance, is_judged=False)
+        for name in (name for name in JUDGED if name in seen):
+            yield _line(name, level, seen[name], now.get(level, {}).get(name), allowed)
 
 
-def _line(name: str, expected: Interval, now: float | None, tolerance: float, *, is_judged: bool) -> Line:
-    half = abs(expected.mean) * tolerance
+def _line(name: str, level: str | None, expected: Interval, now: float | None, allowed: Tolerance) -> Line:
+    size, asked = abs(expected.mean), allowed.of(name)
+    half = size * asked
     if expected.low is not None and expected.high is not None:
         # From the interval of the mean, t*s/sqrt(n), to that of one more measurement, t*s*sqrt(1 + 1/n)
         wide = (expected.high - expected.low) / 2 * math.sqrt(expected.count + 1)
-        half = max(wide, abs(expected.mean) * LEAST)
-    ends = {"low": expected.mean - half, "high": expected.mean + half}
-    return Line(name=name, expected=expected, now=now, is_judged=is_judged, **ends)
+        least = LEAST if level is None else asked  # of many metrics, some lie outside of their intervals by chance
+        half = min(max(wide, size * least), size * max(asked, MOST))
+    if name == "error_rate":
+        half = max(half, ERRORS)
+    return Line(name=name, level=level, expected=expected, low=expected.mean - half, high=expected.mean + half, now=now)
 
 
 def _show(lines: Sequence[Line]) -> int:
+    """The objectives, and what is out of tolerance; the rest in a number."""
+    shown = [line for line in lines if line.level is None or line.verdict != "as expected"]
+    faults = sum(line.is_fault for line in lines)
+    console = Console(width=160)
+    console.print(_table(shown))
+    if len(lines) > len(shown):
+        console.print(f"{len(lines) - len(shown)} other metrics are within their tolerance.")
+    is_well = bool(lines) and not faults
+    more = f"{faults} of {len(lines)} metrics {'is' if faults == 1 else 'are'} worse than the card promises, or missing"
+    console.print("As expected." if is_well else f"Not as expected: {more}.")
+    return AS_EXPECTED if is_well else DIFFERENT
+
+
+def _table(lines: Sequence[Line]) -> Table:
     table = Table(box=None, pad_edge=False)
-    for title in ("metric", "then", "expected", "now", ""):
+    for title in ("metric", "expected", "tolerated", "seen", ""):
         table.add_column(title, justify="left" if title in {"metric", ""} else "right")
     for line in lines:
-        band, now = f"{line.low:.4g} to {line.high:.4g}", "-" if line.now is None else f"{line.now:.4g}"
-        table.add_row(line.name, f"{line.expected.mean:.4g}", band, now, line.verdict)
-    judged = [line.verdict for line in lines if line.is_judged]
-    is_well = bool(judged) and not {"worse", "missing"} & {*judged}
-    console = Console(width=160)
-    console.print(table)
-    console.print("As expected." if is_well else "Not as expected: the objective is outside of what the card promises.")
-    return AS_EXPECTED if is_well else DIFFERENT
+        name = line.name if line.level is None else f"{line.name} at {line.level}"
+        band, now = f"{max(line.low, 0):.4g} to {line.high:.4g}", "-" if line.now is None else f"{line.now:.4g}"
+        table.add_row(name, f"{line.expected.mean:.4g}", band, now, line.verdict)
+    return table
 
 
 if __name__ == "__main__":

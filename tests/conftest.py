@@ -39,6 +39,7 @@ def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SERVETUNE_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("SERVETUNE_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("SERVETUNE_SLOTS_DIR", str(tmp_path / "slots"))
+    monkeypatch.setenv("SERVETUNE_CROWDED", "ignore")  # as in support/surroundings.py
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
 
 

@@ -35,7 +35,10 @@ class Job:
     label: str  # the trial's lease: what is started for it can be found by it
     folder: Path
     seed: int
-    max_time_s: float
+    users: int
+    max_requests: int
+    max_time_s: float  # no request begins after it
+    drain_s: float  # for those that are then open to finish
     timeout_s: float
     beside: Beside | None = None  # None: it runs on this machine
 

@@ -30,8 +30,11 @@ def job(config: Config, plan: Plan, level: LevelPlan, *, url: str, label: str) -
         label=label,
         folder=folder,
         seed=level.seed,
+        users=level.concurrency,
+        max_requests=level.max_requests,
         max_time_s=level.max_time_s,
-        timeout_s=level.max_time_s + config.bench.level_grace_s,
+        drain_s=level.drain_s,
+        timeout_s=level.max_time_s + level.drain_s + config.bench.level_grace_s,
     )
 
 

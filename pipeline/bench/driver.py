@@ -2,8 +2,8 @@
 
 Spoken to in JSON lines on stdin, answers in JSON lines on stdout (`resident.py` is the other end). It ends when stdin
 ends, and its children with it. In the child, what costs time without measuring is replaced: plots, the spreadsheet
-and the fixed sleeps after a run, and what loses results (`keep_untimed`); everything that measures and the result file
-are genai-bench's own.
+and the fixed sleeps after a run, and what loses results (`keep_untimed`, `watcher.py`); prompts, payloads, users and
+the result file are genai-bench's own.
 
 Must not import the rest of the project: nothing but genai-bench belongs into this process.
 """
@@ -18,14 +18,15 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
+from pipeline.bench import watcher
+
 UNTIMED = {"tpot", "output_inference_speed", "output_throughput"}  # None for an answer of one token, or in one piece
-POLL_S = 0.02  # genai-bench looks once a second whether enough requests are done
 PR_SET_PDEATHSIG = 1
 
 # gevent replaces these when genai-bench is imported; this process must block for real.
@@ -173,7 +174,7 @@ def patch(command: Mapping[str, Any], tokenizers: Mapping[str, Any]) -> None:
     bench.plot_single_scenario_inference_speed_vs_throughput = _nothing
     bench.plot_experiment_data_flexible = bench.create_workbook = _nothing
     bench.load_one_experiment = lambda _folder: (None, None)
-    bench.manage_run_time = run_time(command["max_time_s"])
+    watcher.install(bench, command)
     load = bench.validate_tokenizer
     bench.validate_tokenizer = lambda folder: tokenizers.get(folder) or load(folder)
     keep_untimed()
@@ -188,22 +189,6 @@ def keep_untimed() -> None:
     """
     request = importlib.import_module("genai_bench.metrics.metrics").RequestLevelMetrics
     request.AUDIO_METRICS_FIELDS = request.AUDIO_METRICS_FIELDS | UNTIMED
-
-
-def run_time(max_time_s: float) -> Callable[..., int]:
-    """genai-bench's `manage_run_time` (cli/utils.py), looking every 20 ms and ending at the second given."""
-    import gevent
-
-    def manage(max_time_per_run: int, max_requests_per_run: int, environment: Any) -> int:
-        del max_time_per_run  # whole minutes
-        start = time.monotonic()
-        while time.monotonic() - start < max_time_s:
-            gevent.sleep(POLL_S)
-            if environment.runner.stats.total.num_requests >= max_requests_per_run:
-                break
-        return max(1, int(time.monotonic() - start))
-
-    return manage
 
 
 def _with_key(factory: Any, key: str) -> Any:

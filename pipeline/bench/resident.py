@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipeline.bench import Job, Outcome, Watch
+from pipeline.bench import Job, Outcome, Watch, ledger
 from pipeline.bench.command import CONSOLE, environment
 from pipeline.core.errors import BenchFailed
 from pipeline.engines import http
@@ -67,6 +67,10 @@ class Resident:
             argv=job.argv,
             seed=job.seed,
             max_time_s=job.max_time_s,
+            drain_s=job.drain_s,
+            max_requests=job.max_requests,
+            users=job.users,
+            ledger=str(job.folder / ledger.NAME),
             console=str(job.folder / CONSOLE),
             api_key=http.api_key(),
         )

@@ -1,24 +1,44 @@
-"""Reading what genai-bench wrote. Source: genai-bench 0.0.5, metrics/aggregated_metrics_collector.py `save`."""
+"""Reads what a level left: our ledger of its requests, or what the plain genai-bench command wrote.
+
+Source: genai-bench 0.0.5, metrics/aggregated_metrics_collector.py `save`. Its files leave out requests whose answer its
+parser could not read, and those that were open at the end.
+"""
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pipeline.bench import ledger
 from pipeline.core.errors import BenchFailed
-from pipeline.core.metrics import Measurement, Request
+from pipeline.core.plan import LevelPlan
+from pipeline.core.requests import Measurement, Request, is_burst
 
 RESULT = "*_time_*s.json"
 DEBUG = "debug_for_run_*.json"  # written instead of a result when genai-bench cannot aggregate
 
 
-def result_file(folder: Path) -> Path:
-    """The one result of a level.
+def of(folder: Path, level: LevelPlan) -> tuple[Measurement, Path]:
+    """What a level measured, and the file that says so.
 
     Raises:
         BenchFailed: there is none; the message says what genai-bench saw, if it left that.
     """
-    found = sorted(folder.glob(RESULT))
+    path = folder / ledger.NAME
+    if seen := ledger.read(path):
+        return seen, path
+    path = result_file(folder)
+    return _planned(read(path), level), path
+
+
+def result_file(folder: Path) -> Path:
+    """The one result that genai-bench wrote of a level.
+
+    Raises:
+        BenchFailed: there is none.
+    """
+    found = sorted(folder.glob(RESULT)) or sorted(folder.glob(DEBUG))
     if len(found) == 1:
         return found[0]
     if found:
@@ -42,21 +62,43 @@ def read(path: Path) -> Measurement:
         raise BenchFailed(f"Cannot read {path}: {type(error).__name__}: {error}") from error
 
 
-def debug(folder: Path) -> Measurement | None:
-    """The requests of a run that genai-bench could not aggregate, e.g. because every one failed."""
-    found = sorted(folder.glob(DEBUG))
-    return read(found[0]) if found else None
+def _planned(seen: Measurement, level: LevelPlan) -> Measurement:
+    """Beside the plan: the command does not say what became of requests that it does not count."""
+    requests = tuple(_shaped(request, level) for request in seen.requests)
+    missing = level.max_requests - len(requests)
+    note = (
+        f"{missing} of {level.max_requests} requests are in no count of the genai-bench command: unreadable, or open "
+        "at the end; bench.runner=resident tells them apart"
+    )
+    notes = (note,) if missing > 0 else ()
+    return replace(seen, requests=requests, planned=level.max_requests, is_cut=missing > 0, notes=notes)
+
+
+def _shaped(request: Request, level: LevelPlan) -> Request:
+    """As far as the file tells: the number of tokens where it was fixed; finish reasons are not in it."""
+    asked = level.output_tokens_exact
+    if request.ending == "answered" and asked and request.output_tokens < asked:
+        return replace(request, fault=f"{request.output_tokens} of {asked} tokens", asked_tokens=asked)
+    return request
 
 
 def _request(item: Mapping[str, Any], scale: float) -> Request:
     def time(name: str) -> float | None:
         return None if item.get(name) is None else item[name] * scale
 
+    code, tokens = item.get("error_code"), item.get("num_output_tokens") or 0
+    ttft_s, tpot_s, e2e_s = time("ttft"), time("tpot"), time("e2e_latency")
+    span_s = (e2e_s or 0.0) - (ttft_s or 0.0)
+    pieces = {"pieces": tokens, "quick": tokens if span_s < tokens * 0.0002 else 0}
+    at_once = code is None and tokens > 1 and (tpot_s is None or is_burst(**pieces, span_s=span_s, e2e_s=e2e_s or 0.0))
     return Request(
-        ttft_s=time("ttft"),
-        tpot_s=time("tpot"),
-        e2e_s=time("e2e_latency"),
+        ttft_s=ttft_s,
+        tpot_s=None if at_once else tpot_s,
+        e2e_s=e2e_s,
         input_tokens=item.get("num_input_tokens") or 0,
-        output_tokens=item.get("num_output_tokens") or 0,
-        error_code=item.get("error_code"),
+        output_tokens=tokens,
+        ending="answered" if code is None else "failed",
+        cause=None if code is None else str(code),
+        words=item.get("error_message") or None,
+        is_in_one_piece=at_once,
     )

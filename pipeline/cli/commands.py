@@ -40,7 +40,10 @@ COMMANDS: Mapping[str, Command] = {
         module="pipeline.recheck",
         summary="measure a sweep's best configuration again and compare",
         takes="folder",
-        flags={"--tolerance": "relative difference allowed where the sweep measured once"},
+        flags={
+            "--tolerance": "relative difference allowed of throughput, goodput and errors",
+            "--latency-tolerance": "relative difference allowed of latencies",
+        },
     ),
     "reap": Command(
         module="pipeline.reap",

@@ -10,9 +10,10 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.errors import HydraException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-from pipeline.config import sweepers
+from pipeline.config import folder, sweepers
+from pipeline.config.folder import Folder
 from pipeline.config.knobs import check_setting
 from pipeline.config.parse import parse
 from pipeline.core import objectives, plan
@@ -21,7 +22,7 @@ from pipeline.core.places import CONF
 from pipeline.core.schema import Config
 from pipeline.core.values import value
 from pipeline.engines import server_command
-from pipeline.models import model_card, ome_model
+from pipeline.models import gguf, model_card, ome_model
 
 OPEN = ("slo.limits", "runtime.env", "runtime.secret_env")  # sections that take any key, with a +
 MISSING = {  # an option that many a key of the section comes with
@@ -40,7 +41,8 @@ class Outline:
     swept: tuple[str, ...] = ()  # the keys that differ from trial to trial
     uses_optuna: bool = False
     reuses: bool = False  # trials that differ in the load alone may share a server
-    folder: Path | None = None  # of a search by `tuner`, which can be gone on with
+    folder: Folder | None = None  # where it writes, where that is known now
+    is_search: bool = False  # by `tuner`, which can be gone on with, and shared
 
 
 def check(overrides: Sequence[str], *, is_sweep: bool) -> Outline:
@@ -54,9 +56,12 @@ def check(overrides: Sequence[str], *, is_sweep: bool) -> Outline:
         given = _parsed(parser, overrides)
         if not is_sweep:
             _refuse_sweeps(given)
-            tree = composed(overrides)
+            tree = composed(overrides, hydra=True)
+            found = folder.of(tree.hydra.run)
+            with open_dict(tree):
+                del tree["hydra"]
             to_config(tree)
-            return Outline(total=1, is_dry=tree.dry_run)
+            return Outline(total=1, is_dry=tree.dry_run, folder=found)
         tree, swept = space(overrides)
         base = to_config(composed([sweepers.line_of(override, None) for override in swept.values()]))
         for name, override in swept.items():
@@ -71,7 +76,8 @@ def check(overrides: Sequence[str], *, is_sweep: bool) -> Outline:
             swept=names,
             reuses=sweepers.reuses(names, tree.hydra.launcher),
             uses_optuna=sweepers.is_optuna(tree.hydra.sweeper),
-            folder=sweepers.folder(tree) if sweepers.is_tuner(tree.hydra.sweeper) else None,
+            folder=folder.of(tree.hydra.sweep),
+            is_search=sweepers.is_tuner(tree.hydra.sweeper),
         )
 
 
@@ -116,8 +122,10 @@ def to_config(tree: DictConfig) -> Config:
 
 
 def _with_architecture(parsed: Config) -> Config:
-    """A model in a folder says itself what it is; one that cannot be read is served all the same, unchecked."""
+    """A model in a folder or file says itself what it is; one that cannot be read is served all the same, unchecked."""
     model = parsed.model
+    if model.context_tokens is None and model.path is not None and model.path.is_file():
+        return replace(parsed, model=replace(model, context_tokens=gguf.context_tokens(model.path)))
     if model.arch is not None or model.path is None or not (model.path / "config.json").is_file():
         return parsed
     try:

@@ -73,6 +73,12 @@ def _image(config: Config, own: str | None, key: str) -> str:
     return image
 
 
+def _exact(config: Config, scenario: str) -> int | None:
+    """genai-bench sends `ignore_eos` to these (user/openai_user.py)."""
+    is_fixed = scenario.startswith("D(") and config.runtime.api_backend in ("vllm", "sglang")
+    return int(scenarios.mean(scenario).output) if is_fixed else None
+
+
 def levels(config: Config) -> Iterator[LevelPlan]:
     """Scenario by scenario, in `traffic.order`; every level has prompts of its own, the same in every trial."""
     traffic = config.traffic
@@ -87,4 +93,5 @@ def levels(config: Config) -> Iterator[LevelPlan]:
                 drain_s=traffic.drain_s,
                 seed=traffic.seed + 1_000_003 * row + concurrency,
                 output_tokens_asked=scenarios.mean(scenario).output,
+                output_tokens_exact=_exact(config, scenario),
             )

@@ -3,7 +3,6 @@
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.types import IntervalSweep, Override
@@ -86,11 +85,6 @@ def total(swept: Mapping[str, Override], tree: DictConfig) -> int | None:
     """How many trials the search will have; how many follow to confirm its contenders, their results decide."""
     seen, sweeper = configurations(swept, tree), tree.hydra.sweeper
     return int(seen * sweeper.repeats) if seen is not None and is_tuner(sweeper) else seen
-
-
-def folder(tree: DictConfig) -> Path:
-    """Where a search by `tuner` is."""
-    return Path(tree.hydra.sweep.dir)
 
 
 def ordered(swept: Iterable[Override]) -> list[Override]:

@@ -52,6 +52,8 @@ class FailureKind(StrEnum):
     WARMUP_FAILED = "warmup_failed"
     BENCH_ERROR = "bench_error"
     OVERLOADED = "overloaded"
+    REQUEST_REJECTED = "request_rejected"
+    CLIENT_LIMIT = "client_limit"
     STEP_TIMED_OUT = "step_timed_out"
     WORKER_DIED = "worker_died"
     NEVER_STARTED = "never_started"

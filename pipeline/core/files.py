@@ -1,14 +1,17 @@
 """The files that a run and a sweep leave on disk: their names, spelled nowhere else, and how they are written."""
 
+import errno
 import os
 import tempfile
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from pipeline.core.errors import PreflightFailed
 from pipeline.core.values import to_json
 
 MINIMUM_FREE_BYTES = 64 * 1024 * 1024
+MOST_ALIKE = 10_000  # folders of one name
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,16 @@ class RunDir:
         """The record."""
         return self.path / "record.json"
 
+    @property
+    def owners(self) -> Path:
+        """Which process is at the trial, while one is."""
+        return self.path / "owners.json"
+
+    @property
+    def is_used(self) -> bool:
+        """Whether a trial has been here."""
+        return self.record.exists() or self.lease.exists()
+
 
 @dataclass(frozen=True, slots=True)
 class SweepDir:
@@ -82,6 +95,11 @@ class SweepDir:
     def mark(self) -> Path:
         """Which command started this search, and whether the search is finished."""
         return self.path / "search.json"
+
+    @property
+    def owners(self) -> Path:
+        """Which processes are at the sweep, while some are."""
+        return self.path / "owners.json"
 
     @property
     def records(self) -> tuple[Path, ...]:
@@ -187,6 +205,40 @@ def save(path: Path, item: object) -> None:
     write_atomically(path, to_json(item) + "\n")
 
 
+def make_new(wanted: Path) -> Path:
+    """Make a folder that nobody has made before: `wanted`, else the same with _1, _2, ... at the end.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    wanted.parent.mkdir(parents=True, exist_ok=True)
+    for path in (wanted, *(wanted.with_name(f"{wanted.name}_{number}") for number in range(1, MOST_ALIKE))):
+        try:
+            path.mkdir()
+        except FileExistsError:
+            continue
+        return path
+    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(wanted))
+
+
+def put_aside(folder: Path) -> Path | None:
+    """Nothing measured is thrown away: what was measured before gets another name, which is told."""
+    if not folder.exists():
+        return None
+    names = (folder.with_name(f"{folder.name}~{number}") for number in count(1))
+    return folder.rename(next(name for name in names if not name.exists()))
+
+
+def insist_unused(run_dir: RunDir) -> None:
+    """Check that no trial has been here.
+
+    Raises:
+        PreflightFailed: one has.
+    """
+    if run_dir.is_used:
+        raise PreflightFailed(f"Run directory {run_dir.path} already contains a trial. Choose an empty one.")
+
+
 def claim(run_dir: RunDir) -> None:
     """Check that a trial can write its record here: an unused, writable folder with free disk space.
 
@@ -196,8 +248,7 @@ def claim(run_dir: RunDir) -> None:
     where = run_dir.path
     try:
         where.mkdir(parents=True, exist_ok=True)
-        if run_dir.record.exists() or run_dir.lease.exists():
-            raise PreflightFailed(f"Run directory {where} already contains a trial. Choose an empty one.")
+        insist_unused(run_dir)
         write_atomically(where / ".writable", "x" * 4096)
         (where / ".writable").unlink()
         state = os.statvfs(where)

@@ -1,43 +1,29 @@
-"""Computes metrics from requests: latencies, throughput, SLO attainment, goodput. Pure.
+"""Computes a level's metrics from its requests: latencies, throughput, SLO attainment, goodput. Pure.
 
-Throughput is genai-bench's (tokens of completed requests / run_duration); error_rate is not: genai-bench 0.0.5
-always reports 0, so it is computed here as num_errors / num_requests. SLO attainment looks at each request.
+Throughput is the tokens of whole answers / run_duration. genai-bench 0.0.5 always reports an error_rate of 0, so it is
+computed here from the fates of the requests (requests.py). SLO attainment looks at each request.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from pipeline.core.errors import BenchFailed
 from pipeline.core.metric_names import LATENCIES, STATS
 from pipeline.core.record import LevelMetrics, Stats
+from pipeline.core.requests import ANSWERED, ERRORS, FATES, IN_NO_RATE, Fate, Measurement, Request, fate, is_read_late
 from pipeline.core.schema import Slo
-from pipeline.core.values import plain, value
+from pipeline.core.values import plain
 
-SHORT_OUTPUT = 0.9  # served / asked output tokens below which a level is warned about
 OVERLOAD_ERROR_RATE = 0.5
 OVERLOAD_ATTAINMENT = 0.1
+BUSY_CLIENT = 0.9  # of one core: genai-bench has one
+LATE_CLIENT = 0.25  # of the median TTFT: from here on latencies are partly our own
+LATE_S = 0.01  # shorter delays are any scheduler's
+WORDS_KEPT = 5
 
-
-@value
-class Request:
-    """One request as genai-bench measured it; times in seconds. `error_code` is None when it was answered."""
-
-    ttft_s: float | None
-    tpot_s: float | None  # None: fewer than two tokens, or too fast to time
-    e2e_s: float | None
-    input_tokens: int
-    output_tokens: int
-    error_code: int | None = None
-
-
-@value
-class Measurement:
-    """What one genai-bench run measured."""
-
-    run_duration_s: float
-    requests: tuple[Request, ...]
+Fated = tuple[Request, Fate]
 
 
 def measure(seen: Measurement, slo: Slo, *, output_tokens_asked: float | None) -> LevelMetrics:
@@ -46,25 +32,26 @@ def measure(seen: Measurement, slo: Slo, *, output_tokens_asked: float | None) -
     Raises:
         BenchFailed: no request was answered, so that nothing was measured.
     """
-    answered = [request for request in seen.requests if request.error_code is None]
-    codes = Counter(str(request.error_code) for request in seen.requests if request.error_code is not None)
+    fated = [(request, fate(request, slo, drain_s=seen.drain_s)) for request in seen.requests]
+    answered = [request for request, end in fated if end in ANSWERED]
+    counted = [end for _, end in fated if end not in IN_NO_RATE]
     if not answered:
-        raise BenchFailed(no_answer(len(seen.requests), codes))
+        raise BenchFailed(no_answer(fated))
     duration = seen.run_duration_s
     if duration <= 0:
         raise BenchFailed(f"{len(answered)} requests answered in a run that lasted {duration:g} s.")
-    good = [request for request in answered if is_good(request, slo)]
+    errors = sum(end in ERRORS for end in counted)
+    good = [request for request, end in fated if end == "good"]
     output, prompt = (sum(getattr(r, f"{side}_tokens") for r in answered) for side in ("output", "input"))
-    errors = codes.total()
-    share = len(good) / len(seen.requests) if slo.is_set else None
+    share = len(good) / max(1, len(counted)) if slo.is_set else None
     latencies = {name: stats(_times(answered, name)) for name in LATENCIES}
-    error_rate = errors / len(seen.requests)
-    is_usable = error_rate <= slo.max_error_rate
+    error_rate = errors / max(1, len(counted))
+    is_usable = error_rate <= slo.max_error_rate and bool(counted)
     return LevelMetrics(
-        num_requests=len(seen.requests),
+        num_requests=len(counted),
         num_errors=errors,
         error_rate=error_rate,
-        error_codes=dict(codes),
+        error_codes=codes(fated),
         run_duration_s=duration,
         ttft=latencies["ttft"],
         tpot=latencies["tpot"],
@@ -79,21 +66,42 @@ def measure(seen: Measurement, slo: Slo, *, output_tokens_asked: float | None) -
         slo_attainment=share,
         goodput_requests_per_s=len(good) / duration if slo.is_set else None,
         goodput_output_tokens_per_s=sum(r.output_tokens for r in good) / duration if slo.is_set else None,
-        meets_slo=is_usable and _meets(slo, share, latencies),
+        meets_slo=is_usable and _meets(slo, share, latencies, has_pace=any(r.output_tokens > 1 for r in answered)),
         is_usable=is_usable,
+        num_planned=len(fated) if seen.planned is None else seen.planned,
+        num_begun=len(fated),
+        fates={name: count for name in FATES if (count := sum(end == name for _, end in fated))},
+        error_words=words(fated),
+        is_cut=seen.is_cut,
     )
 
 
-def no_answer(total: int, codes: Mapping[str, int]) -> str:
-    """`0 of 132 requests answered, HTTP 503 (132)`."""
-    seen = ", ".join(f"HTTP {code} ({count})" for code, count in sorted(codes.items()))
-    return f"0 of {total} requests answered" + (f", {seen}" if seen else "")
+def no_answer(fated: Sequence[Fated]) -> str:
+    """`0 of 132 requests answered: engine dead (132)`."""
+    seen = words(fated) or ({"still open at the end": len(fated)} if fated else {})
+    told = ", ".join(f"{said} ({count})" for said, count in seen.items())
+    total = sum(end not in IN_NO_RATE for _, end in fated) or len(fated)
+    return f"0 of {total} requests answered" + (f": {told}" if told else "")
 
 
-def is_good(request: Request, slo: Slo) -> bool:
-    """Whether an answered request meets every per-request limit; a time that could not be taken is not over it."""
-    pairs = ((request.ttft_s, slo.ttft_s), (request.tpot_s, slo.tpot_s), (request.e2e_s, slo.e2e_s))
-    return all(limit is None or seen is None or seen <= limit for seen, limit in pairs)
+def codes(fated: Iterable[Fated]) -> dict[str, int]:
+    """Errors by cause: an HTTP status, or a word such as `connection_refused`, `short` or `missed`."""
+    return dict(Counter(request.cause or end for request, end in fated if end in ERRORS).most_common())
+
+
+def words(fated: Iterable[Fated]) -> dict[str, int]:
+    """What was said of the requests that are errors, commonest first."""
+    return dict(Counter(_words(request, end) for request, end in fated if end in ERRORS).most_common(WORDS_KEPT))
+
+
+def _words(request: Request, end: Fate) -> str:
+    if end == "missed":
+        return "no answer in time"
+    if end == "short":
+        return f"not what was asked for: {request.fault}"
+    cause = request.cause or end
+    status = f"HTTP {cause}" if cause.isdigit() else ""
+    return ": ".join(filter(None, [status, request.words or ("" if status else cause)]))
 
 
 def stats(values: Sequence[float]) -> Stats | None:
@@ -110,15 +118,17 @@ def _times(requests: Iterable[Request], name: str) -> list[float]:
     return [time for time in times if time is not None]
 
 
-def _meets(slo: Slo, share: float | None, latencies: Mapping[str, Stats | None]) -> bool:
+def _meets(slo: Slo, share: float | None, latencies: Mapping[str, Stats | None], *, has_pace: bool) -> bool:
+    """Whether the limits are met; a limit on what could not be taken is not, but for answers of a single token."""
     if share is not None and share < slo.attainment:
         return False
-    return all(_latency(latencies, name) <= limit for name, limit in slo.limits.items())
+    limits = {name: limit for name, limit in slo.limits.items() if has_pace or not name.startswith("tpot_")}
+    return all(_latency(latencies, name) <= limit for name, limit in limits.items())
 
 
 def _latency(latencies: Mapping[str, Stats | None], name: str) -> float:
     quantity, stat, _unit = name.split("_")
-    return float(getattr(latencies[quantity], stat, 0.0))
+    return float(getattr(latencies[quantity], stat, np.inf))
 
 
 def flatten(metrics: LevelMetrics) -> dict[str, float | int]:
@@ -128,17 +138,37 @@ def flatten(metrics: LevelMetrics) -> dict[str, float | int]:
     return flat | {f"{q}_{stat}_s": data[q][stat] for q in LATENCIES if data[q] for stat in STATS}
 
 
-def warnings_for(metrics: LevelMetrics) -> tuple[str, ...]:
+def warnings_for(metrics: LevelMetrics, seen: Measurement) -> tuple[str, ...]:
     """What a reader of the numbers must know."""
-    asked = metrics.output_tokens_asked_mean
-    found = []
-    if asked and metrics.output_tokens_mean < SHORT_OUTPUT * asked:
-        found.append(
-            f"the server stopped early: {metrics.output_tokens_mean:.1f} of {asked:g} output tokens per request"
-        )
+    return (*_of_requests(metrics, seen), *_of_client(metrics, seen), *seen.notes)
+
+
+def _of_requests(metrics: LevelMetrics, seen: Measurement) -> Iterator[str]:
+    if metrics.is_cut:
+        ended = metrics.num_begun - metrics.fates.get("missed", 0) - metrics.fates.get("censored", 0)
+        told = f"cut: {ended} of {metrics.num_planned} requests ended in time (traffic.max_time_per_level_s)"
+        young = metrics.fates.get("censored", 0)
+        yield told + (f"; {young} were still being answered and are in no rate" if young else "")
     if metrics.num_errors:
-        found.append(f"{metrics.num_errors} of {metrics.num_requests} requests failed")
-    return tuple(found)
+        told = ", ".join(f"{said} ({count})" for said, count in metrics.error_words.items())
+        yield f"{metrics.num_errors} of {metrics.num_requests} requests failed: {told}"
+    if at_once := sum(request.is_in_one_piece and not is_read_late(request) for request in seen.requests):
+        yield f"{at_once} answers came in one piece: their time per token (TPOT) is unknown"
+
+
+def _of_client(metrics: LevelMetrics, seen: Measurement) -> Iterator[str]:
+    client, late = seen.client, sum(map(is_read_late, seen.requests))
+    if client is None:
+        return
+    if late:
+        yield f"{late} answers were read late by the load generator itself: their time per token (TPOT) is unknown"
+    if client.cpu_share >= BUSY_CLIENT:
+        yield f"the load generator used {client.cpu_share:.0%} of its core: latencies are partly its own"
+    elif metrics.ttft and client.lag_p99_s > max(LATE_S, LATE_CLIENT * metrics.ttft.p50):
+        yield (
+            f"the load generator ran up to {client.lag_p99_s * 1000:.0f} ms late (p99) at a median TTFT of "
+            f"{metrics.ttft.p50 * 1000:.0f} ms: latencies are partly its own"
+        )
 
 
 def is_overloaded(metrics: LevelMetrics) -> bool:

@@ -67,8 +67,16 @@ def of(levels: Iterable[Level], config: Config) -> dict[str, float]:
         return _scores(best, config) or {}
     is_measured = any(map(_is_whole, levels))
     if not is_measured or not all(map(is_maximised, names(config))):
-        raise BenchFailed(f"No level can be used: {why_unusable(levels)}")
+        raise _unusable(levels)
     return dict.fromkeys(names(config), 0.0)
+
+
+def _unusable(levels: Iterable[Level]) -> BenchFailed:
+    """With kind and hint of the level that failed it."""
+    levels = list(levels)
+    words = f"No level can be used: {why_unusable(levels)}"
+    why = next((level.failure for level in levels if level.failure and level.status != "skipped"), None)
+    return BenchFailed(words, kind=why.kind, hint=why.hint) if why else BenchFailed(words)
 
 
 def why_unusable(levels: Iterable[Level]) -> str:

@@ -38,7 +38,13 @@ class LevelPlan:
     max_time_s: float
     drain_s: float = 10.0
     seed: int
-    output_tokens_asked: float
+    output_tokens_asked: float  # mean
+    output_tokens_exact: int | None = None  # of every answer: the scenario is fixed, and the end of text is ignored
+
+    @property
+    def name(self) -> str:
+        """E.g. `D(64,16) x4`."""
+        return f"{self.scenario} x{self.concurrency}"
 
 
 @value

@@ -14,6 +14,11 @@ class Tokens:
     input: float
     output: float
 
+    @property
+    def total(self) -> float:
+        """Prompt and answer."""
+        return self.input + self.output
+
 
 def mean(scenario: str) -> Tokens:
     """The mean request of D(in,out), N(mean,sd)/(mean,sd), U(min,max)/(min,max) or U(in_max,out_max)."""

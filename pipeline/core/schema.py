@@ -132,6 +132,12 @@ class Model:
     license: str | None = None
     gated: bool = False  # true: the hub requires a token of a user who has accepted the licence
     arch: Architecture | None = None  # None: read from the folder's config.json, if it has one
+    context_tokens: int | None = Field(default=None, gt=0)  # None: as arch or the GGUF file says
+
+    @property
+    def longest_context(self) -> int | None:
+        """Tokens of the context that the model was made for; None where nothing tells."""
+        return self.context_tokens or (self.arch.context_tokens if self.arch else None)
 
 
 GpuId = Annotated[str, BeforeValidator(str)]  # `[4,5]` on a command line is a list of numbers
@@ -242,6 +248,7 @@ class Bench:
     cluster: ClusterBench = ClusterBench()
     start_timeout_s: float = Field(gt=0)
     level_grace_s: float = Field(gt=0)  # added to traffic.max_time_per_level_s, for starting and writing results
+    crowded: Literal["repeat", "note", "ignore"] = "repeat"  # a level during which other processes took the cores
 
     @property
     def hides_key(self) -> bool:

@@ -15,6 +15,7 @@ from pipeline.engines.death_patterns import ANY, BAD_FLAG, KNOBS, LLAMA, PATTERN
 LOG_END = 256 * 1024  # bytes or characters; eight ranks' tracebacks, printed twice, are longer than one thinks
 LONGEST_REASON = 240
 REFUSALS = ("429", "503")
+CLIENT_CAUSES = ("too_many_open_files", "name_resolution", "no_free_port", "no_buffers", "no_memory")
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _PREFIX = re.compile(
@@ -118,7 +119,7 @@ def not_ready(seen: str, log: str) -> Diagnosis:
 def overload(codes: Mapping[str, int], total: int, runtime: str = "") -> Diagnosis | None:
     """What it means that a living server refused all `total` requests; None where it did not.
 
-    `codes` counts HTTP codes as genai-bench gives them; it writes 503 for a refused or broken connection, too.
+    `codes` counts HTTP codes; the plain genai-bench command writes 503 for a refused or broken connection, too.
     """
     refused = sum(codes.get(code, 0) for code in REFUSALS)
     if not total or refused < total:
@@ -130,6 +131,27 @@ def overload(codes: Mapping[str, int], total: int, runtime: str = "") -> Diagnos
     }.get(runtime, "let the engine take more requests at once")
     hint = f"The server runs but rejected every request: lower traffic.concurrencies, or {raise_what}; see server.log."
     return Diagnosis(kind=FailureKind.OVERLOADED, hint=hint)
+
+
+def failed_requests(causes: Mapping[str, int], total: int, runtime: str = "") -> Diagnosis | None:
+    """What it means that `total` requests failed for these causes; None without a cause.
+
+    `causes` counts HTTP statuses and the words of pipeline/bench/watcher.py.
+    """
+    if found := overload(causes, total, runtime):
+        return found
+    commonest = max(causes, key=lambda cause: causes[cause], default="")
+    if commonest in CLIENT_CAUSES:
+        hint = "This machine's own limit, not the server's: the message names it."
+        return Diagnosis(kind=FailureKind.CLIENT_LIMIT, hint=hint)
+    if re.fullmatch(r"4\d\d", commonest):
+        hint = "The server rejects these requests: change the traffic, or the knob that its message names."
+        return Diagnosis(kind=FailureKind.REQUEST_REJECTED, hint=hint)
+    if commonest in ("open", "missed"):
+        hint = "The server took requests that it did not answer: read the end of server.log."
+        return Diagnosis(kind=FailureKind.BENCH_ERROR, hint=hint)
+    hint = "What the server said is in the message; its log is server.log, each request is in requests.jsonl."
+    return Diagnosis(kind=FailureKind.BENCH_ERROR, hint=hint) if commonest else None
 
 
 def engine_of(log: str) -> str | None:

@@ -4,14 +4,16 @@ The rules are data: engines/rules/<name>.yaml, each with its reason and the sour
 expression over the facts of the trial:
 
 - each knob by its name: the asked value as rewritten by earlier rules, else the engine's own default, else none
-- `asked`: the knobs as asked (none: not asked); `model`: its architecture; `hardware`; `sm`: 90 for compute
-  capability 9.0; `gpus`: GPUs that the trial takes; `concurrency`: the busiest level; `longest_tokens`: the longest
-  request, prompt and answer; `env`: the engine's environment variables
+- `asked`: the knobs as asked (none: not asked); `model`: its architecture; `context`: the tokens that it was made for;
+  `hardware`; `sm`: 90 for compute capability 9.0; `gpus`: GPUs that the trial takes; `concurrency`: the busiest level;
+  `longest_tokens`: the longest request, prompt and answer; `least_tokens`: the usual request of the shortest scenario;
+  `words`: the command and runtime.extra_args; `env`: the engine's environment variables
 - `extra`: what runtime.extra_args sets, by the engine's own names; it also sets the knob that has the same flag.
   `twice`: knobs that are set both ways; `unknown`: flags that this version does not have; `ambiguous`: abbreviations
   of several flags
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -73,7 +75,7 @@ def judge(config: Config) -> Verdict:
 
 def _facts(config: Config) -> dict[str, Any]:
     hardware, capability = config.hardware, config.hardware.compute_capability
-    lengths = [scenario.longest(line) for line in config.traffic.scenarios]
+    lengths, usual = ([each(line) for line in config.traffic.scenarios] for each in (scenario.longest, scenario.mean))
     flags = _flags(config)
     extra = flags.read(config.runtime.extra_args) if flags else Reading(settings={})
     knobs = {name: _effective(config, name, knob, flags) for name, knob in config.runtime.knobs.items()}
@@ -88,11 +90,14 @@ def _facts(config: Config) -> dict[str, Any]:
         "env": dict(config.runtime.env),
         "asked": dict(config.knobs),
         "model": config.model.arch,
+        "context": config.model.longest_context,
+        "words": [*config.runtime.command, *config.runtime.extra_args],
         "hardware": hardware,
         "sm": None if capability is None else round(capability * 10),
         "gpus": config.gpus,
         "concurrency": max(config.traffic.concurrencies),
-        "longest_tokens": max(tokens.input + tokens.output for tokens in lengths),
+        "longest_tokens": max(tokens.total for tokens in lengths),
+        "least_tokens": math.ceil(min(tokens.total for tokens in usual)),
     }
 
 
@@ -120,7 +125,7 @@ def _dests(config: Config, flags: Catalogue | None) -> Iterator[tuple[str, str]]
 
 
 def _applies(rule: Rule, facts: Mapping[str, Any]) -> bool:
-    if any(facts[name] is None for name in rule.given):
+    if any(facts.get(name) is None for name in rule.given):
         return False
     return bool(_expression(rule.when)(**facts))
 

@@ -51,19 +51,19 @@ class Gpu:
 
 def look() -> tuple[Gpu, ...] | None:
     """Every GPU, by index; None where there is no NVML: no NVIDIA driver, or a broken one."""
-    with _nvml() as nvml:
+    with opened() as nvml:
         if nvml is None:
             return None
-        handles = list(_handles(nvml))
+        handles = list(visible(nvml))
         return tuple(_gpu(nvml, index, handles) for index in range(len(handles)))
 
 
 def describe() -> dict[str, str]:
     """The GPUs and the driver, for a record; empty without NVML."""
-    with _nvml() as nvml:
+    with opened() as nvml:
         if nvml is None:
             return {}
-        names = Counter(str(nvml.nvmlDeviceGetName(handle)) for handle in _handles(nvml))
+        names = Counter(str(nvml.nvmlDeviceGetName(handle)) for handle in visible(nvml))
         told = ", ".join(f"{count} x {name}" for name, count in names.items())
         return {"gpu": told, "gpu_driver": str(nvml.nvmlSystemGetDriverVersion())}
 
@@ -107,7 +107,7 @@ def _is_start(wanted: str, uuid: str) -> bool:
 
 
 @contextmanager
-def _nvml() -> Iterator[Any]:
+def opened() -> Iterator[Any]:
     """NVML, initialised; None where it cannot be."""
     import pynvml
 
@@ -122,7 +122,7 @@ def _nvml() -> Iterator[Any]:
         pynvml.nvmlShutdown()
 
 
-def _handles(nvml: Any) -> Iterator[Any]:
+def visible(nvml: Any) -> Iterator[Any]:
     """The handles of the GPUs that we may use: a job's cgroup can hide others, and CUDA does not count those either."""
     for index in range(nvml.nvmlDeviceGetCount()):
         with suppress(nvml.NVMLError):

@@ -18,12 +18,11 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from pipeline.core.errors import ModelError
+from pipeline.models import gguf
 
 if TYPE_CHECKING:
     import tokenizers
 
-MAGIC = b"GGUF"
-GGUF_VERSIONS = (2, 3)
 # Part of every cache name: raise it when the same file must give a different directory.
 LAYOUT = 1
 # A 256k-token vocabulary ends about 6.5 MB into the file; hashing 16 MiB takes 20 ms.
@@ -52,9 +51,6 @@ SPLITS = {
     "qwen2": (_MODERN % r"\p{N}",),
     "llama-bpe": (_MODERN % r"\p{N}{1,3}",),
 }
-
-_ARRAY, _STRING = 9, 8
-_FORMATS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 
 
 class Vocabulary(NamedTuple):
@@ -101,8 +97,8 @@ def _cache_name(gguf_path: Path) -> str:
             size = os.fstat(file.fileno()).st_size
     except OSError as error:
         _refuse(gguf_path, "a readable file", error.strerror or str(error))
-    if head[:4] != MAGIC:
-        _refuse(gguf_path, f"a GGUF file, which begins with {MAGIC!r}", repr(head[:4]))
+    if head[:4] != gguf.MAGIC:
+        _refuse(gguf_path, f"a GGUF file, which begins with {gguf.MAGIC!r}", repr(head[:4]))
     digest = hashlib.sha256(head)
     digest.update(f"{LAYOUT}:{size}:".encode() + os.fsencode(gguf_path.name))
     return f"{gguf_path.stem[:64]}-{digest.hexdigest()[:20]}"
@@ -239,47 +235,12 @@ def _tokenizer_fields(gguf_path: Path) -> dict[str, Any]:
     prefix = "tokenizer.ggml."
     try:
         with gguf_path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
-            pairs = list(_key_values(_Cursor(view), gguf_path))
+            pairs = list(gguf.key_values(view))
+    except gguf.UnknownVersionError as error:
+        _refuse(gguf_path, f"little-endian GGUF version {gguf.VERSIONS}", f"version {error}")
     except (struct.error, ValueError, KeyError, OverflowError, OSError) as error:
         _refuse(gguf_path, "complete GGUF metadata", f"{type(error).__name__}: {error}")
     return {key.removeprefix(prefix): value for key, value in pairs if key.startswith(prefix)}
-
-
-def _key_values(cursor: _Cursor, gguf_path: Path) -> Iterator[tuple[str, Any]]:
-    _magic, version, _tensors, count = cursor.numbers("4sIQQ")
-    if version not in GGUF_VERSIONS:
-        _refuse(gguf_path, f"little-endian GGUF version {GGUF_VERSIONS}", f"version {version}")
-    for _ in range(count):
-        yield cursor.text(), cursor.value()
-
-
-class _Cursor:
-    """Walks the key-value section of a GGUF file."""
-
-    def __init__(self, view: mmap.mmap) -> None:
-        self._view = view
-        self._at = 0
-
-    def numbers(self, layout: str) -> tuple[Any, ...]:
-        values = struct.unpack_from(f"<{layout}", self._view, self._at)
-        self._at += struct.calcsize(f"<{layout}")
-        return values
-
-    def text(self) -> str:
-        (length,) = self.numbers("Q")
-        start, self._at = self._at, self._at + length
-        return self._view[start : self._at].decode()
-
-    def value(self) -> Any:
-        (kind,) = self.numbers("I")
-        if kind == _ARRAY:
-            return self._array(*self.numbers("IQ"))
-        return self.text() if kind == _STRING else self.numbers(_FORMATS[kind])[0]
-
-    def _array(self, kind: int, count: int) -> Sequence[Any]:
-        if kind == _STRING:
-            return [self.text() for _ in range(count)]
-        return self.numbers(f"{count}{_FORMATS[kind]}")
 
 
 def _refuse(source: Path, expected: str, seen: str) -> NoReturn:

@@ -15,7 +15,7 @@ from pipeline.backends import lease
 from pipeline.bench import installed_program
 from pipeline.core.errors import FailureKind, ModelError, PreflightFailed
 from pipeline.core.schema import Config
-from pipeline.machine import process, slots
+from pipeline.machine import process, slots, sockets
 from pipeline.models import assets, hub
 
 Check = Callable[[Config], str]
@@ -39,6 +39,8 @@ def of(config: Config) -> Iterator[tuple[str, Check]]:
     """The checks for this configuration but its model: name, and a function that says what it found or raises."""
     yield "leases can be written", _state_dir
     yield "genai-bench", _genai_bench
+    if config.bench.location == "here":
+        yield "connections", connections
     if config.backend.is_process:
         yield from _of_this_machine(config)
     if slots.gpu_count(config) or config.hardware.cores_per_trial:
@@ -78,6 +80,15 @@ def _genai_bench(config: Config) -> str:
             f"{program} is not an executable program.", hint="Install servetune again, or set bench.program."
         )
     return str(program)
+
+
+def connections(config: Config) -> str:
+    """Room for a connection of each user, made where there is none. It is inherited by what is started afterwards.
+
+    Raises:
+        PreflightFailed: there cannot be as many.
+    """
+    return sockets.make_room(max(config.traffic.concurrencies))
 
 
 def _program(config: Config) -> str:

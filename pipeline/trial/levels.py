@@ -1,21 +1,26 @@
 """The ladder of levels: rising concurrencies, one genai-bench run each; a failed level does not affect the others."""
 
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pipeline.backends import Backend, Deployment
-from pipeline.bench import Job, Outcome, Runner, beside, command, results
-from pipeline.core import metrics, record
+from pipeline.bench import Job, Outcome, Runner, beside, command, ledger, results
+from pipeline.core import files, metrics, objectives, record
 from pipeline.core.errors import BenchFailed, FailureKind, Interrupted, PipelineError
 from pipeline.core.files import RunDir
 from pipeline.core.plan import LevelPlan, Plan
-from pipeline.core.record import Failure, Level
+from pipeline.core.record import Failure, Level, LevelMetrics
+from pipeline.core.requests import Measurement
 from pipeline.core.schema import Config
 from pipeline.engines import diagnose
 from pipeline.machine import signals
 from pipeline.machine.progress import Progress
-from pipeline.trial import health
+from pipeline.trial import health, quiet
 
 IDLE_TIMEOUT_S = 30.0
+SPARE = 1.5  # times the time that a cut level needs at the pace that was seen
+LONGEST_REPEAT = 10  # times traffic.max_time_per_level_s
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,25 @@ class Ladder:
                 rest = self.plan.levels[index + 1 :]
                 done.extend(skipped(later, "the trial ended before this level", FailureKind.NOT_RUN) for later in rest)
                 raise
+        self.complete(done)
+
+    def complete(self, done: list[Level]) -> None:
+        """Measure the level that would decide again if it was cut, with the time that its plan needs.
+
+        What is cut again cannot win: it is not whole, and is not compared with what is.
+
+        Raises:
+            ServerDied, Interrupted: the first measurement stays.
+        """
+        again: set[str] = set()
+        while cut := _decisive(done, self.config, again):
+            again.add(cut.name)
+            plan = next(one for one in self.plan.levels if one.name == cut.name)
+            need_s = needed_s(cut)
+            if need_s <= LONGEST_REPEAT * plan.max_time_s:
+                self.progress.step("bench", detail=f"{cut.name} again: it was cut, and needs {need_s:.0f} s")
+                repeated = self.measure(replace(plan, max_time_s=need_s))
+                done[done.index(cut)] = replace(repeated, times_measured=cut.times_measured + repeated.times_measured)
 
     def check(self) -> None:
         """The server still runs and nobody has asked us to stop. Raises ServerDied, Interrupted."""
@@ -60,18 +84,24 @@ class Ladder:
             return None
         for earlier in done:
             over = earlier.metrics is not None and metrics.is_overloaded(earlier.metrics)
-            refused = earlier.failure is not None and earlier.failure.kind == FailureKind.OVERLOADED
+            why = earlier.failure if earlier.status == "failed" else None
+            refused = why is not None and why.kind == FailureKind.OVERLOADED
             is_less = earlier.scenario == level.scenario and earlier.concurrency < level.concurrency
             if (over or refused) and is_less:
                 return f"{earlier.name} was overloaded; set traffic.all_levels=true to measure this level anyway"
         return None
 
     def measure(self, level: LevelPlan) -> Level:
+        """Measure it while the machine is quiet, as far as that can be had. Raises as `once` does."""
+        return quiet.level(self.config, self.plan, self.deployment, level, lambda: self.once(level))
+
+    def once(self, level: LevelPlan) -> Level:
         """Reset the cache, run genai-bench, read its result.
 
         Raises:
             ServerDied, Interrupted: from the watch kept on the server.
         """
+        files.put_aside(RunDir(self.plan.run_dir).level(level.scenario, level.concurrency))
         reset = health.wait_idle(self.deployment, self.plan, timeout_s=IDLE_TIMEOUT_S, alive=self.check)
         outcome = self.runner.run(self.job(level), self.check)
         self.check()
@@ -86,35 +116,76 @@ class Ladder:
 
     def read(self, level: LevelPlan, outcome: Outcome) -> Level:
         """The level as genai-bench's files tell it; files that cannot be used make a failed level."""
-        folder = RunDir(self.plan.run_dir).level(level.scenario, level.concurrency)
         try:
-            if outcome.error:
-                raise self.unanswered(results.debug(folder)) or BenchFailed(outcome.error)
-            path = results.result_file(folder)
-            seen = results.read(path)
-            if failed := self.unanswered(seen):
-                raise failed
-            measured = metrics.measure(seen, self.config.slo, output_tokens_asked=level.output_tokens_asked)
+            return read(self.config, self.plan, level, outcome)
         except PipelineError as error:
             return _failed(level, record.failure("bench", error))
-        return Level(
-            scenario=level.scenario,
-            concurrency=level.concurrency,
-            status="ok",
-            metrics=measured,
-            result_file=str(path.relative_to(self.plan.run_dir)),
-            warnings=metrics.warnings_for(measured),
-        )
 
-    def unanswered(self, seen: metrics.Measurement | None) -> BenchFailed | None:
-        """The failure of a run in which no request was answered, and whether the living server refused them."""
-        codes = [str(request.error_code) for request in seen.requests if request.error_code] if seen else []
-        if not seen or not codes or len(codes) < len(seen.requests):
-            return None
-        counts = {code: codes.count(code) for code in set(codes)}
-        refused = diagnose.overload(counts, len(codes), self.config.runtime.name)
-        words = metrics.no_answer(len(codes), counts)
-        return BenchFailed(words, kind=refused.kind, hint=refused.hint) if refused else BenchFailed(words)
+
+def read(config: Config, plan: Plan, level: LevelPlan, outcome: Outcome | None = None) -> Level:
+    """The level as its files tell it; `outcome`: how the call ended, if that is known.
+
+    Raises:
+        BenchFailed: they cannot be used, or no request was answered.
+    """
+    folder = RunDir(plan.run_dir).level(level.scenario, level.concurrency)
+    try:
+        seen, path = results.of(folder, level)
+    except BenchFailed as error:
+        raise BenchFailed(outcome.error) if outcome and outcome.error else error from error
+    try:
+        measured = metrics.measure(seen, config.slo, output_tokens_asked=level.output_tokens_asked)
+    except BenchFailed as error:
+        raise _unanswered(seen, config, error) from error
+    if outcome and outcome.error and path.name != ledger.NAME:
+        raise BenchFailed(outcome.error)
+    return Level(
+        scenario=level.scenario,
+        concurrency=level.concurrency,
+        status="ok",
+        failure=None if measured.is_usable else _failure(measured, config),
+        metrics=measured,
+        result_file=str(path.relative_to(plan.run_dir)),
+        client=seen.client,
+        warnings=metrics.warnings_for(measured, seen),
+    )
+
+
+def _unanswered(seen: Measurement, config: Config, error: BenchFailed) -> BenchFailed:
+    """The failure of a run in which no request was answered, with what it means."""
+    causes = Counter(request.cause or request.ending for request in seen.requests)
+    return _explained(str(error), causes, config)
+
+
+def _failure(measured: LevelMetrics, config: Config) -> Failure:
+    """Why a level that was measured cannot be used."""
+    told = ", ".join(f"{said} ({count})" for said, count in measured.error_words.items())
+    words = f"{measured.num_errors} of {measured.num_requests} requests failed: {told}"
+    limit = f"{words}; at most {config.slo.max_error_rate:.0%} may fail (slo.max_error_rate)"
+    return record.failure("bench", _explained(limit, measured.error_codes, config))
+
+
+def _explained(words: str, causes: Mapping[str, int], config: Config) -> BenchFailed:
+    found = diagnose.failed_requests(causes, sum(causes.values()), config.runtime.name)
+    return BenchFailed(words, kind=found.kind, hint=found.hint) if found else BenchFailed(words)
+
+
+def needed_s(cut: Level) -> float:
+    """The time in which a cut level would have ended at the pace that it had, and half as much again."""
+    seen = cut.metrics
+    ended = seen.requests_per_s * seen.run_duration_s if seen else 0
+    return SPARE * seen.run_duration_s * seen.num_planned / ended if seen and ended else float("inf")
+
+
+def _decisive(done: Sequence[Level], config: Config, again: Collection[str]) -> Level | None:
+    """The level that would give the objective its value if cut levels counted, but for those measured again."""
+    whole = [
+        replace(one, metrics=replace(one.metrics, is_cut=False)) if one.metrics and one.name not in again else one
+        for one in done
+    ]
+    best = objectives.best_level(whole, config)
+    found = next((one for one in done if best and one.name == best.name), None)
+    return found if found and found.metrics and found.metrics.is_cut else None
 
 
 def _failed(level: LevelPlan, why: Failure) -> Level:

@@ -8,8 +8,7 @@ from datetime import datetime, timedelta
 from pydantic import ValidationError
 
 from pipeline.backends import lease, teardown
-from pipeline.bench import results
-from pipeline.core import files, metrics, record
+from pipeline.core import files, record
 from pipeline.core.errors import FailureKind, Interrupted, JobEnded, PipelineError, WorkerDied
 from pipeline.core.files import RunDir
 from pipeline.core.plan import Plan
@@ -19,6 +18,7 @@ from pipeline.core.teardown import Teardown
 from pipeline.core.values import load
 from pipeline.machine import identity
 from pipeline.machine.progress import Silent
+from pipeline.trial import levels
 from pipeline.trial.levels import skipped
 from pipeline.trial.story import Place, Story, to_record
 
@@ -101,17 +101,6 @@ def _levels(planned: Plan, config: Config) -> Iterator[Level]:
     """What genai-bench had written is a result; the rest was not run."""
     for level in planned.levels:
         try:
-            path = results.result_file(RunDir(planned.run_dir).level(level.scenario, level.concurrency))
-            seen = results.read(path)
-            measured = metrics.measure(seen, config.slo, output_tokens_asked=level.output_tokens_asked)
+            yield levels.read(config, planned, level)
         except PipelineError:
             yield skipped(level, "the trial ended before it was done", FailureKind.NOT_RUN)
-            continue
-        yield Level(
-            scenario=level.scenario,
-            concurrency=level.concurrency,
-            status="ok",
-            metrics=measured,
-            result_file=str(path.relative_to(planned.run_dir)),
-            warnings=metrics.warnings_for(measured),
-        )

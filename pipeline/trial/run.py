@@ -19,9 +19,9 @@ from pipeline.core.record import Record
 from pipeline.core.schema import Config
 from pipeline.core.teardown import Teardown
 from pipeline.engines import http
-from pipeline.machine import process, signals, slots
+from pipeline.machine import claims, process, signals, slots
 from pipeline.machine.progress import Progress
-from pipeline.trial import cached, health, kept, preflight, twin
+from pipeline.trial import cached, checks, health, kept, preflight, twin
 from pipeline.trial.kept import Tenant
 from pipeline.trial.levels import Ladder
 from pipeline.trial.story import FILES_TIMEOUT_S, Place, Story, save, to_record
@@ -45,6 +45,8 @@ def run(config: Config, place: Place, progress: Progress) -> Record:
             story.stopped_by = None if isinstance(error, Exception) else error
             signals.acknowledge()
         done = _track(story, to_record(story))
+        if story.has_folder:
+            claims.give_back(place.run_dir.owners)
     progress.ended(done)
     if story.stopped_by is not None:
         raise story.stopped_by
@@ -55,8 +57,7 @@ def _deploy_and_measure(story: Story) -> None:
     config, timeouts = story.config, story.config.timeouts
     sweep = SweepDir(story.place.run_dir.path.parent)
     with story.step("preflight", timeout_s=timeouts.preflight_s):
-        files.claim(story.place.run_dir)
-        story.has_folder = True
+        _claim(story)
         story.verdict = preflight.foresee(config)
         if story.share(twin.by_rules(sweep, config, story.verdict)):
             return
@@ -65,6 +66,8 @@ def _deploy_and_measure(story: Story) -> None:
             return
         if http.API_KEY_ENV in config.runtime.secret_env.values() and config.bench.hides_key:
             http.protect()
+        if config.bench.location == "here":
+            checks.connections(config)
         runner = bench.runner(config.bench, sweep.bench_log)
         runner.start()
         tracker = trackers.load(config.tracker.target)
@@ -97,6 +100,15 @@ def _deploy_and_measure(story: Story) -> None:
             story.objective = objectives.of(story.levels, config)
         if story.place.reuses and kept.is_fit(story):
             kept.keep(tenant, deployment, stack.pop_all())
+
+
+def _claim(story: Story) -> None:
+    """The folder is there, writable, unused, and ours alone."""
+    run_dir = story.place.run_dir
+    files.claim(run_dir)
+    claims.take(run_dir.owners)
+    files.insist_unused(run_dir)  # again: it may have been used while we asked
+    story.has_folder = True
 
 
 def _server(story: Story, planned: Plan, stack: ExitStack) -> tuple[Tenant, Deployment]:

@@ -159,7 +159,8 @@ def test_a_setting_is_on_its_page(page: str, key: str) -> None:
 
 def test_every_environment_variable_is_explained() -> None:
     code = "\n".join(path.read_text() for path in (ROOT / "pipeline").rglob("*.py"))
-    used = set(re.findall(r'"(SERVETUNE_[A-Z_]+)"', code))
+    conf = "\n".join(path.read_text() for path in (ROOT / "conf").rglob("*.yaml"))
+    used = {*re.findall(r'"(SERVETUNE_[A-Z_]+)"', code), *re.findall(r"oc\.env:(SERVETUNE_[A-Z_]+)", conf)}
     assert used == set(re.findall(r"`(SERVETUNE_[A-Z_]+)`", PAGES["docs/environment-variables.md"]))
 
 

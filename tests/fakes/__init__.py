@@ -144,12 +144,14 @@ class Call:
 
     answered: int = 8
     failed: int = 0
+    code: int = 503  # of those that failed
     ttft_s: float = 0.2
     error: str | None = None
     writes: str = "{name}_time_1s.json"  # or debug_for_run_{name}.json, or nothing
     kills: str | None = None  # the server ends in the middle, in this way
     kills_late: str | None = None  # it ends after the last look at it
     raises: BaseException | None = None
+    then: Call | None = None  # what the next call of the same level does
 
 
 @dataclass
@@ -172,6 +174,9 @@ class FakeRunner:
         self.jobs.append(job)
         name = f"{job.folder.parent.name}/{job.folder.name}"
         call = self.table.get(name) or self.table.get(job.folder.name) or Call()
+        before = sum(earlier.folder == job.folder for earlier in self.jobs[:-1])
+        for _ in range(before):
+            call = call.then or call
         self.backend.how = call.kills or self.backend.how
         watch()
         if call.raises:
@@ -187,7 +192,7 @@ class FakeRunner:
 def _write(folder: Path, call: Call) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     times = {"ttft": call.ttft_s, "tpot": 0.02, "e2e_latency": 0.5, "num_input_tokens": 64, "num_output_tokens": 16}
-    requests = [times] * call.answered + [{"error_code": 503}] * call.failed
+    requests = [times] * call.answered + [{"error_code": call.code}] * call.failed
     data = {"aggregated_metrics": {"run_duration": 2.0}, "individual_request_metrics": requests}
     if call.writes:
         (folder / call.writes.format(name="D64_16")).write_text(json.dumps(data))

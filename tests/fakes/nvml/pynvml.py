@@ -1,11 +1,12 @@
 """A stand-in for NVML's bindings: the GPUs of a machine as the JSON file $STANDIN_NVML describes them at this moment.
 
-A list of {uuid, total_mib, used_mib, processes: {pid: mib}, nvlinks: [index], node, forbidden}. It spells what it has
+A list of {uuid, total_mib, used_mib, processes: {pid: mib}, nvlinks: [index], node, forbidden, clock_mhz,
+reasons: mask, slowed_ns: {policy: ns}}. It spells what it has
 as nvidia-ml-py does (unit/machine/test_gpus.py holds them together), and refuses as an old driver does: no version 2
-of the memory, no link status where `nvlinks` is missing.
+of the memory, no link status where `nvlinks` is missing, no times where `slowed_ns` is.
 """
 
-# ruff: noqa: N802, N803, N816 - NVML's spelling
+# ruff: noqa: A002, N802, N803, N816 - NVML's spelling
 
 import json
 import os
@@ -16,6 +17,15 @@ from typing import Any
 NVML_P2P_CAPS_INDEX_NVLINK = 2
 NVML_P2P_STATUS_OK = 0
 NVML_TOPOLOGY_NODE = 40
+NVML_CLOCK_SM = 1
+NVML_PERF_POLICY_POWER = 0
+NVML_PERF_POLICY_THERMAL = 1
+NVML_PERF_POLICY_BOARD_LIMIT = 3
+NVML_PERF_POLICY_RELIABILITY = 5
+nvmlClocksThrottleReasonSwPowerCap = 0x4
+nvmlClocksThrottleReasonHwSlowdown = 0x8
+nvmlClocksThrottleReasonSwThermalSlowdown = 0x20
+nvmlClocksThrottleReasonHwThermalSlowdown = 0x40
 NVML_TOPOLOGY_SYSTEM = 50
 MIB = 2**20
 nvmlMemory_v2 = 0x02000028
@@ -79,6 +89,29 @@ def nvmlDeviceGetComputeRunningProcesses(handle: int) -> list[SimpleNamespace]:
 
 def nvmlDeviceGetPciInfo(handle: int) -> SimpleNamespace:
     return SimpleNamespace(busId=f"0000FFFF:{handle:02X}:00.0")  # no such bus on any machine
+
+
+def nvmlDeviceGetClockInfo(handle: int, type: int) -> int:
+    del type
+    clock: int = _machine()[handle].get("clock_mhz", 1980)
+    return clock
+
+
+def nvmlDeviceGetMaxClockInfo(handle: int, type: int) -> int:
+    del handle, type
+    return 1980
+
+
+def nvmlDeviceGetCurrentClocksThrottleReasons(handle: int) -> int:
+    mask: int = _machine()[handle].get("reasons", 0)
+    return mask
+
+
+def nvmlDeviceGetViolationStatus(device: int, perfPolicyType: int) -> SimpleNamespace:
+    counted = _machine()[device].get("slowed_ns")
+    if counted is None:
+        raise NVMLError("Not supported")
+    return SimpleNamespace(referenceTime=0, violationTime=counted.get(str(perfPolicyType), 0))
 
 
 def nvmlDeviceGetP2PStatus(device1: int, device2: int, p2pIndex: int) -> int:

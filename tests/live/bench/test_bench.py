@@ -96,8 +96,9 @@ def test_the_resident_runner_makes_no_plots_and_no_sheet(pair: Pair) -> None:
         "console.log",
         "experiment_metadata.json",
         "genai_bench.log",
+        "requests.jsonl",
     ]
-    assert len(names) == 4
+    assert len(names) == 5
 
 
 def test_a_plain_call_makes_them(pair: Pair) -> None:
@@ -155,7 +156,7 @@ def test_without_the_key_a_protected_server_refuses(
 ) -> None:
     with serving(tiny_gguf, tmp_path, key=KEY) as server:
         seen = measure(resident, make(server.url), server.url)
-    assert "requests answered, HTTP 401" in message(seen)
+    assert "requests answered: HTTP 401" in message(seen)
 
 
 def command_lines() -> Iterator[str]:

@@ -1,6 +1,7 @@
 """Reading what genai-bench wrote: a real result of genai-bench 0.0.5, and everything it may leave instead."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,13 @@ import pytest
 
 from pipeline.bench import results
 from pipeline.core.errors import BenchFailed
-from pipeline.core.metrics import Measurement, Request
+from pipeline.core.plan import LevelPlan
+from pipeline.core.requests import Request
 
 REAL = Path(__file__).parent / "D48_16_text-to-text_num_concurrency_1_time_4s.json"
 NAME = "D48_16_text-to-text_num_concurrency_1_time_4s.json"
 ANSWERED = {"ttft": 0.2, "tpot": 0.02, "e2e_latency": 0.5, "num_input_tokens": 48, "num_output_tokens": 16}
+LEVEL = LevelPlan(scenario="D(48,16)", concurrency=1, max_requests=2, max_time_s=9.0, seed=0, output_tokens_asked=16.0)
 FAILED = {"error_code": 503, "error_message": "Service Unavailable", "ttft": None}
 
 
@@ -51,9 +54,12 @@ def test_times_are_in_seconds(tmp_path: Path, unit: dict[str, str], scale: float
 @pytest.mark.parametrize(
     ("item", "expected"),
     [
-        (FAILED, {"error_code": 503}),
+        (FAILED, {"ending": "failed", "cause": "503", "words": "Service Unavailable"}),
         ({"ttft": 0.1}, {"ttft_s": 0.1}),
-        ({**ANSWERED, "tpot": None}, {"ttft_s": 0.2, "e2e_s": 0.5, "input_tokens": 48, "output_tokens": 16}),
+        (
+            {**ANSWERED, "tpot": None},
+            {"ttft_s": 0.2, "e2e_s": 0.5, "input_tokens": 48, "output_tokens": 16, "is_in_one_piece": True},
+        ),
         ({"num_input_tokens": None, "num_output_tokens": None}, {}),
         ({"ttft": 0.0}, {"ttft_s": 0.0}),
     ],
@@ -127,11 +133,18 @@ def test_there_must_be_one_result(tmp_path: Path, names: list[str], words: str) 
 
 def test_a_run_that_could_not_be_aggregated_is_in_the_debug_file(tmp_path: Path) -> None:
     written(tmp_path, FAILED, FAILED, name="debug_for_run_D48_16_4.json", duration=None)
-    seen = results.debug(tmp_path)
-    assert isinstance(seen, Measurement)
-    assert [request.error_code for request in seen.requests] == [503, 503]
+    seen, _ = results.of(tmp_path, LEVEL)
+    assert [(request.ending, request.cause) for request in seen.requests] == [("failed", "503")] * 2
 
 
-def test_without_a_debug_file_nothing_is_known(tmp_path: Path) -> None:
-    written(tmp_path, ANSWERED)
-    assert results.debug(tmp_path) is None
+def test_requests_that_the_command_does_not_count_are_said_to_be_missing(tmp_path: Path) -> None:
+    written(tmp_path, ANSWERED, FAILED)
+    seen, _ = results.of(tmp_path, replace(LEVEL, max_requests=5))
+    assert (seen.planned, seen.is_cut) == (5, True)
+    assert seen.notes[0].startswith("3 of 5 requests are in no count of the genai-bench command")
+
+
+def test_the_command_tells_a_short_answer_where_the_length_was_fixed(tmp_path: Path) -> None:
+    written(tmp_path, {**ANSWERED, "num_output_tokens": 3})
+    seen, _ = results.of(tmp_path, replace(LEVEL, max_requests=1, output_tokens_exact=16))
+    assert (seen.requests[0].fault, seen.is_cut) == ("3 of 16 tokens", False)

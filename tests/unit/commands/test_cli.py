@@ -21,7 +21,7 @@ MISTAKES = {
         [*STUB, "n_threads=2"],
         "n_threads is not a knob of runtime=stub. It is a knob of runtime=llamacpp. Its knobs: fault, parallel, ",
     ),
-    "typo-in-a-key": (["traffic.sead=3"], "traffic.sead is not a key. Did you mean seed? traffic has: name, scenarios"),
+    "typo-in-a-key": (["traffic.sead=3"], "traffic.sead is not a key. Did you mean seed? traffic has: drain_s, name"),
     "key-below-a-knob": (["n_threads.x=3"], "n_threads.x is not a key: n_threads has no keys below it."),
     "open-section-without-plus": (["slo.limits.ttft_p95_s=2"], "slo.limits.ttft_p95_s: put a + in front"),
     "unknown-key-with-plus": (["+surprise=1"], "surprise: unknown key."),
@@ -40,7 +40,7 @@ MISTAKES = {
     "no-such-option": (["runtime=nope"], "Could not find 'runtime/nope' Available options in 'runtime': llamacpp"),
     "no-such-experiment": (["experiment=nope"], "Available options in 'experiment': glm46_h20 llama1b_l4"),
     "null-for-a-group": (["runtime=null"], "Config group override must be a string or a list."),
-    "group-taken-away": (["~traffic"], "traffic: is missing."),
+    "group-taken-away": (["~traffic"], "traffic.scenarios: is missing"),
     "several-values-without-m": (["n_threads=1,2"], "n_threads=1,2 has several values: add -m (--multirun)"),
     "bad-scenario": (
         ["traffic.scenarios=['D(1)']"],

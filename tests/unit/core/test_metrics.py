@@ -8,11 +8,16 @@ import pytest
 from pipeline.core import metrics
 from pipeline.core.errors import BenchFailed
 from pipeline.core.metric_names import known_metrics
-from pipeline.core.metrics import Measurement, Request, measure
-from pipeline.core.record import LevelMetrics, Stats
+from pipeline.core.metrics import measure
+from pipeline.core.record import Client, LevelMetrics, Stats
+from pipeline.core.requests import Measurement, Request
 from pipeline.core.schema import Slo
 from support.records import make_metrics
 
+CUT = (
+    "cut: 6 of 12 requests ended in time (traffic.max_time_per_level_s); 1 were still being answered and are in no rate"
+)
+LATE = "the load generator ran up to 60 ms late (p99) at a median TTFT of 200 ms: latencies are partly its own"
 NO_SLO = Slo(name="none", attainment=0.9, max_error_rate=0.1)
 
 
@@ -25,7 +30,9 @@ def request(**changes: Any) -> Request:
 
 
 def failed(code: int = 503) -> Request:
-    return Request(ttft_s=None, tpot_s=None, e2e_s=None, input_tokens=0, output_tokens=0, error_code=code)
+    return Request(
+        ttft_s=None, tpot_s=None, e2e_s=None, input_tokens=0, output_tokens=0, ending="failed", cause=str(code)
+    )
 
 
 def measured(*requests: Request, limits: Slo = NO_SLO, duration: float = 2.0, asked: float = 16.0) -> LevelMetrics:
@@ -75,8 +82,8 @@ def test_a_time_that_no_request_has_is_not_a_zero() -> None:
 @pytest.mark.parametrize(
     ("requests", "words"),
     [
-        ([failed()] * 3, "0 of 3 requests answered, HTTP 503 (3)"),
-        ([failed(503), failed(500), failed(503)], "0 of 3 requests answered, HTTP 500 (1), HTTP 503 (2)"),
+        ([failed()] * 3, "0 of 3 requests answered: HTTP 503 (3)"),
+        ([failed(503), failed(500), failed(503)], "0 of 3 requests answered: HTTP 503 (2), HTTP 500 (1)"),
         ([], "0 of 0 requests answered"),
     ],
     ids=["one-code", "two-codes", "none-sent"],
@@ -121,8 +128,23 @@ def test_a_failed_request_misses_the_slo() -> None:
     assert found.goodput_requests_per_s == 1.5
 
 
-def test_a_time_that_could_not_be_taken_is_not_over_its_limit() -> None:
-    assert measured(request(tpot_s=None), limits=slo(tpot_s=0.01)).slo_attainment == 1.0
+def test_an_answer_of_one_token_has_no_time_per_token_to_miss() -> None:
+    found = measured(request(tpot_s=None, output_tokens=1), limits=slo(tpot_s=0.01, limits={"tpot_p95_s": 0.01}))
+    assert (found.slo_attainment, found.meets_slo) == (1.0, True)
+
+
+@pytest.mark.parametrize("limits", [{"tpot_s": 0.01}, {"limits": {"tpot_p95_s": 0.01}}], ids=["per-request", "level"])
+def test_an_answer_in_one_piece_cannot_meet_a_limit_on_time_per_token(limits: dict[str, Any]) -> None:
+    found = measured(*[request(tpot_s=None, is_in_one_piece=True)] * 4, limits=slo(**limits))
+    assert (found.slo_attainment, found.meets_slo, found.goodput_requests_per_s) == (0.0, False, 0.0)
+    assert found.fates == {"in_one_piece": 4}
+
+
+def test_an_answer_that_we_read_late_tells_nothing_of_the_server() -> None:
+    late = request(tpot_s=None, is_in_one_piece=True, ttft_s=0.2, lag_s=0.15)
+    found = measured(*[request()] * 3, late, limits=slo(tpot_s=0.05))
+    assert (found.num_requests, found.slo_attainment) == (3, 1.0)
+    assert found.fates == {"good": 3, "read_late": 1}
 
 
 def test_goodput_has_no_jump_where_one_more_request_misses() -> None:
@@ -168,18 +190,41 @@ def test_a_level_with_too_many_errors_does_not_meet_the_slo() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "seen", "words"),
     [
-        ({"output_tokens_mean": 16.0}, ()),
-        ({"output_tokens_mean": 14.4}, ()),
-        ({"output_tokens_mean": 14.3}, ("the server stopped early: 14.3 of 16 output tokens per request",)),
-        ({"output_tokens_asked_mean": None, "output_tokens_mean": 1.0}, ()),
-        ({"num_errors": 2}, ("2 of 8 requests failed",)),
+        ({}, {}, ()),
+        (
+            {"num_errors": 2, "error_words": {"HTTP 503: no room": 2}},
+            {},
+            ("2 of 8 requests failed: HTTP 503: no room (2)",),
+        ),
+        (
+            {"is_cut": True, "num_planned": 12, "num_begun": 9, "fates": {"good": 6, "missed": 2, "censored": 1}},
+            {},
+            (CUT,),
+        ),
+        (
+            {},
+            {"client": Client(cpu_share=0.95, lag_p99_s=0.001, lag_max_s=0.1)},
+            ("the load generator used 95% of its core: latencies are partly its own",),
+        ),
+        (
+            {},
+            {"client": Client(cpu_share=0.2, lag_p99_s=0.06, lag_max_s=0.1)},
+            (LATE,),
+        ),
+        ({}, {"notes": ("2 answers ended without [DONE]",)}, ("2 answers ended without [DONE]",)),
+        (
+            {},
+            {"requests": (request(tpot_s=None, is_in_one_piece=True),)},
+            ("1 answers came in one piece: their time per token (TPOT) is unknown",),
+        ),
     ],
-    ids=["all-well", "at-the-limit", "short", "not-asked", "errors"],
+    ids=["all-well", "errors", "cut", "busy-client", "late-client", "notes", "one-piece"],
 )
-def test_the_reader_is_warned(changes: dict[str, Any], words: tuple[str, ...]) -> None:
-    assert metrics.warnings_for(make_metrics(**changes)) == words
+def test_the_reader_is_warned(changes: dict[str, Any], seen: dict[str, Any], words: tuple[str, ...]) -> None:
+    whole = Measurement(**{"run_duration_s": 1.0, "requests": (), **seen})
+    assert metrics.warnings_for(make_metrics(**changes), whole) == words
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from pipeline.bench import Job, Outcome
 from pipeline.config import planning
 from pipeline.config.command_line import Outline
 from pipeline.core.files import RunDir, save
-from pipeline.core.metrics import Measurement, Request
 from pipeline.core.plan import Assets
 from pipeline.core.record import Level, Record
+from pipeline.core.requests import Measurement, Request
 from pipeline.core.schema import Slo
 from pipeline.core.teardown import Teardown
 from pipeline.core.values import from_json, load, parse, plain, to_json
@@ -51,9 +51,19 @@ VALUES = {
     "assets": FILES,
     "lease": LEASE,
     "deployment": Deployment(lease=LEASE, url="http://127.0.0.1:80", port=80, pid=12),
-    "job": Job(argv=("benchmark",), label="x", folder=Path("/f"), seed=3, max_time_s=1.5, timeout_s=2.0),
+    "job": Job(
+        argv=("benchmark",),
+        label="x",
+        folder=Path("/f"),
+        seed=3,
+        users=1,
+        max_requests=8,
+        max_time_s=1.5,
+        drain_s=1.0,
+        timeout_s=2.0,
+    ),
     "outcome": Outcome(exit_code=None, error="hung", elapsed_s=0.5),
-    "measurement": Measurement(run_duration_s=1.0, requests=(REQUEST, replace(REQUEST, error_code=503))),
+    "measurement": Measurement(run_duration_s=1.0, requests=(REQUEST, replace(REQUEST, ending="failed", cause="503"))),
     "metrics": make_metrics(error_codes={"503": 1}, tpot=None),
     "failure": make_failure(),
     "level": make_levels()[0],

@@ -19,16 +19,18 @@ from parts.llama import lasting_ports
 from pipeline import recheck
 from pipeline.config.command_line import composed, to_config
 from pipeline.core.places import CONF
-from pipeline.core.record import Record
-from pipeline.core.values import load
+from pipeline.core.record import Record, Stats
+from pipeline.core.statistics import Interval
+from pipeline.core.values import load, plain
 from pipeline.machine import process
 from pipeline.report import best
 from pipeline.report.best import card
 from support import forked
 from support.cli import Result, command, pipeline
 from support.places import ROOT
-from support.records import make_levels, make_metrics, make_record
+from support.records import make_metrics, make_record
 
+TOLERANCE = recheck.Tolerance(share=0.1, latency=0.25)
 ENGINE = ("runtime=sglang", "model=llama31_8b", "hardware=h100", "page_size=64", "tp_size=2")
 
 
@@ -154,19 +156,83 @@ def test_a_new_measurement_is_held_against_the_card(speed: float | None, verdict
     made = winner(*ENGINE)
     told = card.of(made, [made], None)
     objective = None if speed is None else {"output_tokens_per_s": speed}
-    line = next(recheck.compare(told, replace(made, objective=objective), tolerance=0.1))
-    assert (line.name, line.verdict, line.is_judged) == ("output_tokens_per_s", verdict, True)
+    line = next(recheck.compare(told, replace(made, objective=objective), TOLERANCE))
+    assert (line.name, line.level, line.verdict) == ("output_tokens_per_s", None, verdict)
 
 
-def test_less_latency_is_better() -> None:
+def compared(made: Record, **changes: Any) -> dict[str, str]:
+    """The verdict on each metric of the first level, measured again with these changes."""
+    again = tuple(replace(level, metrics=replace(make_metrics(), **changes)) for level in made.levels)
+    lines = recheck.compare(card.of(made, [made], None), replace(made, levels=again), TOLERANCE)
+    return {line.name: line.verdict for line in lines if line.level == made.levels[0].name}
+
+
+def stats(name: str, factor: float) -> Stats:
+    """A latency of the made-up level, so many times as long."""
+    seen = plain(getattr(make_metrics(), name))
+    return Stats(**{stat: item * factor for stat, item in seen.items()})
+
+
+def test_nothing_has_changed() -> None:
     made = winner(*ENGINE)
-    fast = tuple(replace(level, metrics=replace(make_metrics(), ttft=None, tpot=None)) for level in make_levels())
-    told = {
-        line.name: line.verdict
-        for line in recheck.compare(card.of(made, [made], None), replace(made, levels=fast), 0.1)
-    }
-    assert told["ttft_p95_s at D(64,16) x1"] == "missing"
-    assert told["e2e_p95_s at D(64,16) x1"] == "as expected"
+    assert set(compared(made).values()) == {"as expected"}
+    assert {"output_tokens_per_s", "ttft_p95_s", "tpot_mean_s", "error_rate"} <= compared(made).keys()
+
+
+@pytest.mark.parametrize(
+    ("changes", "metric", "verdict"),
+    [
+        pytest.param({"ttft": stats("ttft", 2.3)}, "ttft_p95_s", "worse", id="ttft of 2.3 times"),
+        pytest.param({"tpot": stats("tpot", 20)}, "tpot_mean_s", "worse", id="tpot of 20 times"),
+        pytest.param({"ttft": stats("ttft", 1.2)}, "ttft_p95_s", "as expected", id="latencies scatter"),
+        pytest.param({"ttft": stats("ttft", 0.2)}, "ttft_p95_s", "better", id="faster is no fault"),
+        pytest.param({"tpot": None}, "tpot_p95_s", "missing", id="no tpot any more"),
+        pytest.param({"requests_per_s": 0.01}, "requests_per_s", "worse", id="fewer requests"),
+        pytest.param({"output_tokens_per_s": 1e6}, "output_tokens_per_s", "better", id="more tokens"),
+        pytest.param({"error_rate": 0.5}, "error_rate", "worse", id="errors where there were none"),
+        pytest.param({"error_rate": 0.009}, "error_rate", "as expected", id="one of many failed"),
+    ],
+)
+def test_every_metric_is_compared(changes: dict[str, Any], metric: str, verdict: str) -> None:
+    told = compared(winner(*ENGINE), **changes)
+    assert told[metric] == verdict
+    others = {name for name in told if name.split("_")[0] != metric.split("_", maxsplit=1)[0]}
+    assert {told[name] for name in others} == {"as expected"}
+
+
+def test_goodput_is_compared_where_there_is_an_slo() -> None:
+    seen = replace(make_metrics(), slo_attainment=1.0, goodput_requests_per_s=2.0)
+    made = winner(*ENGINE)
+    made = replace(made, levels=tuple(replace(level, metrics=seen) for level in made.levels))
+    told = compared(made, slo_attainment=0.5, goodput_requests_per_s=1.0)
+    assert (told["slo_attainment"], told["goodput_requests_per_s"]) == ("worse", "worse")
+
+
+def test_a_level_that_is_missing_is_a_fault() -> None:
+    made = winner(*ENGINE)
+    lines = recheck.compare(card.of(made, [made], None), replace(made, levels=()), TOLERANCE)
+    assert {line.verdict for line in lines if line.level} == {"missing"}
+
+
+def test_two_measurements_that_lie_apart_do_not_allow_anything() -> None:
+    made = winner(*ENGINE)
+    told = card.of(made, [made], None)
+    wide = Interval(mean=100, low=0, high=200, count=2)
+    told = replace(told, levels={}, objective={"output_tokens_per_s": wide})
+    (line,) = recheck.compare(told, replace(made, objective={"output_tokens_per_s": 40}), TOLERANCE)
+    assert (line.low, line.verdict) == (50, "worse")
+
+
+@pytest.mark.parametrize("share", ["-5", "0", "nan", "inf", "1.5", "10", "ten", "10%"])
+@pytest.mark.parametrize("option", ["--tolerance", "--latency-tolerance"])
+def test_a_tolerance_that_makes_no_sense_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, share: str
+) -> None:
+    written(tmp_path, winner(*ENGINE))
+    assert recheck.main([str(tmp_path), f"{option}={share}"]) == 2
+    said = capsys.readouterr()
+    assert said.err == f"error: {option} {share}: expected a number above 0, at most 1; e.g. 0.1 allows 10%.\n"
+    assert said.out == ""
 
 
 @pytest.fixture

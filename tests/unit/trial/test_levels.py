@@ -8,8 +8,8 @@ import pytest
 
 from fakes import Call, FakeBackend, FakeProgress, FakeRunner, make_deployment
 from pipeline.config import planning
-from pipeline.core.errors import FailureKind, Interrupted, ServerDied
-from pipeline.core.metrics import Measurement, Request
+from pipeline.core import objectives
+from pipeline.core.errors import BenchFailed, FailureKind, Interrupted, ServerDied
 from pipeline.core.plan import Assets
 from pipeline.core.record import Level
 from pipeline.trial.levels import Ladder
@@ -76,7 +76,7 @@ def test_a_level_holds_its_numbers_and_where_they_came_from(tmp_path: Path) -> N
     assert level.elapsed_s == 1.25
     assert level.result_file == "bench/D64_16/1/D64_16_time_1s.json"
     assert (tmp_path / level.result_file).is_file()
-    assert level.warnings == ("1 of 8 requests failed",)
+    assert level.warnings == ("1 of 8 requests failed: HTTP 503 (1)",)
 
 
 @pytest.mark.parametrize(
@@ -104,10 +104,10 @@ def test_a_failed_level_keeps_its_neighbours(tmp_path: Path, call: Call, words: 
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (Call(answered=0, failed=8), "0 of 8 requests answered, HTTP 503 (8)"),
+        (Call(answered=0, failed=8), "0 of 8 requests answered: HTTP 503 (8)"),
         (
             Call(answered=0, failed=4, writes="debug_for_run_{name}.json", error="ValueError: No values found"),
-            "0 of 4 requests answered, HTTP 503 (4)",
+            "0 of 4 requests answered: HTTP 503 (4)",
         ),
     ],
     ids=["result", "crash"],
@@ -123,10 +123,9 @@ def test_a_level_whose_every_request_was_refused_ends_its_ladder(tmp_path: Path,
 
 
 def test_a_level_whose_every_request_failed_otherwise_is_no_overload(tmp_path: Path) -> None:
-    request = Request(ttft_s=None, tpot_s=None, e2e_s=None, input_tokens=0, output_tokens=0, error_code=500)
-    found = Climb(tmp_path, {}).ladder().unanswered(Measurement(run_duration_s=1.0, requests=(request, request)))
-    assert found is not None
-    assert (str(found), found.kind) == ("0 of 2 requests answered, HTTP 500 (2)", FailureKind.BENCH_ERROR)
+    level = Climb(tmp_path, {"1": Call(answered=0, failed=8, code=500)}).run()[0]
+    assert level.failure is not None
+    assert (why(level), level.failure.kind) == ("0 of 8 requests answered: HTTP 500 (8)", FailureKind.BENCH_ERROR)
 
 
 TOO_MUCH = {"D64_16/2": Call(answered=2, failed=8)}
@@ -207,3 +206,47 @@ def test_a_server_that_is_dead_from_the_start_is_told_by_its_first_level(tmp_pat
         climb.run()
     assert [level.status for level in climb.done] == ["failed", "skipped", "skipped"]
     assert {level.failure.kind for level in climb.done[1:] if level.failure} == {FailureKind.NOT_RUN}
+
+
+CUT = Call(answered=4)  # of 8
+
+
+def test_a_cut_level_that_would_decide_is_measured_again_with_the_time_that_it_needs(tmp_path: Path) -> None:
+    only = {"max_time_per_level_s": 2.0, "min_requests": 8, "concurrencies": [4]}
+    climb = Climb(tmp_path, {"4": Call(answered=7, then=Call(answered=8))}, only)
+    ladder = climb.ladder()
+    ladder.climb(climb.done)
+    last = climb.done[-1]
+    assert last.metrics is not None
+    assert (last.metrics.is_cut, last.times_measured) == (False, 2)
+    assert isinstance(ladder.runner, FakeRunner)
+    assert ladder.runner.jobs[-1].max_time_s == pytest.approx(1.5 * 2.0 * 8 / 7)
+    assert (tmp_path / "bench/D64_16/4~1").is_dir()
+
+
+def test_a_level_that_is_cut_again_cannot_win(tmp_path: Path) -> None:
+    climb = Climb(tmp_path, {"1": CUT, "2": CUT, "4": CUT}, {"max_time_per_level_s": 9.0, "min_requests": 8})
+    levels = climb.run()
+    assert [level.metrics.is_cut for level in levels if level.metrics] == [True] * 3
+    assert {level.times_measured for level in levels} == {2}
+    with pytest.raises(BenchFailed, match="cut: 4 of 8 requests ended in time"):
+        objectives.of(levels, climb.ladder().config)
+
+
+def test_a_cut_level_that_would_not_decide_is_left_as_it_is(tmp_path: Path) -> None:
+    levels = Climb(tmp_path, {"1": CUT}, {"max_time_per_level_s": 9.0, "min_requests": 8}).run()
+    assert [level.times_measured for level in levels] == [1, 1, 1]
+    assert levels[0].metrics is not None
+    assert levels[0].metrics.is_cut
+
+
+def test_a_level_that_would_need_very_long_is_not_measured_again(tmp_path: Path) -> None:
+    climb = Climb(tmp_path, {"1": CUT, "2": CUT, "4": CUT}, {"max_time_per_level_s": 0.1, "min_requests": 8})
+    assert [level.times_measured for level in climb.run()] == [1, 1, 1]
+
+
+def test_a_level_with_too_many_errors_says_why_it_cannot_be_used(tmp_path: Path) -> None:
+    level = Climb(tmp_path, {"1": Call(answered=4, failed=4, code=400)}).run()[0]
+    assert level.failure is not None
+    assert (level.status, level.failure.kind) == ("ok", FailureKind.REQUEST_REJECTED)
+    assert why(level) == "4 of 8 requests failed: HTTP 400 (4); at most 10% may fail (slo.max_error_rate)"

@@ -50,7 +50,7 @@ def test_a_failed_level_keeps_its_neighbour(tmp_path: Path, tiny_gguf: Path) -> 
     record = pipeline(folder=tmp_path / "out", gguf=tiny_gguf, env=env).record
     assert [level.status for level in record.levels] == ["ok", "failed"]
     assert record.levels[1].failure is not None
-    assert record.levels[1].failure.message == "0 of 8 requests answered, HTTP 503 (8)"
+    assert record.levels[1].failure.message == "0 of 8 requests answered: HTTP 503: Service Unavailable (8)"
     assert record.best_level == "D(48,16) x1"
 
 

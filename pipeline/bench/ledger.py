@@ -1,0 +1,122 @@
+"""Reads `requests.jsonl`, in which pipeline/bench/watcher.py wrote down what became of every request of a level."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.core.errors import BenchFailed
+from pipeline.core.record import Client
+from pipeline.core.requests import Measurement, Request, is_burst
+
+NAME = "requests.jsonl"
+RECOUNTED = 0.9  # of the tokens asked: text that is cut into tokens again may give fewer than it was made of
+Line = Mapping[str, Any]
+
+
+def read(path: Path) -> Measurement | None:
+    """The requests of a level that came to its end; None for one that did not, or that has no such file.
+
+    Raises:
+        BenchFailed: the file is damaged.
+    """
+    if not path.is_file():
+        return None
+    try:
+        lines = [*_lines(path.read_text("utf-8"))]
+        last = next((line for line in reversed(lines) if "closed" in line), None)
+        return _measurement(lines, last) if last else None
+    except (OSError, ValueError, KeyError, TypeError, StopIteration) as error:
+        raise BenchFailed(f"Cannot read {path}: {type(error).__name__}: {error}") from error
+
+
+def _lines(text: str) -> Iterator[Line]:
+    """A last line without its end was being written when the writer was killed."""
+    whole, _, _ = text.rpartition("\n")
+    yield from map(json.loads, filter(None, whole.split("\n")))
+
+
+def _measurement(lines: Sequence[Line], last: Line) -> Measurement:
+    head = next(line for line in lines if "planned" in line)
+    begun = {line["begin"]: line for line in lines if "begin" in line}
+    counted = {line["counted"]: line["text_tokens"] for line in lines if "counted" in line}
+    ends = [line for line in lines if "end" in line]
+    is_cut = last["closed"] == "cut"
+    ended_s = [line["at_s"] for line in ends if "at_s" in line]
+    started_s = min((line["at_s"] for line in begun.values()), default=0.0)
+    until_s = last["duration_s"] if is_cut or not ended_s else max(ended_s)
+    return Measurement(
+        run_duration_s=until_s - started_s,
+        requests=tuple(_request(begun[line["end"]], line, counted.get(line["end"])) for line in ends),
+        planned=head["planned"],
+        is_cut=is_cut,
+        drain_s=head["drain_s"],
+        client=Client(**last["client"]),
+        notes=tuple(_notes(ends)),
+    )
+
+
+def _request(begin: Line, end: Line, text_tokens: int | None) -> Request:
+    if end["how"] != "answered":
+        first_s = 0.0 if end.get("pieces") else None  # it had begun to come: no limit on the first token is missed
+        return Request(
+            ttft_s=first_s, tpot_s=None, e2e_s=None, input_tokens=0, output_tokens=0, ending=end["how"],
+            cause=end.get("cause"), words=end.get("words"), asked_tokens=begin["asked"],
+            open_s=end.get("open_s", 0.0), silent_s=end.get("silent_s", 0.0),
+        )  # fmt: skip
+    tokens = _tokens(begin, end, text_tokens)
+    is_whole = tokens > 1 and is_burst(
+        pieces=end["pieces"], quick=end["quick"], span_s=end["span_s"], e2e_s=end["e2e_s"]
+    )
+    return Request(
+        ttft_s=end["ttft_s"],
+        tpot_s=None if is_whole or tokens < 2 else _tpot(end, tokens),
+        e2e_s=end["e2e_s"],
+        input_tokens=end["input_tokens"] or 0,
+        output_tokens=tokens,
+        fault=_fault(begin, end, tokens, text_tokens),
+        is_in_one_piece=is_whole,
+        lag_s=end["lag_s"],
+        asked_tokens=begin["asked"],
+    )
+
+
+def _tokens(begin: Line, end: Line, text_tokens: int | None) -> int:
+    """As the server counts them, else the pieces or what the tokenizer makes of the text, but not more than asked."""
+    if end["output_tokens"] is not None:
+        return int(end["output_tokens"])
+    return int(min(max(end["pieces"], text_tokens or 0), begin["asked"] or float("inf")))
+
+
+def _tpot(end: Line, tokens: int) -> float | None:
+    """The time per token after those that came first: one, as genai-bench has it, where every token comes by itself."""
+    is_single = end["pieces"] >= 0.9 * tokens
+    share = end["head_pieces"] / end["pieces"] if is_single else end["head_chars"] / max(1, end["chars"])
+    later = tokens - max(1, round(share * tokens))
+    return (end["e2e_s"] - end["ttft_s"]) / later if later > 0 else None
+
+
+def _fault(begin: Line, end: Line, tokens: int, text_tokens: int | None) -> str | None:
+    asked, said = begin["asked"], end["output_tokens"]
+    seen = max(end["pieces"], text_tokens or 0)
+    least = asked if said is not None else RECOUNTED * (asked or 0)
+    if begin["is_exact"] and asked and tokens < least:
+        return f"{tokens} of {asked} tokens"
+    if not begin["is_exact"] and end["finish_reason"] is None:
+        return "no finish reason"
+    if said is not None and text_tokens is not None and 2 * seen < said:
+        return f"the server counts {said} tokens, its text has {seen}"
+    if said is not None and end["pieces"] > 2 * said:
+        return f"the server counts {said} tokens, its text came in {end['pieces']} pieces"
+    if asked and tokens > asked + 1:  # a tolerance for engines that count the end of the text
+        return f"{tokens} tokens, where at most {asked} were asked for"
+    return None
+
+
+def _notes(ends: Sequence[Line]) -> Iterator[str]:
+    open_ended = sum(line["how"] == "answered" and not line["is_done"] for line in ends)
+    if open_ended:
+        yield f"{open_ended} answers ended without [DONE]"
+    uncounted = sum(line["how"] == "answered" and line["output_tokens"] is None for line in ends)
+    if uncounted:
+        yield f"{uncounted} answers came without usage: their tokens were counted with the model's tokenizer"

@@ -1,0 +1,79 @@
+"""The folder of a command: made, or found again, and claimed before anything is written to it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.config.command_line import Outline
+from pipeline.core import files
+from pipeline.core.errors import ConfigError
+from pipeline.core.files import RunDir, SweepDir
+from pipeline.machine import claims
+from pipeline.sweep import resume
+
+_claimed: list[Path] = []
+
+
+def settle(overrides: Sequence[str], outline: Outline, *, is_sweep: bool) -> list[str]:
+    """The overrides that say which folder is this command's, beyond what is given; the folder is there and ours.
+
+    A folder named after the time is always a new one, but for a search that was broken off.
+
+    Raises:
+        ConfigError: another command is at work in the folder, or has been.
+        OSError: it cannot be made.
+    """
+    found = _broken_off(overrides, outline) or _made(outline)
+    if found is None:
+        return []
+    if is_sweep:
+        _claim(SweepDir(found).owners, _key(overrides) if outline.is_search else None)
+    else:
+        _claim_run(RunDir(found))
+    key = "hydra.sweep.dir" if is_sweep else "hydra.run.dir"
+    return ["{}='{}'".format(key, str(found).replace("'", "\\'"))]
+
+
+def release() -> None:
+    """Nothing more is written to the folder."""
+    while _claimed:
+        claims.give_back(_claimed.pop())
+
+
+def _broken_off(overrides: Sequence[str], outline: Outline) -> Path | None:
+    """The folder in which this search was broken off."""
+    if not outline.is_search or outline.folder is None:
+        return None
+    is_placed = any(word.lstrip("+").startswith("hydra.sweep.dir=") for word in overrides)
+    if folder := resume.begin(overrides, outline.folder.path.parent, is_placed=is_placed):
+        print(f"Goes on in {folder}, where this command was broken off.")
+    return folder
+
+
+def _made(outline: Outline) -> Path | None:
+    folder = outline.folder
+    if folder is None:
+        return None
+    if folder.below is not None:
+        made = folder.renamed(files.make_new(folder.named))
+        made.mkdir(parents=True, exist_ok=True)
+        return made
+    folder.path.mkdir(parents=True, exist_ok=True)
+    return folder.path
+
+
+def _claim_run(run: RunDir) -> None:
+    if owners := claims.owners_of(SweepDir(run.path.parent).owners):
+        raise claims.in_use(run.path.parent, owners[0])
+    _claim(run.owners, None)
+    if run.is_used:
+        raise ConfigError(f"{run.path} already contains a trial: set another folder with hydra.run.dir=...")
+
+
+def _claim(path: Path, key: str | None) -> None:
+    claims.take(path, key)
+    _claimed.append(path)
+
+
+def _key(overrides: Sequence[str]) -> str:
+    """What processes that share a search have in common: not where and how its trials run."""
+    return resume.key("\n".join(sorted(word for word in overrides if not word.lstrip("+~").startswith("hydra"))))
