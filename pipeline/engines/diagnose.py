@@ -148,7 +148,7 @@ def failed_requests(causes: Mapping[str, int], total: int, runtime: str = "") ->
         hint = "The server rejects these requests: change the traffic, or the knob that its message names."
         return Diagnosis(kind=FailureKind.REQUEST_REJECTED, hint=hint)
     if commonest in ("open", "missed"):
-        hint = "The server did not answer in time: raise traffic.max_time_per_level_s if it is slow, else see server.log."
+        hint = "No answer in time: raise traffic.max_time_per_level_s if the server is slow, else read server.log."
         return Diagnosis(kind=FailureKind.BENCH_ERROR, hint=hint)
     hint = "What the server said is in the message; its log is server.log, each request is in requests.jsonl."
     return Diagnosis(kind=FailureKind.BENCH_ERROR, hint=hint) if commonest else None
