@@ -2,7 +2,7 @@
 
 Spoken to in JSON lines on stdin, answers in JSON lines on stdout (`resident.py` is the other end). It ends when stdin
 ends, and its children with it. In the child, what costs time without measuring is replaced: plots, the spreadsheet
-and the fixed sleeps after a run, and what loses results (`keep_untimed`, `watcher.py`); prompts, payloads, users and
+and the fixed sleeps after a run, and what loses results (`keep_untimed`, `sending.py`); prompts, payloads, users and
 the result file are genai-bench's own.
 
 Must not import the rest of the project: nothing but genai-bench belongs into this process.
@@ -24,7 +24,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
-from pipeline.bench import watcher
+from pipeline.bench import sending
 
 UNTIMED = {"tpot", "output_inference_speed", "output_throughput"}  # None for an answer of one token, or in one piece
 PR_SET_PDEATHSIG = 1
@@ -174,7 +174,7 @@ def patch(command: Mapping[str, Any], tokenizers: Mapping[str, Any]) -> None:
     bench.plot_single_scenario_inference_speed_vs_throughput = _nothing
     bench.plot_experiment_data_flexible = bench.create_workbook = _nothing
     bench.load_one_experiment = lambda _folder: (None, None)
-    watcher.install(bench, command)
+    sending.install(bench, command)
     load = bench.validate_tokenizer
     bench.validate_tokenizer = lambda folder: tokenizers.get(folder) or load(folder)
     keep_untimed()

@@ -1,43 +1,21 @@
-"""Watches a level from inside of genai-bench: what becomes of each request, and when the level is over.
+"""Keeps account of a level while it runs: what becomes of each request, and when the level is over.
 
-Runs in the forked child of driver.py, in place of genai-bench's own sender and clock. genai-bench makes the prompts,
-the payloads and the users; this module sends, reads, and writes one line per event to `requests.jsonl`, so that what
-was begun is known even if this process is killed. `ledger.py` reads it. genai-bench's parser is replaced because a
-request vanishes from every count where it raises.
+Each event is a line of `requests.jsonl`, so that what was begun is known even if this process is killed; `ledger.py`
+reads it. `sending.py` is what calls this, inside of genai-bench. Standard library only.
 """
 
-import errno
-import importlib
 import json
-import os
-import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any
 
-from pipeline.bench.stream import Answer, Refused, Unreadable, clean, refused
+from pipeline.bench.stream import Answer
 
-POLL_S = 0.02  # genai-bench looks once a second whether enough requests are done
-LAG_TICK_S = 0.01
 HOPELESS = 8  # failures, and none but failures, after which a level need not go on; more where there are more users
 PATIENCE_S = 1.0  # that a request may be older than those that failed, and still not speak for the server
-LONGEST_ERROR = 65536
-OURS = {  # what our own process or machine has run out of
-    errno.EMFILE: ("too_many_open_files", "too many open files in the load generator: raise the limit (ulimit -n)"),
-    errno.ENFILE: ("too_many_open_files", "too many open files on this machine (fs.file-max)"),
-    errno.EADDRNOTAVAIL: ("no_free_port", "no free port on this machine (net.ipv4.ip_local_port_range)"),
-    errno.ENOBUFS: ("no_buffers", "no buffer space on this machine"),
-    errno.ENOMEM: ("no_memory", "no memory on this machine"),
-}
-THEIRS = {
-    errno.ECONNREFUSED: ("connection_refused", "connection refused"),
-    errno.ECONNRESET: ("connection_reset", "the connection was reset"),
-    errno.EPIPE: ("connection_reset", "the connection was reset"),
-    errno.ETIMEDOUT: ("connection_timed_out", "the connection timed out"),
-}
 
 
 @dataclass
@@ -158,152 +136,3 @@ class Watcher:
 
     def _say(self, **told: Any) -> None:
         self.write(json.dumps(told) + "\n")
-
-
-def cause_of(error: BaseException) -> tuple[str, str, str]:
-    """(how, cause, words) of what the HTTP library raised: by the system's own error below it, where there is one."""
-    for each in _chain(error):
-        if isinstance(each, socket.gaierror) or type(each).__name__ == "NameResolutionError":
-            return "client", "name_resolution", f"the server's name cannot be resolved: {clean(str(each))}"
-        number = getattr(each, "errno", None)
-        if number in OURS:
-            return ("client", *OURS[number])
-        if number in THEIRS:
-            return ("failed", *THEIRS[number])
-    name = type(error).__name__
-    if name in ("ChunkedEncodingError", "ConnectionError", "ContentDecodingError"):
-        return "failed", "connection_broken", f"the connection broke: {clean(str(error))}"
-    return "unreadable", "unreadable", f"{name}: {clean(str(error))}"
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and all that it came from; urllib3 keeps some of that in `reason`, requests in its arguments."""
-    todo: list[object] = [error]
-    seen: set[int] = set()
-    while todo:
-        each = todo.pop()
-        if isinstance(each, BaseException) and id(each) not in seen:
-            seen.add(id(each))
-            yield each
-            todo += [each.__cause__, each.__context__, getattr(each, "reason", None), *each.args]
-
-
-def install(bench: Any, command: Mapping[str, Any]) -> None:
-    """Take the place of genai-bench's sender and of its clock, in this process."""
-    user = importlib.import_module("genai_bench.user.openai_user").OpenAIUser
-    file = os.open(command["ledger"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
-    key = command.get("api_key") or None
-
-    def write(line: str) -> None:
-        os.write(file, (line.replace(key, "***") if key else line).encode())
-
-    watcher = Watcher(command["max_requests"], command["users"], command["drain_s"], write)
-    user.send_request = sender(watcher)
-    bench.manage_run_time = clock(watcher, command["max_time_s"])
-
-
-def sender(watcher: Watcher) -> Callable[..., None]:
-    """genai-bench's `send_request` (user/openai_user.py), for streamed chat."""
-    import gevent
-
-    def send_request(
-        user: Any,
-        _stream: bool,
-        endpoint: str,
-        payload: Mapping[str, Any],
-        _parse: Any,
-        tokens: int | None = None,
-    ) -> None:
-        while not watcher.admits:
-            gevent.sleep(3600)  # until genai-bench ends its users
-        request = watcher.begin(payload)
-        try:
-            ask(f"{user.host}{endpoint}", payload, user.headers, request)
-            request.answer.end()
-        except Refused as error:
-            watcher.failure(request, "failed", error.cause, str(error))
-        except Unreadable as error:
-            watcher.failure(request, "unreadable", "unreadable", str(error))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the request must not vanish
-            watcher.failure(request, *cause_of(error))
-        else:
-            watcher.answered(request)
-            with suppress(Exception):  # genai-bench's own file is for its own tools; ours is written
-                user.collect_metrics(told(request, tokens), endpoint)
-            return
-        with suppress(Exception):
-            user.collect_metrics(_failed(), endpoint)
-
-    return send_request
-
-
-def ask(url: str, payload: Mapping[str, Any], headers: Mapping[str, str], request: Request) -> None:
-    """Send it, and read the answer.
-
-    Raises:
-        Refused, Unreadable: the answer is none.
-        Exception: what the HTTP library raises.
-    """
-    import requests
-
-    with requests.post(url, json=payload, stream=True, headers=headers) as response:  # noqa: S113 - the level has an end
-        if response.status_code != 200:
-            raise refused(response.status_code, response.raw.read(LONGEST_ERROR, decode_content=True) or b"")
-        for piece in response.iter_content(chunk_size=None):
-            request.heard_s = time.monotonic()  # of all lines of one read: the server sent them together
-            request.answer.feed(piece, request.heard_s)
-            if request.answer.is_done:
-                return
-
-
-def told(request: Request, tokens: int | None) -> Any:
-    """The answer in genai-bench's words."""
-    from genai_bench.protocol import UserChatResponse
-
-    answer = request.answer
-    return UserChatResponse(
-        status_code=200,
-        generated_text=answer.text,
-        tokens_received=answer.output_tokens or len(answer.times),
-        time_at_first_token=answer.times[0],
-        num_prefill_tokens=answer.input_tokens if answer.input_tokens is not None else tokens,
-        start_time=request.began_s,
-        end_time=answer.last_s,
-    )
-
-
-def _failed() -> Any:
-    from genai_bench.protocol import UserResponse
-
-    return UserResponse(status_code=500, error_message="see requests.jsonl")
-
-
-def clock(watcher: Watcher, max_time_s: float) -> Callable[..., int]:
-    """genai-bench's `manage_run_time` (cli/utils.py): ends at the second given, and lets what is open finish."""
-    import gevent
-
-    def manage(max_time_per_run: int, max_requests_per_run: int, environment: Any) -> int:
-        del max_time_per_run, max_requests_per_run  # whole minutes; the plan's number is the watcher's
-        watcher.start()
-        lag = gevent.spawn(_measure_lag, watcher)
-        end = watcher.started_s + max_time_s
-        while not watcher.is_over and watcher.clock() < end:
-            gevent.sleep(POLL_S)
-        watcher.is_closing, end = True, watcher.clock() + watcher.drain_s
-        while watcher.open and not watcher.is_hopeless and watcher.clock() < end:
-            gevent.sleep(POLL_S)
-        lag.kill()
-        watcher.close(lambda text: int(environment.sampler.get_token_length(text, add_special_tokens=False)))
-        return max(1, int(watcher.clock() - watcher.started_s))
-
-    return manage
-
-
-def _measure_lag(watcher: Watcher) -> None:
-    import gevent
-
-    while True:
-        asleep = watcher.clock()
-        gevent.sleep(LAG_TICK_S)
-        now = watcher.clock()
-        watcher.lags.append((now, max(0.0, now - asleep - LAG_TICK_S)))

@@ -42,7 +42,7 @@ class Request:
     input_tokens: int
     output_tokens: int
     ending: Ending = "answered"
-    cause: str | None = None  # of a failure: an HTTP status, or a word of pipeline/bench/watcher.py
+    cause: str | None = None  # of a failure: an HTTP status, or a word of pipeline/bench/sending.py
     words: str | None = None  # of a failure, the server's own where it said any
     fault: str | None = None  # what is wrong with the shape of an answer
     is_in_one_piece: bool = False

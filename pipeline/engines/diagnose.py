@@ -136,7 +136,7 @@ def overload(codes: Mapping[str, int], total: int, runtime: str = "") -> Diagnos
 def failed_requests(causes: Mapping[str, int], total: int, runtime: str = "") -> Diagnosis | None:
     """What it means that `total` requests failed for these causes; None without a cause.
 
-    `causes` counts HTTP statuses and the words of pipeline/bench/watcher.py.
+    `causes` counts HTTP statuses and the words of pipeline/bench/sending.py.
     """
     if found := overload(causes, total, runtime):
         return found

@@ -55,6 +55,7 @@ MOODS: dict[str, Script] = {
     "ok": whole,
     "comments": lambda n: [b": ping\n\n", *tokens(n), b": ping\n\n", b"event: end\n", usage(n), DONE],
     "no done": lambda n: [*tokens(n), usage(n)],
+    "no end": lambda n: [*tokens(n), usage(n), 3600.0],
     "two finish reasons": lambda n: [*tokens(n - 1, "stop"), *tokens(1), usage(n), DONE],
     "no usage": lambda n: [*tokens(n), DONE],
     "stall": lambda n: [*tokens(2, None), 0.6, *tokens(n - 2), usage(n), DONE],

@@ -20,7 +20,7 @@ from support.measuring import Make, measure, message
 pytestmark = pytest.mark.live
 
 SLO = Slo(name="x", e2e_s=30.0, attainment=0.9, max_error_rate=0.05)
-WELL = ("ok", "comments", "no done", "two finish reasons", "no usage", "stall", "three tokens a chunk")
+WELL = ("ok", "comments", "no done", "no end", "two finish reasons", "no usage", "stall", "three tokens a chunk")
 BROKEN = {
     "truncate": "2 of 12 tokens",
     "truncate politely": "2 of 12 tokens",

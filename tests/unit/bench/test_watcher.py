@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -260,26 +258,3 @@ def test_our_own_lag_is_told_with_the_request_that_it_hit(level: Level) -> None:
     assert seen.requests[0].lag_s == 0.4
     assert seen.client is not None
     assert seen.client.lag_max_s == 9.0
-
-
-def wrapped(error: OSError) -> Exception:
-    """As urllib3 and requests hand it on."""
-    outer = ConnectionError("Max retries exceeded")
-    outer.args = (RuntimeError("pool"), error)
-    return outer
-
-
-@pytest.mark.parametrize(
-    ("error", "how", "cause"),
-    [
-        (wrapped(OSError(errno.EMFILE, "Too many open files")), "client", "too_many_open_files"),
-        (wrapped(OSError(errno.EADDRNOTAVAIL, "Cannot assign")), "client", "no_free_port"),
-        (wrapped(socket.gaierror(-2, "Name or service not known")), "client", "name_resolution"),
-        (wrapped(OSError(errno.ECONNREFUSED, "refused")), "failed", "connection_refused"),
-        (wrapped(OSError(errno.ECONNRESET, "reset")), "failed", "connection_reset"),
-        (ConnectionError("IncompleteRead"), "failed", "connection_broken"),
-        (ZeroDivisionError("oh"), "unreadable", "unreadable"),
-    ],
-)
-def test_a_failure_is_laid_at_the_right_door(error: Exception, how: str, cause: str) -> None:
-    assert watcher.cause_of(error)[:2] == (how, cause)
