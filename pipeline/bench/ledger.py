@@ -65,9 +65,7 @@ def _request(begin: Line, end: Line, text_tokens: int | None) -> Request:
             open_s=end.get("open_s", 0.0), silent_s=end.get("silent_s", 0.0),
         )  # fmt: skip
     tokens = _tokens(begin, end, text_tokens)
-    is_whole = tokens > 1 and is_burst(
-        pieces=end["pieces"], quick=end["quick"], span_s=end["span_s"], e2e_s=end["e2e_s"]
-    )
+    is_whole = tokens > 1 and is_burst(pieces=end["pieces"], span_s=end["span_s"], e2e_s=end["e2e_s"])
     return Request(
         ttft_s=end["ttft_s"],
         tpot_s=None if is_whole or tokens < 2 else _tpot(end, tokens),

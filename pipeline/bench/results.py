@@ -89,8 +89,8 @@ def _request(item: Mapping[str, Any], scale: float) -> Request:
     code, tokens = item.get("error_code"), item.get("num_output_tokens") or 0
     ttft_s, tpot_s, e2e_s = time("ttft"), time("tpot"), time("e2e_latency")
     span_s = (e2e_s or 0.0) - (ttft_s or 0.0)
-    pieces = {"pieces": tokens, "quick": tokens if span_s < tokens * 0.0002 else 0}
-    at_once = code is None and tokens > 1 and (tpot_s is None or is_burst(**pieces, span_s=span_s, e2e_s=e2e_s or 0.0))
+    is_fast = tpot_s is None or is_burst(pieces=tokens, span_s=span_s, e2e_s=e2e_s or 0.0)
+    at_once = code is None and tokens > 1 and is_fast
     return Request(
         ttft_s=ttft_s,
         tpot_s=None if at_once else tpot_s,

@@ -99,12 +99,11 @@ class Answer:
         return "".join(self.texts)
 
     def shape(self) -> dict[str, Any]:
-        """How the text came: `head` came together with the first piece, `quick` pieces did not wait."""
+        """How the text came: `head` came together with the first piece."""
         gaps = [after - before for before, after in zip(self.times, self.times[1:], strict=False)]
         head = next((index for index, gap in enumerate(gaps) if gap >= QUICK_S), len(gaps)) + 1
         return {
             "pieces": len(self.times),
-            "quick": sum(gap < QUICK_S for gap in gaps),
             "span_s": self.times[-1] - self.times[0] if self.times else 0.0,
             "chars": len(self.text),
             "head_pieces": min(head, len(self.times)),

@@ -61,7 +61,7 @@ def _removed(daemon: Dockerd) -> list[str]:
     """The names of what a test left, which is gone now."""
     talking = docker.DockerClient(base_url=daemon.host)
     try:
-        containers = talking.containers.list(all=True)
+        containers = talking.containers.list(all=True, ignore_removed=True)
         for container in containers:
             container.remove(force=True, v=True)
         networks = [one for one in talking.networks.list() if one.name not in {"bridge", "host", "none"}]

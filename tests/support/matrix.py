@@ -5,6 +5,7 @@ a test function that runs on several backends; what runs on one only is no repet
 """
 
 from collections import defaultdict
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -50,7 +51,7 @@ def pytest_testnodedown(node: Any, error: object) -> None:
     left_out = getattr(node, "workeroutput", {}).get(LEFT_OUT)
     stats = node.config.pluginmanager.get_plugin("terminalreporter").stats
     if left_out and not stats.get("deselected"):
-        node.config.hook.pytest_deselected(items=left_out)
+        node.config.hook.pytest_deselected(items=[SimpleNamespace(nodeid=each) for each in left_out])
 
 
 def needless(items: list[pytest.Item]) -> list[pytest.Item]:

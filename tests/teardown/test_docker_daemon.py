@@ -40,7 +40,7 @@ def bystander(dockerd: Dockerd, client: DockerClient, image: str) -> Iterator[Co
     other = client.containers.run(image, sleep, entrypoint=["python3"], name=name, detach=True, init=True)
     yield other
     dockerd.restore()
-    found = [one.id for one in client.containers.list(all=True)]
+    found = [one.id for one in client.containers.list(all=True, ignore_removed=True)]
     other.remove(force=True)
     assert found == [other.id]
 

@@ -73,7 +73,7 @@ def test_a_container_answers_on_loopback_and_is_gone_afterwards(deploy: Deploy, 
     assert published["HostIp"] == "127.0.0.1"
     assert not any(mount["RW"] for mount in made.attrs["Mounts"])
     assert [Docker().teardown(deployment.lease) for _ in range(2)] == [(), ()]
-    assert client.containers.list(all=True) == []
+    assert client.containers.list(all=True, ignore_removed=True) == []
 
 
 def test_tells_the_exit_code_and_keeps_the_log(deploy: Deploy, plan: Plan) -> None:
@@ -100,10 +100,10 @@ def test_gpus_without_an_nvidia_runtime_leave_nothing_behind(deploy: Deploy, cli
         deploy(gpus=1, gpu_vendor="nvidia")
     assert caught.value.kind == FailureKind.NO_GPU
     assert "nvidia-container-toolkit" in caught.value.hint
-    (created,) = client.containers.list(all=True)
+    (created,) = client.containers.list(all=True, ignore_removed=True)
     label = created.labels[container.LABEL]
     assert Docker().teardown(next(owned for owned in lease.all_registered() if owned.label == label)) == ()
-    assert client.containers.list(all=True) == []
+    assert client.containers.list(all=True, ignore_removed=True) == []
 
 
 def test_a_container_of_somebody_else_is_left_alone(deploy: Deploy, image: str, client: DockerClient) -> None:
@@ -154,7 +154,7 @@ def test_a_port_that_is_always_taken_is_told_after_three_tries(
         with pytest.raises(DeployFailed) as caught:
             deploy()
         assert (caught.value.kind, given) == (FailureKind.PORT_TAKEN, [])
-        assert client.containers.list(all=True) == []
+        assert client.containers.list(all=True, ignore_removed=True) == []
         (owned,) = lease.all_registered()
         assert Docker().teardown(owned) == ()
 

@@ -106,7 +106,7 @@ def test_runs_the_stub_engine(client: DockerClient, image: str) -> None:
 
 
 def test_is_empty_after_each_test(client: DockerClient) -> None:
-    assert client.containers.list(all=True) == []
+    assert client.containers.list(all=True, ignore_removed=True) == []
 
 
 def test_answers_nothing_while_paused(dockerd: Dockerd) -> None:
@@ -126,7 +126,7 @@ def test_knows_its_containers_after_a_hard_stop(dockerd: Dockerd, client: Docker
         dockerd.stop_hard()
         assert psutil.pid_exists(pid), "what it runs goes on without it"
         dockerd.start()
-        assert [one.id for one in client.containers.list(all=True)] == [container.id]
+        assert [one.id for one in client.containers.list(all=True, ignore_removed=True)] == [container.id]
     finally:
         dockerd.restore()
         container.remove(force=True)

@@ -77,7 +77,7 @@ def test_a_sweep_in_containers_leaves_results_and_nothing_else(
         assert record.teardown is not None
         assert record.teardown.is_clean
     assert (result.folder / "0" / "server.log").read_text()
-    assert client.containers.list(all=True) == []
+    assert client.containers.list(all=True, ignore_removed=True) == []
 
 
 def test_trials_in_parallel_share_two_slots_and_nothing_else(run: Callable[..., Result], client: DockerClient) -> None:
@@ -99,7 +99,7 @@ def test_trials_in_parallel_share_two_slots_and_nothing_else(run: Callable[..., 
     assert len({result.lease(number)["port"] for number in range(4)}) == 4
     assert any("ran on this machine meanwhile" in note for record in records for note in record.notes)
     assert "waiting for 1 GPU" in result.out
-    assert client.containers.list(all=True) == []
+    assert client.containers.list(all=True, ignore_removed=True) == []
 
 
 def served_from_to(record: Record) -> tuple[float, float]:
@@ -121,14 +121,14 @@ def test_gpus_that_docker_cannot_give_are_told_before_anything_is_made(
     assert failure.kind == FailureKind.NO_GPU
     assert failure.message == "The trial needs 1 GPU, but this Docker has no NVIDIA runtime."
     assert not (result.folder / "0" / "lease.json").exists()
-    assert client.containers.list(all=True) == []
+    assert client.containers.list(all=True, ignore_removed=True) == []
 
 
 def test_an_engine_that_dies_in_its_container_is_diagnosed(run: Callable[..., Result], client: DockerClient) -> None:
     failure = run("+runtime.env.STANDIN_FAULT=oom_at_load").record.failure
     assert failure is not None
     assert failure.kind == FailureKind.OOM_GPU
-    assert client.containers.list(all=True) == []
+    assert client.containers.list(all=True, ignore_removed=True) == []
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill-9"])
@@ -140,10 +140,10 @@ def test_nothing_outlives_a_trial_that_is_stopped(
     with subprocess.Popen(
         words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     ) as us:
-        is_up = lambda: any(one.status == "running" for one in client.containers.list())  # noqa: E731
+        is_up = lambda: any(one.status == "running" for one in client.containers.list(ignore_removed=True))  # noqa: E731
         assert process.wait_until(is_up, timeout_s=40)
         (os.killpg if signum == signal.SIGINT else os.kill)(us.pid, signum)
         us.communicate(timeout=40)
-    assert process.wait_until(lambda: client.containers.list(all=True) == [], timeout_s=20)
+    assert process.wait_until(lambda: client.containers.list(all=True, ignore_removed=True) == [], timeout_s=20)
     leases = list((tmp_path / "state" / "leases").glob("*.json"))
     assert process.wait_until(lambda: not any(path.exists() for path in leases), timeout_s=10)

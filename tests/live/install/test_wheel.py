@@ -104,6 +104,7 @@ def sweep(installed: Installed) -> Path:
         "traffic.requests_per_user=2",
         "hydra/launcher=parallel",
         "n_parallel=null,1",
+        "hydra.sweeper.confirm=0",
     ]
     out = installed.said("servetune", "-m", *words)
     (folder,) = (installed.folder / "outputs").iterdir()
@@ -139,9 +140,11 @@ def test_the_report_is_made_again(sweep: Path, installed: Installed) -> None:
 
 
 def test_the_winner_is_checked_again_by_its_script(sweep: Path, installed: Installed) -> None:
-    done = installed.run(str(sweep / "best" / "recheck.sh"), "--tolerance", "1000")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.endswith("As expected.\n")
+    """What it finds depends on what else the machine does meanwhile; that it measures and compares does not."""
+    done = installed.run(str(sweep / "best" / "recheck.sh"), "--tolerance", "1", "--latency-tolerance", "1")
+    *_, last = done.stdout.splitlines()
+    assert (done.returncode, last.split(":")[0]) in {(0, "As expected."), (1, "Not as expected")}
+    assert done.stderr == ""
     assert len([*sweep.glob("recheck/*/0/record.json")]) == 1
 
 

@@ -27,7 +27,13 @@ def sweep(tmp_path: Path, tiny_gguf: Path) -> SweepDir:
     """A search by our own sweeper, to its end: the baseline and two more, one of which fails."""
     folder = tmp_path / "night-7"
     swept = ["hydra/sweeper=tuner", "hydra/sweeper/sampler=grid", "parallel=null,2", "fault=null,exit_at_start"]
-    words = [*command(sweep=True), *stub_overrides(folder, tiny_gguf), *swept, "hydra.sweeper.n_trials=3"]
+    words = [
+        *command(sweep=True),
+        *stub_overrides(folder, tiny_gguf),
+        *swept,
+        "hydra.sweeper.n_trials=3",
+        "hydra.sweeper.confirm=0",
+    ]
     env = {**os.environ, "STUB_BENCH_RATE": "slots"}
     subprocess.run(words, cwd=ROOT, env=env, check=True, capture_output=True, timeout=120)
     return SweepDir(folder)

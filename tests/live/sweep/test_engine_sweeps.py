@@ -31,6 +31,7 @@ def run(tmp_path: Path) -> Run:
             "hardware=h100",
             "traffic=two_levels",
             "tracker=none",
+            "hydra.sweeper.confirm=0",
             f"hydra.sweep.dir={out}",
             *overrides,
         ]

@@ -131,12 +131,12 @@ def test_the_words_of_a_refusal_are_one_short_line(body: bytes, words: str) -> N
     assert (seen.cause, str(seen)) == ("400", words)
 
 
-def test_pieces_that_did_not_wait_are_counted() -> None:
+def test_what_came_together_with_the_first_piece_is_counted() -> None:
     made = Answer()
     for at_s in (1.0, 1.0001, 1.0002, 1.1, 1.1001):
         made.read(token("ab"), at_s)
     shape = made.shape()
-    assert (shape["pieces"], shape["quick"], shape["head_pieces"], shape["head_chars"]) == (5, 3, 3, 6)
+    assert (shape["pieces"], shape["head_pieces"], shape["head_chars"]) == (5, 3, 6)
     assert shape["span_s"] == pytest.approx(0.1001)
 
 
