@@ -189,7 +189,7 @@ def test_nothing_outlives_a_trial_that_is_stopped(argv: Command, kube: Kube, end
         finally:
             os.killpg(us.pid, end)
             us.communicate(timeout=60)
-    assert process.wait_until(lambda: objects(kube) == [], timeout_s=60), objects(kube)
+    assert process.wait_until(lambda: objects(kube) == [], timeout_s=180), objects(kube)
 
 
 def engines(kube: Kube) -> dict[str, str]:
