@@ -1,21 +1,25 @@
 """Reads what a level left: our ledger of its requests, or what the plain genai-bench command wrote.
 
-Source: genai-bench 0.0.5, metrics/aggregated_metrics_collector.py `save`. Its files leave out requests whose answer its
-parser could not read, and those that were open at the end.
+Source: genai-bench 0.0.5, metrics/aggregated_metrics_collector.py `save`. Its files leave out requests that were open
+at the end, and those whose answer its parser could not read; locust logs the latter (locust/user/task.py `run`).
 """
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pipeline.bench import ledger
+from pipeline.bench.command import CONSOLE
+from pipeline.bench.stream import clean
 from pipeline.core.errors import BenchFailed
 from pipeline.core.plan import LevelPlan
 from pipeline.core.requests import Measurement, Request, is_burst
 
 RESULT = "*_time_*s.json"
+RAISED = re.compile(r"locust\.user\.task:run - (?P<words>.+)")
 DEBUG = "debug_for_run_*.json"  # written instead of a result when genai-bench cannot aggregate
 
 
@@ -29,7 +33,8 @@ def of(folder: Path, level: LevelPlan) -> tuple[Measurement, Path]:
     if seen := ledger.read(path):
         return seen, path
     path = result_file(folder)
-    return _planned(read(path), level), path
+    seen = read(path)
+    return _planned(replace(seen, requests=(*seen.requests, *_unreadable(folder / CONSOLE))), level), path
 
 
 def result_file(folder: Path) -> Path:
@@ -62,13 +67,21 @@ def read(path: Path) -> Measurement:
         raise BenchFailed(f"Cannot read {path}: {type(error).__name__}: {error}") from error
 
 
+def _unreadable(console: Path) -> Iterator[Request]:
+    """The requests of the plain command that vanished where its parser raised."""
+    text = console.read_text("utf-8", errors="replace") if console.is_file() else ""
+    for found in RAISED.finditer(text):
+        nothing = Request(ttft_s=None, tpot_s=None, e2e_s=None, input_tokens=0, output_tokens=0)
+        yield replace(nothing, ending="unreadable", cause="unreadable", words=clean(found["words"]))
+
+
 def _planned(seen: Measurement, level: LevelPlan) -> Measurement:
     """Beside the plan: the command does not say what became of requests that it does not count."""
     requests = tuple(_shaped(request, level) for request in seen.requests)
     missing = level.max_requests - len(requests)
     note = (
-        f"{missing} of {level.max_requests} requests are in no count of the genai-bench command: unreadable, or open "
-        "at the end; bench.runner=resident tells them apart"
+        f"{missing} of {level.max_requests} requests are in no count of the genai-bench command: open at the end, "
+        "or lost; bench.runner=resident tells them apart"
     )
     notes = (note,) if missing > 0 else ()
     return replace(seen, requests=requests, planned=level.max_requests, is_cut=missing > 0, notes=notes)

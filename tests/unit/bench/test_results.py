@@ -144,6 +144,15 @@ def test_requests_that_the_command_does_not_count_are_said_to_be_missing(tmp_pat
     assert seen.notes[0].startswith("3 of 5 requests are in no count of the genai-bench command")
 
 
+def test_requests_that_the_commands_parser_lost_are_found_in_its_log(tmp_path: Path) -> None:
+    written(tmp_path, ANSWERED)
+    lines = ["ERROR    2026-11-30 - locust.user.task:run - 'choices'", "Traceback (most recent call last):", "KeyError"]
+    (tmp_path / "console.log").write_text("\n".join(lines))
+    seen, _ = results.of(tmp_path, LEVEL)
+    assert [(one.ending, one.words) for one in seen.requests] == [("answered", None), ("unreadable", "'choices'")]
+    assert not seen.is_cut
+
+
 def test_the_command_tells_a_short_answer_where_the_length_was_fixed(tmp_path: Path) -> None:
     written(tmp_path, {**ANSWERED, "num_output_tokens": 3})
     seen, _ = results.of(tmp_path, replace(LEVEL, max_requests=1, output_tokens_exact=16))
