@@ -123,7 +123,7 @@ def _reap() -> None:
 
 def _finish(folders: list[Path], code: int | None, *, is_sweep: bool) -> int:
     """Print, save and publish the ranking of each sweep folder; the exit code of it all."""
-    sums = [summary.finish(folder) for folder in folders]
+    sums = [summary.finish(folder, run=None if is_sweep else session.run_in(folder)) for folder in folders]
     for folder, found in zip(folders, sums, strict=True):
         if is_sweep:
             publication.publish(SweepDir(folder), found.records)

@@ -121,7 +121,7 @@ def _options(argv: Sequence[str] | None, prog: str) -> tuple[argparse.Namespace,
         "tolerance that makes no sense; others: as the trial's.",
     )
     parser.add_argument("best", metavar="BEST", type=Path, help="folder best/ of a sweep; NAME=VALUE changes the trial")
-    for (name, share), what in zip(TOLERANCES.items(), ("throughput, goodput and errors", "latencies"), strict=True):
+    for (name, share), what in zip(TOLERANCES.items(), ("throughput and goodput", "latencies"), strict=True):
         parser.add_argument(
             f"--{name}",
             metavar="SHARE",

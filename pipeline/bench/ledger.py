@@ -10,6 +10,8 @@ from pipeline.core.record import Client
 from pipeline.core.requests import Measurement, Request, is_burst
 
 NAME = "requests.jsonl"
+ABORTED = ("abort", "error", "cancelled")  # vLLM, SGLang: the server gave up
+COVERED = 0.75  # of the tokens that a server counts, by its text: some have none of their own
 RECOUNTED = 0.9  # of the tokens asked: text that is cut into tokens again may give fewer than it was made of
 Line = Mapping[str, Any]
 
@@ -81,9 +83,9 @@ def _request(begin: Line, end: Line, text_tokens: int | None) -> Request:
 
 def _tokens(begin: Line, end: Line, text_tokens: int | None) -> int:
     """As the server counts them, else the pieces or what the tokenizer makes of the text, but not more than asked."""
-    if end["output_tokens"] is not None:
-        return int(end["output_tokens"])
-    return int(min(max(end["pieces"], text_tokens or 0), begin["asked"] or float("inf")))
+    most = begin["asked"] or float("inf")  # what a server counts beyond that is no throughput
+    seen = end["output_tokens"] if end["output_tokens"] is not None else max(end["pieces"], text_tokens or 0)
+    return int(min(seen, most))
 
 
 def _tpot(end: Line, tokens: int) -> float | None:
@@ -95,20 +97,28 @@ def _tpot(end: Line, tokens: int) -> float | None:
 
 
 def _fault(begin: Line, end: Line, tokens: int, text_tokens: int | None) -> str | None:
-    asked, said = begin["asked"], end["output_tokens"]
-    seen = max(end["pieces"], text_tokens or 0)
-    least = asked if said is not None else RECOUNTED * (asked or 0)
-    if begin["is_exact"] and asked and tokens < least:
-        return f"{tokens} of {asked} tokens"
-    if not begin["is_exact"] and end["finish_reason"] is None:
-        return "no finish reason"
-    if said is not None and text_tokens is not None and 2 * seen < said:
-        return f"the server counts {said} tokens, its text has {seen}"
-    if said is not None and end["pieces"] > 2 * said:
-        return f"the server counts {said} tokens, its text came in {end['pieces']} pieces"
-    if asked and tokens > asked + 1:  # a tolerance for engines that count the end of the text
-        return f"{tokens} tokens, where at most {asked} were asked for"
-    return None
+    """What is wrong with the shape of an answer, if anything is."""
+    return next(_faults(begin, end, tokens, text_tokens), None)
+
+
+def _faults(begin: Line, end: Line, tokens: int, text_tokens: int | None) -> Iterator[str]:
+    asked, said, finish, pieces = begin["asked"] or 0, end["output_tokens"], end["finish_reason"], end["pieces"]
+    if finish in ABORTED:
+        yield f"finish reason {finish}"
+    least = asked if said is not None else RECOUNTED * asked
+    if begin["is_exact"] and tokens < least and pieces < asked:
+        yield f"{tokens} of {asked} tokens"
+    if not begin["is_exact"] and finish is None:
+        yield "no finish reason"
+    seen = max(pieces, text_tokens or 0)
+    if said is not None and text_tokens is not None and seen < (COVERED if finish else RECOUNTED) * said:
+        yield f"the server counts {said} tokens, its text has {seen}"
+    if said is not None and pieces > 2 * said:
+        yield f"the server counts {said} tokens, its text came in {pieces} pieces"
+    if asked and pieces > asked + 1:  # a tolerance for engines that count the end of the text
+        yield f"{pieces} pieces, where at most {asked} tokens were asked for"
+    if asked and (said or 0) > asked + 1:
+        yield f"{said} tokens, where at most {asked} were asked for"
 
 
 def _notes(ends: Sequence[Line]) -> Iterator[str]:

@@ -18,7 +18,7 @@ from pipeline.bench.watcher import Request, Watcher
 
 POLL_S = 0.02  # genai-bench looks once a second whether enough requests are done
 LAG_TICK_S = 0.01
-DONE_S = 1.0  # that a whole answer waits for [DONE], or for an error after all
+DONE_S = 0.1  # that a whole answer waits for [DONE], or for an error after all
 LONGEST_ERROR = 65536
 OURS = {  # what our own process or machine has run out of
     errno.EMFILE: ("too_many_open_files", "too many open files in the load generator: raise the limit (ulimit -n)"),
@@ -46,7 +46,7 @@ def cause_of(error: BaseException) -> tuple[str, str, str]:
         if number in THEIRS:
             return ("failed", *THEIRS[number])
     name = type(error).__name__
-    if name in ("ChunkedEncodingError", "ConnectionError", "ContentDecodingError"):
+    if name in ("ChunkedEncodingError", "ConnectionError", "ContentDecodingError", "ProtocolError", "DecodeError"):
         return "failed", "connection_broken", f"the connection broke: {clean(str(error))}"
     return "unreadable", "unreadable", f"{name}: {clean(str(error))}"
 
@@ -95,6 +95,7 @@ def sender(watcher: Watcher) -> Callable[..., None]:
         try:
             ask(f"{user.host}{endpoint}", payload, user.headers, request)
             request.answer.end()
+            watcher.answered(request)
         except Refused as error:
             watcher.failure(request, "failed", error.cause, str(error))
         except Unreadable as error:
@@ -102,7 +103,6 @@ def sender(watcher: Watcher) -> Callable[..., None]:
         except Exception as error:  # noqa: BLE001 - whatever it is, the request must not vanish
             watcher.failure(request, *cause_of(error))
         else:
-            watcher.answered(request)
             with suppress(Exception):  # genai-bench's own file is for its own tools; ours is written
                 user.collect_metrics(told(request, tokens), endpoint)
             return
@@ -133,7 +133,7 @@ def _read(response: Any, request: Request) -> None:
 
     patience, answer = gevent.Timeout(None), request.answer
     try:
-        for piece in response.iter_content(chunk_size=None):
+        for piece in _pieces(response):
             request.heard_s = time.monotonic()  # of all lines of one read: the server sent them together
             answer.feed(piece, request.heard_s)
             if answer.is_done:
@@ -144,6 +144,15 @@ def _read(response: Any, request: Request) -> None:
         return
     finally:
         patience.cancel()
+
+
+def _pieces(response: Any) -> Iterator[bytes]:
+    """What each read brings. Without chunks, requests would wait for the end of the answer."""
+    if response.raw.chunked:
+        yield from response.iter_content(chunk_size=None)
+        return
+    while piece := response.raw.read1(decode_content=True):
+        yield piece
 
 
 def told(request: Request, tokens: int | None) -> Any:

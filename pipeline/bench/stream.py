@@ -59,7 +59,7 @@ class Answer:
             Refused: it is an error of the server.
             Unreadable: it is no chunk of a chat answer.
         """
-        text = line.strip()
+        text = line.removeprefix(b"\xef\xbb\xbf").strip()
         if not text.startswith(b"data:"):
             self._ignore(text)
             return
@@ -82,7 +82,7 @@ class Answer:
             self.read(self.rest, self.last_s or 0.0)
         if self.stray and not self.events:
             body = _mapping(self.stray)
-            if body.get("error") is not None:
+            if body.get("error"):
                 raise refusal(body)
             raise Unreadable(f"answered without streaming: {self.stray}")
         if not self.times:
@@ -116,16 +116,19 @@ class Answer:
             self.stray = self.stray or clean(text.decode(errors="replace"))
 
     def _chunk(self, data: Mapping[str, Any], at_s: float) -> None:
-        if data.get("error") is not None or data.get("object") == "error":
+        if data.get("error") or data.get("object") == "error":  # some gateways send an empty one along
             raise refusal(data)
-        if "choices" not in data:
+        choices = data.get("choices")
+        if not isinstance(choices, list):
             raise Unreadable(f"a chunk without choices: {clean(json.dumps(data))}")
         self._count(data.get("usage"))
-        for choice in data["choices"][:1]:
-            delta = choice.get("delta") or {}
+        for choice in choices[:1]:
+            delta = choice.get("delta") or {} if isinstance(choice, dict) else None
+            if not isinstance(delta, dict):
+                raise Unreadable(f"a choice that is none: {clean(json.dumps(choice))}")
             self._count(delta.get("usage"))
             self._take(delta.get("content") or delta.get("reasoning_content") or delta.get("reasoning") or "", at_s)
-            self.finish_reason = choice.get("finish_reason") or self.finish_reason
+            self._finish(choice.get("finish_reason"))
 
     def _take(self, text: object, at_s: float) -> None:
         if not isinstance(text, str):
@@ -134,10 +137,20 @@ class Answer:
             self.times.append(at_s)
             self.texts.append(text)
 
-    def _count(self, usage: Mapping[str, Any] | None) -> None:
-        if usage:
-            self.input_tokens = usage.get("prompt_tokens", self.input_tokens)
-            self.output_tokens = usage.get("completion_tokens", self.output_tokens)
+    def _finish(self, reason: object) -> None:
+        if reason is not None and not isinstance(reason, str):
+            raise Unreadable(f"a finish reason that is none: {clean(json.dumps(reason))}")
+        self.finish_reason = reason or self.finish_reason
+
+    def _count(self, usage: object) -> None:
+        if not usage:
+            return
+        given = usage if isinstance(usage, dict) else {"completion_tokens": usage}
+        for name, ours in (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens")):
+            count = given.get(name)
+            if count is not None and (type(count) is not int or count < 0):
+                raise Unreadable(f"usage that is no count: {clean(json.dumps(usage))}")
+            setattr(self, ours, getattr(self, ours) if count is None else count)
 
 
 def refusal(body: Mapping[str, Any], cause: str | None = None) -> Refused:
@@ -148,7 +161,7 @@ def refusal(body: Mapping[str, Any], cause: str | None = None) -> Refused:
     words = (told.get("message") if isinstance(told, dict) else None) or told
     if not isinstance(words, str):
         words = json.dumps(words)
-    return Refused(cause or (str(code) if code else "stream_error"), clean(words))
+    return Refused(cause or (str(code) if re.fullmatch(r"[45]\d\d", str(code)) else "stream_error"), clean(words))
 
 
 def refused(status: int, body: bytes) -> Refused:

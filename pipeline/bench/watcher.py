@@ -75,7 +75,7 @@ class Watcher:
         """It has its answer; whether that is what was asked for is judged by who reads the ledger."""
         answer = request.answer
         shape = answer.shape()
-        if answer.output_tokens is None or 2 * shape["pieces"] < answer.output_tokens:
+        if answer.output_tokens is None or shape["pieces"] < answer.output_tokens:
             self.texts[request.number] = answer.text
         times = {"ttft_s": answer.times[0] - request.began_s, "e2e_s": (answer.last_s or 0) - request.began_s}
         told = {name: getattr(answer, name) for name in ("input_tokens", "output_tokens", "finish_reason", "is_done")}
@@ -106,7 +106,7 @@ class Watcher:
         for each in list(self.open.values()):
             if each.answer.is_whole:
                 self.answered(each)
-                continue
+                continue  # nothing but [DONE] is missing
             ages = {"open_s": now - each.began_s, "silent_s": now - each.heard_s}
             pieces = {"pieces": len(each.answer.times), "asked": each.asked}
             self._say(end=each.number, how="stopped" if is_hopeless else "open", **ages, **pieces)

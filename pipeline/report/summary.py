@@ -54,18 +54,21 @@ class Finding:
         return self.verdict.exit_code
 
 
-def finish(folder: Path, *, has_page: bool | None = None) -> Finding:
+def finish(folder: Path, *, has_page: bool | None = None, run: Path | None = None) -> Finding:
     """Print the verdict on a sweep's folder and save what people take from it; what cannot be saved is told.
 
-    `has_page`: with report.html and the summaries; None: where there are several trials.
+    `has_page`: with report.html and the summaries; None: where there are several trials. `run`: of this one alone; then
+    nothing is saved beside runs of others.
     """
     sweep = SweepDir(folder)
-    records = read(sweep)
+    every = read(sweep)
+    records = every if run is None else [load(Record, path) for path in sweep.records if path.parent == run]
     found = verdict.of(records)
     best = _best(records, found)
     if records:
         show(folder, records, found, best)
-        _save(sweep, records, found, best, has_page=len(records) > 1 if has_page is None else has_page)
+        if len(records) == len(every):
+            _save(sweep, records, found, best, has_page=len(records) > 1 if has_page is None else has_page)
     return Finding(best=best, remains=_remains(records), records=tuple(records), verdict=found)
 
 

@@ -181,6 +181,9 @@ def _of_none(decision: Decision, stays: int | None) -> tuple[Kind, int | None]:
         return "not held", decision.contests[-1].contender if stays is None else stays
     if (early := _early(decision)) is not None:
         return "once", early
+    last = decision.contests[-1]
+    if last.finding.word == "void" and last.finding.void:  # the baseline no longer does what it did in the search
+        return ("not kept", None) if last.finding.lost else ("once", last.contender)
     if stays is not None:
         return "no difference", stays
     kept = next((one.contender for one in decision.contests if not sequential.contradicts(one.finding)), None)

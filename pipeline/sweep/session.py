@@ -38,6 +38,7 @@ class Session:
     progress: Progress | None = None
     display: Display | None = None
     folders: list[Path] = field(default_factory=list)
+    runs: list[Path] = field(default_factory=list)
     closing: list[Callable[[], None]] = field(default_factory=list)
 
 
@@ -57,6 +58,11 @@ def expect(folder: Path) -> None:
     """There will be trials in this folder, wherever they run: it gets a table at the end."""
     if folder not in _session.folders:
         _session.folders.append(folder)
+
+
+def run_in(folder: Path) -> Path | None:
+    """The last run of this process in a folder."""
+    return next((run for run in reversed(_session.runs) if run.parent == folder), None)
 
 
 def report_to(progress: Progress) -> None:
@@ -91,6 +97,7 @@ def trial(tree: DictConfig) -> Value:
     hydra = HydraConfig.get()
     place = place_of(tree, hydra, Path(hydra.runtime.output_dir))
     expect(place.run_dir.path.parent)
+    _session.runs.append(place.run_dir.path)
     shown = _session.progress or display()
     shown.begin(place.number, telling(place.overrides))
     with signals.interruptible():

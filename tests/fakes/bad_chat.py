@@ -95,6 +95,8 @@ class Handler(BaseHTTPRequestHandler):
                     self.reply(502, b"<html><h1>Bad Gateway</h1></html>")
                 case "no stream":
                     self.reply(200, b'{"choices": [{"message": {"content": "hi"}}]}')
+                case "plain":
+                    self.stream(whole(int(body["max_tokens"])), is_chunked=False)
                 case "reset":
                     self.stream(tokens(2, None), is_broken=True)
                 case mood:
@@ -106,17 +108,17 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(text)
 
-    def stream(self, parts: Sequence[Part], *, is_broken: bool = False) -> None:
+    def stream(self, parts: Sequence[Part], *, is_broken: bool = False, is_chunked: bool = True) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
-        self.send_header("Transfer-Encoding", "chunked")
+        self.send_header(*(("Transfer-Encoding", "chunked") if is_chunked else ("Connection", "close")))
         self.end_headers()
         for part in parts:
             if isinstance(part, bytes):
-                self.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(part), part) if is_chunked else part)
             elif self.server.closing.wait(part):
                 return
-        if is_broken:
+        if is_broken or not is_chunked:
             self.close_connection = True
             return
         self.wfile.write(b"0\r\n\r\n")

@@ -20,7 +20,17 @@ from support.measuring import Make, measure, message
 pytestmark = pytest.mark.live
 
 SLO = Slo(name="x", e2e_s=30.0, attainment=0.9, max_error_rate=0.05)
-WELL = ("ok", "comments", "no done", "no end", "two finish reasons", "no usage", "stall", "three tokens a chunk")
+WELL = (
+    "ok",
+    "comments",
+    "no done",
+    "no end",
+    "two finish reasons",
+    "no usage",
+    "stall",
+    "three tokens a chunk",
+    "plain",
+)
 BROKEN = {
     "truncate": "2 of 12 tokens",
     "truncate politely": "2 of 12 tokens",
@@ -62,6 +72,7 @@ def test_a_whole_answer_is_good_however_it_comes(resident: Resident, make: Make)
     assert (metrics.fates, metrics.slo_attainment) == ({"good": len(WELL)}, 1.0), seen.requests
     assert (metrics.num_planned, metrics.num_begun, metrics.output_tokens_mean) == (len(WELL), len(WELL), 12)
     paces = dict(zip(WELL, (request.tpot_s for request in seen.requests), strict=True))
+    assert (paces["plain"] or 0) >= TOKEN_S  # read as it comes, although it is not chunked
     assert (paces["three tokens a chunk"] or 0) >= TOKEN_S  # the first chunk's tokens do not flatter it
 
 

@@ -134,13 +134,21 @@ def test_two_bursts_at_the_servers_pace_tell_it(level: Level) -> None:
 @pytest.mark.parametrize(
     ("payload", "tokens", "finish", "fault"),
     [
-        ({}, 3, "length", "3 of 4 tokens"),
+        ({}, 3, "length", None),  # it does not count the last of its four pieces
+        ({"max_tokens": 5}, 3, "length", "3 of 5 tokens"),
+        ({"max_tokens": 5}, 5, "length", None),
+        ({"max_tokens": 5}, 5, None, "the server counts 5 tokens, its text has 4"),
+        ({"max_tokens": 9}, 9, "length", "the server counts 9 tokens, its text has 4"),
         ({}, 4, None, None),
         ({"ignore_eos": False}, 3, "stop", None),
         ({"ignore_eos": False}, 4, None, "no finish reason"),
         ({}, 90, "length", "the server counts 90 tokens, its text has 4"),
         ({"ignore_eos": False}, 1, "stop", "the server counts 1 tokens, its text came in 4 pieces"),
-        ({}, 6, "length", "6 tokens, where at most 4 were asked for"),
+        ({}, 6, "length", "the server counts 6 tokens, its text has 4"),
+        ({}, 5, "length", None),
+        ({"ignore_eos": False}, 4, "abort", "finish reason abort"),
+        ({}, 4, "error", "finish reason error"),
+        ({"max_tokens": 2}, None, "length", "4 pieces, where at most 2 tokens were asked for"),
         ({}, None, "length", None),
         ({"max_tokens": 5}, None, "length", "4 of 5 tokens"),
     ],

@@ -181,3 +181,12 @@ def test_what_is_true_of_several_trials_is_said_once(tmp_path: Path, capsys: pyt
     out = capsys.readouterr().out
     assert "Trials 0, 1, 2, wait: the server ended with code 1\n  hint: Read server.log." in out
     assert out.count("Read server.log.") == 1
+
+
+def test_a_single_run_beside_others_speaks_of_itself_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nor does it write over what others left in the folder that they share."""
+    folder = sweep(tmp_path, trial(0, 125.0, overrides=("good=1",)), make_failed_record(number=1))
+    finding = finish(folder, run=folder / "1")
+    assert (finding.exit_code, finding.best) == (1, None)
+    assert "good=1" not in capsys.readouterr().out
+    assert not [*folder.glob("*.csv"), *folder.glob("best*")]

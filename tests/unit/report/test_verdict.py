@@ -162,6 +162,15 @@ def test_rounds_that_do_not_count_are_said() -> None:
     assert "3 of its rounds did not count: the two ran on different hosts or GPUs." in apart
 
 
+def test_a_baseline_that_cannot_be_measured_again_is_not_recommended() -> None:
+    """It did well in the search, and fails whenever the contender does not."""
+    records = sweep((120.0, None), (118.0, None))
+    assert ends(verdict.of(records)) == ("once", 1, 0)
+    assert "2 of its rounds did not count: the baseline failed." in told(records)
+    both_fail = sweep((None, 100.0), (118.0, None), (120.0, None))
+    assert ends(verdict.of(both_fail)) == ("not kept", None, 1)
+
+
 def test_a_contender_that_fails_twice_in_a_row_falls() -> None:
     found = verdict.of(sweep((None, 100.0), (None, 100.0)))
     assert ends(found) == ("no difference", 0, 0)
