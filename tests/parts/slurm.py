@@ -162,6 +162,8 @@ class Cluster:
     def kill_node(self) -> None:
         """KILL the node's daemon, and what runs there."""
         self._signal(signal.SIGSTOP, "slurmd", "slurmstepd")  # they have nothing to tell any more
+        stopping = self._processes("slurmd", "slurmstepd")  # a signal takes its time where the machine is busy
+        assert process.wait_until(lambda: not any(map(_runs, stopping)), timeout_s=GONE_S)
         self._empty_cgroups()
         killed = self._processes("slurmd", "slurmstepd")
         self._signal(signal.SIGKILL, "slurmd", "slurmstepd")
@@ -294,6 +296,13 @@ class Cluster:
 
 
 DAEMONS = ("munged", "mariadbd", "slurmdbd", "slurmctld", "slurmd", "slurmstepd")
+
+
+def _runs(one: psutil.Process) -> bool:
+    """Neither stopped nor gone."""
+    with suppress(psutil.NoSuchProcess):
+        return one.status() not in {psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE}
+    return False
 
 
 @contextmanager
