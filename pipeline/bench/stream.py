@@ -156,7 +156,7 @@ class Answer:
 def refusal(body: Mapping[str, Any], cause: str | None = None) -> Refused:
     """The error in an answer: OpenAI's `error`, or what FastAPI and proxies say instead."""
     error = body.get("error")
-    told: Any = error if error is not None else body.get("message") or body.get("detail") or body
+    told: Any = error or body.get("message") or body.get("detail") or body
     code = told.get("code") if isinstance(told, dict) else body.get("code")
     words = (told.get("message") if isinstance(told, dict) else None) or told
     if not isinstance(words, str):

@@ -61,5 +61,6 @@ def settings_of(sweeper: Mapping[str, Any]) -> Settings:
     except ValidationError as error:
         found = error.errors(include_url=False)[0]
         name, seen, expected = found["loc"][-1], found["input"], found["msg"].removeprefix("Input ")
-        other = f", or {AUTO}" if name == "confirm" else ""
-        raise ConfigError(f"hydra.sweeper.{name}={seen} {expected}{other}.") from error
+        if name == "confirm":
+            expected = f"is neither {AUTO} nor a number of rounds (0: none)"
+        raise ConfigError(f"hydra.sweeper.{name}={seen} {expected}.") from error

@@ -14,6 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import cycle
 from typing import Any
 
+from fakes.stub_chat import served
+
 TOKEN_S = 0.01
 Part = bytes | float
 Script = Callable[[int], Sequence[Part]]
@@ -153,12 +155,8 @@ class BadChat(ThreadingHTTPServer):
 def misbehaving(*moods: str) -> Iterator[BadChat]:
     """Serve until the end of the scope."""
     chat = BadChat(moods)
-    thread = threading.Thread(target=chat.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield chat
-    finally:
-        chat.closing.set()
-        chat.shutdown()
-        thread.join()
-        chat.server_close()
+    with served(chat):
+        try:
+            yield chat
+        finally:
+            chat.closing.set()

@@ -91,12 +91,21 @@ def events(tokens: int) -> Iterator[str]:
 def chatting(mood: Mood = "answer") -> Iterator[Chat]:
     """Serve until the end of the scope."""
     chat = Chat(mood)
-    thread = threading.Thread(target=chat.serve_forever, kwargs={"poll_interval": 0.05})
+    with served(chat):
+        try:
+            yield chat
+        finally:
+            chat.is_closing = True
+
+
+@contextmanager
+def served(server: ThreadingHTTPServer) -> Iterator[None]:
+    """A thread serves it until the end of the scope."""
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:
-        yield chat
+        yield
     finally:
-        chat.is_closing = True
-        chat.shutdown()
+        server.shutdown()
         thread.join()
-        chat.server_close()
+        server.server_close()

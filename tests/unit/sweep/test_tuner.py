@@ -213,9 +213,12 @@ def test_a_search_in_a_folder_of_another_one_is_refused(run: Callable[..., Resul
 @pytest.mark.parametrize(
     ("override", "told"),
     [
-        ("hydra.sweeper.confirm=-1", "hydra.sweeper.confirm=-1 should be greater than or equal to 0, or auto."),
+        ("hydra.sweeper.confirm=-1", "hydra.sweeper.confirm=-1 is neither auto nor a number of rounds (0: none)."),
         ("hydra.sweeper.n_trials=0", "hydra.sweeper.n_trials=0 should be greater than or equal to 1"),
-        ("hydra.sweeper.confirm=x", "hydra.sweeper.confirm=x should be a valid integer"),
+        (
+            "hydra.sweeper.confirm=x",
+            "hydra.sweeper.confirm=x is neither auto nor a number of rounds (0: none).",
+        ),
         ("hydra.sweeper.gpu_hours=1", "hardware=cpu has no GPU"),
         ("hydra.sweeper.held_out=nope", "Could not find 'traffic/nope'"),
         ("hydra.sweeper.storage=postgresql://me:secret@host/x", "contains a password"),
