@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -43,6 +44,11 @@ class Api:
     def list(self, path: str, **selectors: str) -> list[Any]:
         return cast("list[Any]", self._send("GET", path, params=selectors).json()["items"])
 
+    def watch(self, path: str) -> Iterator[bytes]:
+        """One line for each object that is there, then for each change, until the connection ends."""
+        with self._send("GET", path, params={"watch": "1"}, stream=True, timeout=(ANSWER_S, None)) as answer:
+            yield from answer.iter_lines()
+
     def create(self, path: str, body: Any) -> Any:
         return self._send("POST", path, json=body).json()
 
@@ -59,8 +65,8 @@ class Api:
             _checked(answer)
 
     def _send(self, verb: str, path: str, **more: Any) -> requests.Response:
-        more.setdefault("headers", self._headers())
-        return _checked(self._session().request(verb, self.url + path, timeout=ANSWER_S, **more))
+        more = {"headers": self._headers(), "timeout": ANSWER_S, **more}
+        return _checked(self._session().request(verb, self.url + path, **more))
 
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token}"}

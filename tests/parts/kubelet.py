@@ -109,15 +109,18 @@ class Kubelet:
     cluster: str
     env: Mapping[str, str]  # of every process, so that it is found again
     pods: dict[str, Pod] = field(default_factory=dict)
+    bound: dict[str, Any] = field(default_factory=dict)  # what the API server said last
 
-    def sync(self, settings: Settings) -> None:
+    def sync(self, settings: Settings, *, look: bool = True) -> None:
         """Once round all pods; the next round goes on where the API server was not there."""
-        bound = {one["metadata"]["uid"]: one for one in self.api.list("/api/v1/pods", fieldSelector="spec.nodeName!=")}
-        for uid, item in bound.items():
+        if look:
+            found = self.api.list("/api/v1/pods", fieldSelector="spec.nodeName!=")
+            self.bound = {one["metadata"]["uid"]: one for one in found}
+        for uid, item in self.bound.items():
             if uid not in self.pods and item["status"].get("phase") not in ENDED:
                 self.pods[uid] = self._begin(item, settings)
         for uid, pod in list(self.pods.items()):
-            self._sync_pod(uid, pod, bound.get(uid), settings)
+            self._sync_pod(uid, pod, self.bound.get(uid), settings)
 
     def remove(self) -> None:
         for pod in self.pods.values():
@@ -159,7 +162,7 @@ class Kubelet:
             self._tell(pod, Behaviour())  # it leaves the endpoints before it ends
         if pod.is_stopped(grace_s):
             self.api.delete(pod.path, gracePeriodSeconds=0, preconditions={"uid": uid})
-            del self.pods[uid]
+            del self.pods[uid], self.bound[uid]
 
     def _tell(self, pod: Pod, behaviour: Behaviour) -> None:
         status = pod.status()

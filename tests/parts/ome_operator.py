@@ -22,6 +22,8 @@ from typing import Any
 import requests
 
 from parts.kube import LABEL, Cluster
+from parts.kube_api import OME
+from parts.kube_watch import Changes
 from parts.kubelet import Kubelet
 from parts.kubelet_container import POD_LABEL
 from parts.kubelet_server import serve
@@ -31,7 +33,10 @@ from pipeline.machine import process
 from support.places import ROOT
 
 KUBELET_S = 0.1  # between two rounds
-CONTROLLER_S = 0.2
+CONTROLLER_S = 0.1
+LOOK_S = 1.0  # the API server is asked so often where nothing has changed
+PODS, DEPLOYMENTS = "/api/v1/pods", "/apis/apps/v1/deployments"
+KINDS = ("inferenceservices", "basemodels", "clusterbasemodels", "servingruntimes", "clusterservingruntimes")
 START_S = 60.0
 STOP_S = 60.0
 
@@ -114,22 +119,45 @@ def _play(cluster: Cluster, stopped: threading.Event) -> None:
     server = serve(kubelet, int(cluster.settings["kubelet"]), cluster.root)
     controller = Controller(api)
     (cluster.root / "operator.pid").write_text(str(os.getpid()))
-    kubelets = threading.Thread(target=_repeat, args=(lambda: kubelet.sync(read(file)), KUBELET_S, stopped))
+    pods = _Looks(Changes(api, [PODS]), file)
+    things = _Looks(Changes(api, [PODS, "/api/v1/nodes", DEPLOYMENTS, *(f"{OME}/{kind}" for kind in KINDS)]), file)
+    kubelets = threading.Thread(
+        target=_repeat, args=(lambda is_due: kubelet.sync(read(file), look=is_due), pods, KUBELET_S, stopped)
+    )
     kubelets.start()
-    _repeat(lambda: controller.sync(read(file)), CONTROLLER_S, stopped)
+    _repeat(lambda is_due: controller.sync(read(file)) if is_due else None, things, CONTROLLER_S, stopped)
     kubelets.join()
     kubelet.remove()
     server.shutdown()
 
 
-def _repeat(act: Callable[[], None], period_s: float, stopped: threading.Event) -> None:
-    """A round that fails is told in the log, and the next one comes: the API server may be gone for a while."""
+@dataclass
+class _Looks:
+    """At the API server: when it, or what the tests tell, has changed; and now and then, for what time changes."""
+
+    changes: Changes
+    file: Path
+    told: Settings | None = None
+    last: float = 0.0
+
+    def are_due(self) -> bool:
+        told, now = read(self.file), time.monotonic()
+        if not self.changes.any() and told == self.told and now - self.last < LOOK_S:
+            return False
+        self.told, self.last = told, now
+        return True
+
+
+def _repeat(act: Callable[[bool], None], looks: _Looks, period_s: float, stopped: threading.Event) -> None:
+    """A round that fails is told in the log, and the next one looks again: the API server may be gone for a while."""
     while not stopped.wait(period_s):
         try:
-            act()
+            act(looks.are_due())
         except requests.ConnectionError:
+            looks.last = 0.0
             time.sleep(period_s)
         except (requests.RequestException, json.JSONDecodeError):
+            looks.last = 0.0
             traceback.print_exc()
 
 
