@@ -21,7 +21,7 @@ from pipeline.core.findings import Verdict
 from pipeline.core.plan import Assets, Plan
 from pipeline.core.schema import Config
 from pipeline.core.values import value
-from pipeline.engines import server_command
+from pipeline.engines import purpose, server_command
 from pipeline.models import assets, ome_model
 from pipeline.models.estimate import Estimate, estimate
 from pipeline.trial import preflight
@@ -112,7 +112,7 @@ def _lines(shown: Shown) -> Iterator[str]:
 
 def _server(config: Config, number: int) -> str:
     argv = server_command.argv(config, _files(config), RUN_DIR / str(number))
-    env = [f"{name}={text}" for name, text in config.runtime.env.items()]
+    env = [f"{name}={text}" for name, text in purpose.environment(config).items()]
     port = str(config.backend.kubernetes.port) if config.backend.kubernetes else PORT
     return shlex.join([*env, *(part.replace("{port}", port) for part in argv)])
 

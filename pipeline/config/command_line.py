@@ -24,7 +24,8 @@ from pipeline.core.values import value
 from pipeline.engines import server_command
 from pipeline.models import gguf, model_card, ome_model
 
-OPEN = ("slo.limits", "runtime.env", "runtime.secret_env")  # sections that take any key, with a +
+ENVIRONMENTS = ("runtime.env", "runtime.secret_env", "runtime.measuring.env", "runtime.development.env")
+OPEN = ("slo.limits", *ENVIRONMENTS)  # sections that take any key, with a +
 MISSING = {  # an option that many a key of the section comes with
     "hydra.sweeper": " The keys of a search belong to hydra/sweeper=tuner, the default.",
     "hydra.launcher": " Add hydra/launcher=parallel to run several trials at once.",

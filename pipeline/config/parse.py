@@ -1,6 +1,7 @@
 """Turns Hydra's tree into one frozen Config. Every type, choice and range is checked here, before anything starts."""
 
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -15,6 +16,7 @@ from pipeline.engines import catalogue
 if TYPE_CHECKING:  # the keeper needs no trees, and starts with every trial
     from omegaconf import DictConfig
 
+PURPOSES = ("measuring", "development")  # of the engine's variables and flags that are not handed over
 PHASES = ("search", "confirm", "held_out")
 BESIDE = (
     "dry_run",
@@ -51,6 +53,9 @@ def parse(tree: "DictConfig") -> Config:
     if isinstance(runtime, dict):
         names = runtime.get("knobs", {})
         runtime["extra_args"] = _words(runtime.get("extra_args", []))
+        for part in (runtime.get(purpose) for purpose in PURPOSES):
+            if isinstance(part, dict):
+                part["args"] = _words(part.get("args", []))
     settings = {name: data.pop(name, None) for name in names}
     objective = data.get("objective")
     data["objective"] = (objective,) if isinstance(objective, str) else objective
@@ -62,7 +67,8 @@ def parse(tree: "DictConfig") -> Config:
         raise ConfigError(f"Set runtime.version, e.g. {known[-1]}: it is missing, and flags differ between versions.")
     for name, setting in settings.items():
         check_setting(name, config.runtime, setting)
-    _refuse_secrets(config.runtime.env)
+    for section in ("env", *(f"{purpose}.env" for purpose in PURPOSES)):
+        _refuse_secrets(f"runtime.{section}", attrgetter(section)(config.runtime))
     _check_location(config)
     return config
 
@@ -94,11 +100,11 @@ def _words(given: object) -> object:
     return [str(word) for word in given] if isinstance(given, list) else given
 
 
-def _refuse_secrets(env: Mapping[str, str]) -> None:
+def _refuse_secrets(section: str, env: Mapping[str, str]) -> None:
     for name in env:
         if SECRET_NAME.search(name):
             raise ConfigError(
-                f"Set {name} in the environment instead of runtime.env.{name}: it looks like a secret, and the "
+                f"Set {name} in the environment instead of {section}.{name}: it looks like a secret, and the "
                 f"configuration is written to disk. The engine inherits the environment."
             )
 

@@ -9,7 +9,7 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.plan import Assets, LevelPlan, Plan
 from pipeline.core.schema import Config
 from pipeline.core.schema_backends import Container, Kubernetes
-from pipeline.engines import server_command
+from pipeline.engines import purpose, server_command
 from pipeline.models import ome_model
 
 
@@ -26,7 +26,7 @@ def make(config: Config, assets: Assets, *, sweep_id: str, number: int, run_dir:
         number=number,
         backend=config.backend.target,
         argv=server_command.argv(config, assets, run_dir),
-        env=dict(config.runtime.env),
+        env=purpose.environment(config),
         secret_env=dict(config.runtime.secret_env),
         host=config.backend.host,
         run_dir=run_dir,

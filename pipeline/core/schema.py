@@ -64,6 +64,14 @@ class Memory:
 
 
 @value
+class Extras:
+    """Variables and flags that the engine gets for a while: filled in as `Runtime.command` is."""
+
+    env: Mapping[str, str] = Field(default_factory=dict)
+    args: tuple[str, ...] = ()
+
+
+@value
 class Runtime:
     """A serving engine.
 
@@ -80,6 +88,8 @@ class Runtime:
     needs_gguf: bool = False  # serves GGUF files only
     needs_modules: tuple[str, ...] = ()  # Python modules the command imports, checked before deploying
     env: Mapping[str, str] = Field(default_factory=dict)
+    measuring: Extras = Extras()  # only while measuring: what is handed over in best/ runs without them
+    development: Extras = Extras()  # as `measuring`, and only on loopback: they open paths that no API key guards
     secret_env: Mapping[str, str] = Field(default_factory=dict)  # engine's variable: ours; read at deploy time
     knobs: Mapping[str, Knob]
     rules: tuple[str, ...] = ()  # names of files in pipeline/engines/rules/, or paths of your own

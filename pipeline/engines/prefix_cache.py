@@ -8,6 +8,7 @@ import requests
 from pipeline.engines.http import QUICK_S, session
 
 FAILED = "failed: "  # how the words for a cache that was not emptied begin
+CLOSED = f"{FAILED}/reset_prefix_cache is there with VLLM_SERVER_DEV_MODE=1 only, which is set on loopback only"
 
 
 class Way(Protocol):
@@ -75,7 +76,7 @@ class VllmReset:
         """Reset; a refusal says so in its body since the answer has one."""
         answer = http.post(f"{url}/reset_prefix_cache", timeout=QUICK_S)
         if answer.status_code == requests.codes.not_found:
-            return f"{FAILED}/reset_prefix_cache needs VLLM_SERVER_DEV_MODE=1 in runtime.env"
+            return CLOSED
         answer.raise_for_status()
         if answer.text and not answer.json()["success"]:
             return f"{FAILED}/reset_prefix_cache: blocks are still held"

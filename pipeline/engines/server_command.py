@@ -7,27 +7,30 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.plan import Assets
 from pipeline.core.schema import Config, Knob
 from pipeline.core.values import Scalar
+from pipeline.engines import purpose
 
 INSIDE = "0.0.0.0"  # noqa: S104 - a container's own address; the port is published on backend.host
 
 
-def argv(config: Config, assets: Assets, run_dir: Path) -> tuple[str, ...]:
-    """The server's command line; {port} is filled in later.
+def argv(config: Config, assets: Assets, run_dir: Path, *, host: str | None = None) -> tuple[str, ...]:
+    """The server's command line; {port} is filled in later. `host`: where it listens, if not where the backend says.
 
     Raises:
         ConfigError: an unknown placeholder in `runtime.command`.
     """
-    inside = config.backend.container or config.backend.kubernetes
+    inside, box = config.backend.container or config.backend.kubernetes, config.backend.container
+    is_published = inside is not None and not (box and box.network == "host")
     words = {
         "python": inside.python if inside else str(config.runtime.python or sys.executable),
         "model": str(assets.model_path),
         "served_name": config.model.served_name,
-        "host": INSIDE if inside else config.backend.host,
+        "host": host or (INSIDE if is_published else config.backend.host),
         "port": "{port}",
         "run_dir": str(run_dir),
     }
     try:
-        command = tuple(part.format_map(words) for part in config.runtime.command)
+        parts = (*config.runtime.command, *purpose.extras(config).args)
+        command = tuple(part.format_map(words) for part in parts)
     except (KeyError, ValueError, IndexError) as error:
         known = ", ".join(f"{{{word}}}" for word in words)
         raise ConfigError(f"runtime.command: unknown placeholder {error}; expected {known}.") from error

@@ -7,7 +7,7 @@ expression over the facts of the trial:
 - `asked`: the knobs as asked (none: not asked); `model`: its architecture; `context`: the tokens that it was made for;
   `hardware`; `sm`: 90 for compute capability 9.0; `gpus`: GPUs that the trial takes; `concurrency`: the busiest level;
   `longest_tokens`: the longest request, prompt and answer; `least_tokens`: the usual request of the shortest scenario;
-  `words`: the command and runtime.extra_args; `env`: the engine's environment variables
+  `words`: the command, what is for measuring, runtime.extra_args; `env`: the engine's environment variables
 - `extra`: what runtime.extra_args sets, by the engine's own names; it also sets the knob that has the same flag.
   `twice`: knobs that are set both ways; `unknown`: flags that this version does not have; `ambiguous`: abbreviations
   of several flags
@@ -30,7 +30,7 @@ from pipeline.core.findings import Finding, Verdict
 from pipeline.core.places import PACKAGE
 from pipeline.core.schema import Config, Knob, is_of
 from pipeline.core.values import Scalar, parse, value
-from pipeline.engines import catalogue
+from pipeline.engines import catalogue, purpose
 from pipeline.engines.catalogue import Catalogue, Reading
 
 _jinja = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
@@ -87,11 +87,11 @@ def _facts(config: Config) -> dict[str, Any]:
         "unknown": list(extra.unknown),
         "ambiguous": list(extra.ambiguous),
         "extra": dict(extra.settings),
-        "env": dict(config.runtime.env),
+        "env": purpose.environment(config),
         "asked": dict(config.knobs),
         "model": config.model.arch,
         "context": config.model.longest_context,
-        "words": [*config.runtime.command, *config.runtime.extra_args],
+        "words": [*config.runtime.command, *purpose.extras(config).args, *config.runtime.extra_args],
         "hardware": hardware,
         "sm": None if capability is None else round(capability * 10),
         "gpus": config.gpus,

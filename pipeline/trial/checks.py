@@ -15,6 +15,7 @@ from pipeline.backends import lease
 from pipeline.bench import installed_program
 from pipeline.core.errors import FailureKind, ModelError, PreflightFailed
 from pipeline.core.schema import Config
+from pipeline.engines import purpose
 from pipeline.machine import process, slots, sockets
 from pipeline.models import assets, hub
 
@@ -111,7 +112,7 @@ def _python(config: Config) -> str:
 def _package(name: str) -> Check:
     def check(config: Config) -> str:
         python = _python(config)
-        version = _versions(python, config.runtime.needs_modules, tuple(config.runtime.env.items())).get(name)
+        version = _versions(python, config.runtime.needs_modules, tuple(purpose.environment(config).items())).get(name)
         if version is None:
             raise PreflightFailed(f"The Python package {name} is not installed in {python}.", hint=_install(config))
         if config.runtime.version and version and not _is_same_release(version, config.runtime.version):

@@ -19,6 +19,7 @@ from pipeline.core.resolved import Rewrite
 from pipeline.core.schema import Config
 from pipeline.core.teardown import Teardown
 from pipeline.core.values import now, value
+from pipeline.engines.prefix_cache import FAILED
 from pipeline.machine import gpus, signals
 from pipeline.machine.environment import describe
 from pipeline.machine.progress import Progress
@@ -176,8 +177,17 @@ def _notes(story: Story, rewrites: Sequence[Rewrite]) -> tuple[str, ...]:
         *([] if story.cached_from is None else [f"cached: measured as trial {story.cached_from} of another sweep"]),
         *([] if story.uncached is None else [f"cache=read was not used: {story.uncached}"]),
         *([_crowd(story)] if story.neighbours else []),
+        *_uncleared(story.levels),
         *(f"{level.name}: {note}" for level in story.levels for note in level.warnings),
     )
+
+
+def _uncleared(levels: Sequence[Level]) -> Iterator[str]:
+    """A note for each reason why the prefix cache was not cleared, with the levels."""
+    reasons = dict.fromkeys(level.cache_reset for level in levels if level.cache_reset.startswith(FAILED))
+    for reason in reasons:
+        names = ", ".join(level.name for level in levels if level.cache_reset == reason)
+        yield f"warned: the prefix cache was not cleared before {names}: {reason.removeprefix(FAILED)}"
 
 
 def _crowd(story: Story) -> str:

@@ -7,6 +7,7 @@ from pipeline.backends.kube import manifests, rendering
 from pipeline.config import planning
 from pipeline.core.plan import Assets
 from pipeline.core.record import Record
+from pipeline.engines import purpose
 from pipeline.models import ome_model
 from pipeline.report.best.containers import at
 
@@ -17,7 +18,7 @@ def files(winner: Record) -> dict[str, str]:
     Raises:
         ConfigError: OME cannot serve it.
     """
-    config = at(winner.config, "ome")
+    config = at(purpose.handed_over(winner.config), "ome")
     label = f"best-{config.model.name}".replace("_", "-")
     made = planning.make(
         config,

@@ -19,10 +19,12 @@ from pipeline.core.plan import Plan
 from pipeline.core.record import Record
 from pipeline.core.schema import Backend, Config
 from pipeline.core.values import parse
+from pipeline.engines import purpose
 from pipeline.models import assets
 from pipeline.report.best.scripts import HEAD, command_line
 
 NAME, PORT = "servetune-best", "8000"
+LOOPBACK = "127.0.0.1"  # to be opened by whoever has put a key or a proxy before it
 OWN = {"--name", "--label"}  # of a trial's container
 
 
@@ -45,7 +47,8 @@ def at(config: Config, name: str) -> Config:
 
 
 def _planned(winner: Record) -> Plan:
-    config = at(winner.config, "docker")
+    config = at(purpose.handed_over(winner.config), "docker")
+    config = replace(config, backend=replace(config.backend, host=LOOPBACK))
     if config.runtime.python and winner.config.backend.name != "docker":
         config = replace(config, runtime=replace(config.runtime, python=None))
     made = planning.make(
@@ -57,7 +60,7 @@ def _planned(winner: Record) -> Plan:
     )
     if digest := winner.deployment.get("image_digest"):
         made = replace(made, container=replace(container.of(made), image=digest))
-    return replace(made, host="127.0.0.1")  # to be opened by whoever has put a key or a proxy before it
+    return made
 
 
 def run_script(made: Plan) -> str:

@@ -8,26 +8,27 @@ from pathlib import Path
 from pipeline.core.plan import Assets
 from pipeline.core.record import Record
 from pipeline.core.schema import Config
-from pipeline.engines import server_command
+from pipeline.engines import purpose, server_command
 from pipeline.models import assets
 
-MODEL, RUN_DIR, PORT = "/SERVETUNE_MODEL", "/SERVETUNE_RUN_DIR", "{port}"
-VARIABLES = {MODEL: '"$MODEL"', RUN_DIR: '"$RUN_DIR"', PORT: '"$PORT"'}
+MODEL, RUN_DIR, LISTEN, PORT = "/SERVETUNE_MODEL", "/SERVETUNE_RUN_DIR", "/SERVETUNE_LISTEN", "{port}"
+VARIABLES = {MODEL: '"$MODEL"', RUN_DIR: '"$RUN_DIR"', LISTEN: '"$LISTEN"', PORT: '"$PORT"'}
 HEAD = "#!/bin/sh\n"
 
 
 def serve(winner: Record) -> dict[str, str]:
-    """The engine's command line as a script; model, port and working folder are variables."""
-    config = winner.config
-    words = server_command.argv(config, Assets(model_path=Path(MODEL), tokenizer_dir=Path(MODEL)), Path(RUN_DIR))
+    """The engine's command line as a script; model, address, port and working folder are variables."""
+    config, files = purpose.handed_over(winner.config), Assets(model_path=Path(MODEL), tokenizer_dir=Path(MODEL))
+    words = server_command.argv(config, files, Path(RUN_DIR), host=LISTEN)
     model = assets.expected(config.model).model_path
     lines = [
         f"{HEAD}# The engine of trial {winner.trial_id}: {config.runtime.name} {config.runtime.version or ''}".rstrip(),
+        "# It answers this machine only. LISTEN=0.0.0.0 opens it to others: put a key or a proxy before it first.",
         "set -eu",
-        f': "${{MODEL:={model}}}" "${{PORT:=8000}}"',
+        f': "${{MODEL:={model}}}" "${{LISTEN:=127.0.0.1}}" "${{PORT:=8000}}"',
         *(["RUN_DIR=$(mktemp -d)"] if any(RUN_DIR in word for word in words) else []),
         *environment(config),
-        f"exec {command_line(words)}",
+        f'exec {command_line(words)} "$@"',
     ]
     return {"serve.sh": "\n".join(lines) + "\n"}
 

@@ -95,6 +95,7 @@ def test_every_way_to_start_it_has_the_same_flags(tmp_path: Path) -> None:
         compose["command"],
         service["spec"]["engine"]["runner"]["args"],
     )
+    assert ways[0].pop() == "$@"
     for way in ways:
         assert way[way.index("--tp-size") :] == ["--tp-size", "2", "--page-size", "64"]
     assert compose["image"] == "lmsysorg/sglang:v0.5.23"
@@ -126,12 +127,62 @@ def test_what_cannot_be_made_is_left_out_with_the_reason(tmp_path: Path) -> None
     assert "- docker: runtime=llamacpp has no image" in files["card.md"]
 
 
+MEASURED = "set while measuring only"
+OPENING = f"{MEASURED}: it opens paths that no API key guards"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "withheld"),
+    [
+        (["runtime=vllm"], {"VLLM_SERVER_DEV_MODE=1": OPENING}),
+        (["runtime=vllm", "backend=docker"], {"VLLM_SERVER_DEV_MODE=1": OPENING}),
+        (["runtime=vllm", "+runtime.env.VLLM_SERVER_DEV_MODE='1'"], {"VLLM_SERVER_DEV_MODE=1": OPENING}),
+        (["runtime=vllm", "+runtime.measuring.env.VLLM_TRACE='1'"], {"VLLM_TRACE=1": MEASURED}),
+        (["runtime=sglang"], {"--random-seed 42": MEASURED}),
+        (["runtime=llamacpp"], {"--cache-ram 0": MEASURED, "--slot-save-path {run_dir}": OPENING}),
+    ],
+    ids=["vllm", "vllm-in-docker", "set-by-the-user", "a-variable", "sglang", "llamacpp"],
+)
+def test_nothing_is_handed_over_that_was_for_measuring(
+    overrides: list[str], withheld: dict[str, str], tmp_path: Path
+) -> None:
+    files = written(tmp_path, winner(*overrides))
+    told = load(card.Card, tmp_path / "card.json")
+    for what, why in withheld.items():
+        assert told.left_out[what] == why
+        assert f"- {what}: {why}" in files["card.md"]
+        word = what.partition("=")[0].split()[0]
+        startable = {
+            name: text for name, text in files.items() if name.endswith((".sh", ".yaml")) and "command" not in name
+        }
+        assert startable
+        assert [name for name, text in startable.items() if word in text] == []
+
+
+@pytest.mark.parametrize("overrides", [[], ["backend=docker"], ["backend=ome"], ["backend.host=0.0.0.0"]])
+def test_what_is_handed_over_answers_this_machine_only(overrides: list[str], tmp_path: Path) -> None:
+    """OME's pod apart, which is to be reached from other nodes."""
+    files = written(tmp_path, winner("runtime=vllm", "model=llama31_8b", "hardware=h100", *overrides))
+    serve = words(files["serve.sh"])
+    assert '"${LISTEN:=127.0.0.1}"' in files["serve.sh"]
+    assert serve[serve.index("--host") + 1] == "$LISTEN"
+    run = words(files["docker-run.sh"])
+    assert run[run.index("-p") + 1] == "127.0.0.1:8000:8000"
+    assert yaml.safe_load(files["compose.yaml"])["services"]["engine"]["ports"] == ["127.0.0.1:8000:8000"]
+
+
+def test_a_container_in_the_hosts_network_answers_this_machine_only(tmp_path: Path) -> None:
+    host = ("backend=docker", "backend.container.network=host", "backend.host=0.0.0.0")
+    run = words(written(tmp_path, winner("runtime=vllm", "model=llama31_8b", *host))["docker-run.sh"])
+    assert run[run.index("--host") + 1] == "127.0.0.1"
+
+
 def test_odd_values_stay_what_they_are(tmp_path: Path) -> None:
     odd = 'runtime.extra_args=["--json={\'a\': \\"$HOME\\"}"]'
     made = winner(*ENGINE, odd)
     (asked,) = made.config.runtime.extra_args
     files = written(tmp_path, made)
-    assert words(files["serve.sh"])[-1] == words(files["docker-run.sh"])[-1] == asked
+    assert words(files["serve.sh"])[-2] == words(files["docker-run.sh"])[-1] == asked
     assert yaml.safe_load(files["compose.yaml"])["services"]["engine"]["command"][-1] == asked.replace("$", "$$")
 
 
