@@ -6,13 +6,14 @@ own. It goes by the lease in the state directory: the run directory may be delet
 """
 
 import os
+import select
 import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from pipeline.backends import lease, teardown
+from pipeline.backends import belongings, lease, teardown
 from pipeline.core.files import RunDir
 from pipeline.core.values import load
 from pipeline.machine import process, signals
@@ -20,6 +21,7 @@ from pipeline.machine import process, signals
 DONE = b"."
 PATIENCE_S = 30.0  # beyond the engine's own time to stop
 REMAINS = 3
+WATCH_S = 0.5  # between two looks at /dev/shm
 
 
 def start(owned: lease.Lease, files: Sequence[int] = ()) -> subprocess.Popen[bytes]:
@@ -46,13 +48,22 @@ def dismiss(keeper: subprocess.Popen[bytes], owned: lease.Lease, *, is_clean: bo
 def main(path: Path) -> int:
     """Wait for the byte or the end of the pipe; in the second case tear the lease down. 3: something remains."""
     owned = load(lease.Lease, path)
-    if os.read(sys.stdin.fileno(), 1) == DONE:
+    if _word(owned) == DONE:
         return 0
     owned = lease.current(owned)
     if owned.released and owned.released.is_clean:
         return 0
     with signals.deadline(owned.stop_grace_s + PATIENCE_S, "Teardown by the keeper"):
         return 0 if teardown.run(owned, by="keeper").is_clean else REMAINS
+
+
+def _word(owned: lease.Lease) -> bytes:
+    """The owner's last word, empty if it vanished. Meanwhile it is noted what the engine makes in /dev/shm."""
+    watch, door = belongings.Watch(owned), sys.stdin.fileno()
+    while not select.select([door], [], [], WATCH_S)[0]:
+        with suppress(Exception):  # what cannot be noted now may be later; the owner's end must be noticed in any case
+            watch.look()
+    return os.read(door, 1)
 
 
 if __name__ == "__main__":

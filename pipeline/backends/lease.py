@@ -39,6 +39,8 @@ class Lease:
     endpoint: str | None = None  # Docker's socket
     cluster: Cluster | None = None  # of Kubernetes, its namespace resolved
     gpu_used_mib: Mapping[str, int] = Field(default_factory=dict)  # by UUID, before the trial
+    scratch: Path | None = None  # the temporary folder of the engine's processes
+    shared_before: tuple[int, ...] = ()  # inodes of what lay in /dev/shm before
     port: int | None = None
     pid: int | None = None
     released: Teardown | None = None
@@ -53,6 +55,11 @@ def state_dir() -> Path:
 def registered(label: str) -> Path:
     """The lease's file in the state directory."""
     return state_dir() / "leases" / f"{label}.json"
+
+
+def notes(label: str) -> Path:
+    """Where is noted which objects of /dev/shm are the trial's: `inode name` on each line."""
+    return registered(label).with_suffix(".shared")
 
 
 def make(plan: "Plan") -> Lease:
@@ -93,6 +100,7 @@ def release(lease: Lease, outcome: Teardown) -> None:
     if lease.run_dir.is_dir():
         save(RunDir(lease.run_dir).lease, ended)
     if outcome.is_clean:
+        notes(lease.label).unlink(missing_ok=True)
         registered(lease.label).unlink(missing_ok=True)
     else:
         save(registered(lease.label), ended)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from pipeline.backends import Deployment, Tell, lease, ports
+from pipeline.backends import Deployment, Tell, belongings, lease, ports
 from pipeline.core.errors import DeployFailed, FailureKind
 from pipeline.core.files import RunDir
 from pipeline.machine import identity, process
@@ -46,10 +46,9 @@ class Local:
         """
         try:
             port = _reserve(owned.label, plan.host)
-            owned = replace(owned, port=port)
-            lease.update(owned)
+            owned = belongings.make(replace(owned, port=port), plan.env)
             argv = [part.replace("{port}", str(port)) for part in plan.argv]
-            log, env = RunDir(plan.run_dir).server_log, _environment(plan, owned.label)
+            log, env = RunDir(plan.run_dir).server_log, _environment(plan, owned)
             pid = process.spawn(argv, log=log, env=env, cores=plan.slots.cores)
             owned = replace(owned, pid=pid)
             lease.update(owned)
@@ -93,9 +92,10 @@ class Local:
         return remaining
 
 
-def _environment(plan: "Plan", label: str) -> dict[str, str]:
+def _environment(plan: "Plan", owned: lease.Lease) -> dict[str, str]:
     secrets = {theirs: os.environ[ours] for theirs, ours in plan.secret_env.items() if os.environ.get(ours)}
-    return {**os.environ, **plan.env, **secrets, **KEPT, process.LABEL: label}
+    own = {**belongings.environment(owned), **plan.env}
+    return {**os.environ, **own, **secrets, **KEPT, process.LABEL: owned.label}
 
 
 def _reserve(label: str, host: str) -> int:

@@ -1,7 +1,5 @@
 """Turns Hydra's tree into one frozen Config. Every type, choice and range is checked here, before anything starts."""
 
-from collections.abc import Mapping
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -52,10 +50,7 @@ def parse(tree: "DictConfig") -> Config:
     names = {}
     if isinstance(runtime, dict):
         names = runtime.get("knobs", {})
-        runtime["extra_args"] = _words(runtime.get("extra_args", []))
-        for part in (runtime.get(purpose) for purpose in PURPOSES):
-            if isinstance(part, dict):
-                part["args"] = _words(part.get("args", []))
+        _take_words(runtime)
     settings = {name: data.pop(name, None) for name in names}
     objective = data.get("objective")
     data["objective"] = (objective,) if isinstance(objective, str) else objective
@@ -67,8 +62,7 @@ def parse(tree: "DictConfig") -> Config:
         raise ConfigError(f"Set runtime.version, e.g. {known[-1]}: it is missing, and flags differ between versions.")
     for name, setting in settings.items():
         check_setting(name, config.runtime, setting)
-    for section in ("env", *(f"{purpose}.env" for purpose in PURPOSES)):
-        _refuse_secrets(f"runtime.{section}", attrgetter(section)(config.runtime))
+    _refuse_secrets(config)
     _check_location(config)
     return config
 
@@ -95,16 +89,26 @@ def _check_location(config: Config) -> None:
         raise ConfigError("bench.location=cluster: set bench.cluster.image to an image with genai-bench 0.0.5.")
 
 
+def _take_words(runtime: dict[str, Any]) -> None:
+    """Make words of whatever its lists of flags hold."""
+    runtime["extra_args"] = _words(runtime.get("extra_args", []))
+    for part in map(runtime.get, PURPOSES):
+        if isinstance(part, dict):
+            part["args"] = _words(part.get("args", []))
+
+
 def _words(given: object) -> object:
     """[--page-size,64] holds a number; a command line holds words."""
     return [str(word) for word in given] if isinstance(given, list) else given
 
 
-def _refuse_secrets(section: str, env: Mapping[str, str]) -> None:
-    for name in env:
+def _refuse_secrets(config: Config) -> None:
+    runtime = config.runtime
+    sections = {"env": runtime.env, "measuring.env": runtime.measuring.env, "development.env": runtime.development.env}
+    for section, name in ((section, name) for section, env in sections.items() for name in env):
         if SECRET_NAME.search(name):
             raise ConfigError(
-                f"Set {name} in the environment instead of {section}.{name}: it looks like a secret, and the "
+                f"Set {name} in the environment instead of runtime.{section}.{name}: it looks like a secret, and the "
                 f"configuration is written to disk. The engine inherits the environment."
             )
 

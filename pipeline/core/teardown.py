@@ -13,6 +13,10 @@ class Teardown:
     seconds: float
     remaining: tuple[str, ...]
     error: str | None = None
+    removed: tuple[str, ...] = ()  # what the engine has left: its temporary folder, shared memory, semaphores
+    unclaimed: tuple[
+        str, ...
+    ] = ()  # shared memory that appeared meanwhile and is not known to be the trial's: it stays
 
     @property
     def is_clean(self) -> bool:

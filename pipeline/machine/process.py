@@ -16,6 +16,8 @@ from pathlib import Path
 import psutil
 
 LABEL = "SERVETUNE_LEASE"
+FIRST = 2 / 3  # of the time to stop, for the root to end its children
+ORDERLY_S = 1.0  # for what its end brings about
 KILLED_WITHIN_S = 15.0  # the kernel takes its time with a process of many gigabytes
 _children: dict[int, subprocess.Popen[bytes]] = {}
 
@@ -128,9 +130,11 @@ def _with_descendants(known: Iterable[psutil.Process]) -> set[psutil.Process]:
 
 
 def stop_labelled(label: str, *, grace_s: float, settle_s: float = 0.1) -> tuple[str, ...]:
-    """TERM every process with the label, KILL after `grace_s`, until none was seen for `settle_s`.
+    """TERM the root of the processes with the label, then the rest; KILL what is left after `grace_s`.
 
-    A process caught between fork and exec does not carry the label yet: hence the second look.
+    An engine ends its own children in order; where they end beside it, it reports a crash and leaks what it shares
+    with them. So they get their TERM when it is gone, or after FIRST of the time. The end is when no process was seen
+    for `settle_s`: one caught between fork and exec does not carry the label yet.
 
     Returns:
         what is still there, in words; empty when all is gone.
@@ -142,8 +146,12 @@ def stop_labelled(label: str, *, grace_s: float, settle_s: float = 0.1) -> tuple
         known = _with_descendants({*known, *labelled(label)})
         return known
 
-    _each(left(), psutil.Process.terminate)
-    wait_until(lambda: not left(), timeout_s=grace_s)
+    roots, start = _roots(left()), time.monotonic()
+    _each(roots, psutil.Process.terminate)
+    wait_until(lambda: not any(map(is_running, roots)), timeout_s=FIRST * grace_s)
+    wait_until(lambda: not left(), timeout_s=min(ORDERLY_S, (1 - FIRST) / 2 * grace_s))
+    _each(left() - roots, psutil.Process.terminate)
+    wait_until(lambda: not left(), timeout_s=start + grace_s - time.monotonic())
     end = time.monotonic() + KILLED_WITHIN_S
     while time.monotonic() < end:
         rest = left()
@@ -153,6 +161,17 @@ def stop_labelled(label: str, *, grace_s: float, settle_s: float = 0.1) -> tuple
         if not rest and not left():
             return ()
     return tuple(_name(process) for process in left())
+
+
+def _roots(processes: set[psutil.Process]) -> set[psutil.Process]:
+    """Those that none of the others has started."""
+    pids = {process.pid for process in processes}
+    roots = set()
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            if process.ppid() not in pids:
+                roots.add(process)
+    return roots
 
 
 def _name(process: psutil.Process) -> str:

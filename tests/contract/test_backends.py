@@ -82,7 +82,7 @@ def deploy(backend: Backend, plan: Plan) -> Iterator[Deploy]:
 
     yield start
     for owned in made:
-        backend.teardown(lease.current(owned))
+        teardown.run(lease.current(owned), by="trial")
 
 
 def ready(backend: Backend, deployment: Deployment) -> bool:

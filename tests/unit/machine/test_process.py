@@ -26,6 +26,12 @@ THREAD_OUTLIVES_LEADER = (
     f"signal.signal(15, lambda *_: ctypes.CDLL(None).syscall({EXIT}, 0)); "
     "threading.Thread(target=time.sleep, args=(60,)).start(); print(door.getsockname()[1], flush=True); time.sleep(60)"
 )
+CHILD = (  # it says when it hears TERM, and then does the given
+    "import signal, sys, time; signal.signal(15, lambda *_: {}); print('child', flush=True); time.sleep(60)"
+)
+CHILD = (  # it says when it hears TERM, and then does the given
+    "import signal, sys, time; signal.signal(15, lambda *_: {}); print('child', flush=True); time.sleep(60)"
+)
 CHILD_OF_ITS_OWN_SESSION = (  # its parent ends at once
     f"import subprocess, sys; child = subprocess.Popen([sys.executable, '-c', {SLEEP!r}], start_new_session=True); "
     "print(child.pid, flush=True)"
@@ -81,6 +87,36 @@ def test_a_zombie_whose_threads_go_on_counts(log: Path) -> None:
     assert process.stop_labelled(LABEL, grace_s=0.5) == ()
     assert ports.is_free("127.0.0.1", port)
     assert process.exit_code(pid) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("said", ["ended last", "was left"])
+def test_the_root_ends_its_children_itself(said: str, log: Path) -> None:
+    """A child that gets its TERM beside the root is a crash to it; one that the root leaves gets it after the root."""
+    child = CHILD.format("sys.exit(7)")
+    end = "child.terminate(); print('told to end', child.wait(), flush=True)" if said == "ended last" else "pass"
+    root = (
+        f"import signal, subprocess, sys, time\nchild = subprocess.Popen([sys.executable, '-c', {child!r}])\n"
+        "signal.signal(15, lambda *_: print('root', child.poll(), flush=True) or sys.exit())\n"
+        f"try:\n    time.sleep(60)\nfinally:\n    time.sleep(0.3)\n    print('after', child.poll())\n    {end}\n"
+    )
+    start(root, log)
+    assert process.wait_until(lambda: "child" in log.read_text(), timeout_s=10)
+    begun = time.monotonic()
+    assert process.stop_labelled(LABEL, grace_s=30) == ()
+    assert time.monotonic() - begun < 15
+    words = log.read_text().split("\n")
+    assert words[1:3] == ["root None", "after None"]
+    assert ("told to end 7" in words) is (said == "ended last")
+
+
+def test_a_root_that_does_not_end_leaves_its_children_a_share_of_the_time(log: Path) -> None:
+    child = CHILD.format("print('ended', flush=True) or sys.exit()")
+    root = f"import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', {child!r}])\n{IGNORE_TERM}"
+    pid = start(root, log)
+    assert process.wait_until(lambda: {"deaf", "child"} <= {*log.read_text().split()}, timeout_s=10)
+    assert process.stop_labelled(LABEL, grace_s=1.5) == ()
+    assert process.exit_code(pid) == -signal.SIGKILL
+    assert "ended" in log.read_text()
 
 
 def test_what_ignores_term_is_killed_after_its_grace(log: Path) -> None:
