@@ -19,7 +19,7 @@ from pipeline.core.places import CONF
 from pipeline.core.schema_backends import Cluster
 from pipeline.core.teardown import Teardown
 from pipeline.core.values import load, parse
-from pipeline.machine import entry, identity
+from pipeline.machine import companion, entry, identity
 
 EXAMPLES = """examples:
   {prog}
@@ -40,6 +40,7 @@ def orphans() -> tuple[lease.Lease, ...]:
 
 def reap() -> tuple[tuple[lease.Lease, Teardown], ...]:
     """Tear every orphan down. Nothing without one of our labels is touched."""
+    companion.tidy()
     return tuple((owned, teardown.run(owned, by="reaper")) for owned in orphans())
 
 

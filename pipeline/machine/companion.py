@@ -5,19 +5,28 @@ import json
 import os
 import secrets
 import select
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from stat import S_ISDIR
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
-from pipeline.machine import process
+from pydantic import ValidationError
+
+from pipeline.core.files import save
+from pipeline.core.values import load
+from pipeline.machine import identity, process
+from pipeline.machine.identity import Identity
 
 TICK_S = 0.1
 CLOSE_S = 1.0
+PREFIX, OWNER = "servetune-", ".owner.json"  # of the temporary folder: its name, and the file that says whose it is
 PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 
 Watch = Callable[[], None]  # asked while we wait; what it raises ends the waiting
@@ -33,7 +42,8 @@ class Companion:
         self.label = f"{module.rpartition('.')[2]}-{secrets.token_hex(6)}"
         self.log = log
         self.buffer = b""
-        self.scratch = TemporaryDirectory(prefix="servetune-", ignore_cleanup_errors=True)
+        self.scratch = TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True)
+        save(Path(self.scratch.name, OWNER), identity.of())
         own = {process.LABEL: self.label, "TMPDIR": self.scratch.name}
         try:
             self.child: subprocess.Popen[bytes] = process.spawn_piped(
@@ -83,6 +93,15 @@ class Companion:
         self.child.wait()
         process.stop_labelled(self.label, grace_s=0)
         self.scratch.cleanup()
+
+
+def tidy() -> None:
+    """Remove the temporary folders of companions whose owner was killed; folders of other users are left alone."""
+    for path in Path(gettempdir()).glob(f"{PREFIX}*/{OWNER}"):
+        with suppress(OSError, ValidationError):
+            seen = path.parent.lstat()
+            if S_ISDIR(seen.st_mode) and seen.st_uid == os.geteuid() and not identity.is_alive(load(Identity, path)):
+                shutil.rmtree(path.parent, ignore_errors=True)
 
 
 def die_with_parent() -> None:

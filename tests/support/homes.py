@@ -45,7 +45,10 @@ class OnHost:
         os.kill(owned.pid, signal.SIGKILL)
 
     def left(self, owned: Lease | None) -> list[str]:
-        return [f"labelled {one.pid}" for one in process.labelled(owned.label)] if owned else []
+        if owned is None:
+            return []
+        folder = [f"folder {owned.scratch}"] if owned.scratch and owned.scratch.exists() else []
+        return [*(f"labelled {one.pid}" for one in process.labelled(owned.label)), *folder]
 
 
 class InContainer:

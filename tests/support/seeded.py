@@ -51,8 +51,8 @@ FAULTS = (
     Fault(
         "the keeper ignores the end of the pipe",
         KEEPER,
-        "1) == DONE:",
-        '1) in {DONE, b""}:',
+        "_word(owned) == DONE:",
+        '_word(owned) in {DONE, b""}:',
         likely=r"kill_in\[local-(bench|health)",
     ),
     Fault(
@@ -154,6 +154,14 @@ FAULTS = (
         "remaining = process.stop_labelled(owned.label, grace_s=owned.stop_grace_s)",
         "remaining = (owned.pid and process.kill_group(owned.pid)) or ()",
         likely="leave_session",
+        backends=("local",),
+    ),
+    Fault(
+        "local: the temporary folder stays",
+        "pipeline/backends/teardown.py",
+        "swept = belongings.remove(owned)",
+        "pass",
+        likely=r"hang_in\[local-(health|warmup)",
         backends=("local",),
     ),
     Fault(

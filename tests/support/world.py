@@ -132,7 +132,12 @@ class Trial:
         left += self.home.left(self.lease)
         if self.lease and self.lease.port and not is_free(self.lease.port):
             left += [f"port {self.lease.port}"]
-        return [*left, *(f"lease {path.name}" for path in registered()), *(f"lock {name}" for name in locked())]
+        notes = (state_dir() / "leases").glob("*.shared")
+        return [
+            *left,
+            *(f"lease {path.name}" for path in (*registered(), *notes)),
+            *(f"lock {name}" for name in locked()),
+        ]
 
     def reaction_s(self) -> float:
         """Seconds since the last strike."""

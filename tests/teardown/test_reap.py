@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import backends
-from pipeline.backends import lease
+from pipeline.backends import lease, teardown
 from pipeline.core.files import RunDir, save
 from pipeline.core.values import now
 from pipeline.machine import identity, process
@@ -51,7 +50,7 @@ def orphaned(launch: Launch) -> Iterator[Trial]:
     assert owned is not None
     assert trial.home.left(owned)
     yield trial
-    backends.load(owned.backend).teardown(owned)
+    teardown.run(owned, by="reaper")
 
 
 def reap(*arguments: str) -> subprocess.CompletedProcess[str]:
