@@ -57,7 +57,7 @@ def test_an_engine_is_idle_when_no_slot_works(answer: Answer, *, idle: bool) -> 
         (
             "vllm_reset",
             {RESET: (404, {"detail": "Not Found"})},
-            "failed: /reset_prefix_cache needs VLLM_SERVER_DEV_MODE=1 in runtime.env",
+            "failed: /reset_prefix_cache is there with VLLM_SERVER_DEV_MODE=1 only, which is set on loopback only",
         ),
     ],
     ids=["sglang", "sglang-busy", "vllm", "vllm-busy", "vllm-without-development-mode"],
