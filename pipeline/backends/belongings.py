@@ -138,6 +138,8 @@ def remove(owned: Lease) -> Swept:
     noted, before = _noted(path), set(owned.shared_before)
     new = [one for inode, one in shared_memory.things().items() if inode not in before]
     ours = [one for one in new if noted.get(one.inode) == one.name]
+    mine = {one.inode for one in ours}
+    process.wait_until(lambda: not shared_memory.users(mine), timeout_s=process.DYING_S, interval_s=0.2)
     used = shared_memory.users({one.inode for one in new})
     held = [f"{_called(one)}: process {used[one.inode]} still uses it" for one in ours if one.inode in used]
     kept = {one.inode: _unlink(one) for one in ours if one.inode not in used}

@@ -87,7 +87,7 @@ class Local:
         if owned.owner.boot_id != identity.of().boot_id:
             return ()  # the machine was restarted since: whoever has the port now is not ours
         remaining = process.stop_labelled(owned.label, grace_s=owned.stop_grace_s)
-        if owned.port is not None and not ports.is_free(owned.host, owned.port):
+        if owned.port is not None and not _becomes_free(owned.host, owned.port):
             remaining = (*remaining, f"something still listens on port {owned.port}")
         return remaining
 
@@ -96,6 +96,10 @@ def _environment(plan: "Plan", owned: lease.Lease) -> dict[str, str]:
     secrets = {theirs: os.environ[ours] for theirs, ours in plan.secret_env.items() if os.environ.get(ours)}
     own = {**belongings.environment(owned), **plan.env}
     return {**os.environ, **own, **secrets, **KEPT, process.LABEL: owned.label}
+
+
+def _becomes_free(host: str, port: int) -> bool:
+    return process.wait_until(lambda: ports.is_free(host, port), timeout_s=process.DYING_S)
 
 
 def _reserve(label: str, host: str) -> int:

@@ -19,6 +19,7 @@ LABEL = "SERVETUNE_LEASE"
 FIRST = 2 / 3  # of the time to stop, for the root to end its children
 ORDERLY_S = 1.0  # for what its end brings about
 KILLED_WITHIN_S = 15.0  # the kernel takes its time with a process of many gigabytes
+DYING_S = 5.0  # a process that was killed before anybody looked has its port for a while, and no label any more
 _children: dict[int, subprocess.Popen[bytes]] = {}
 
 

@@ -151,10 +151,11 @@ def test_a_program_that_cannot_be_started_leaves_nothing(backend: Backend, plan:
     lease.update(owned)
     with pytest.raises(DeployFailed, match="Cannot start /no/such/program"):
         backend.deploy(replace(plan, argv=("/no/such/program",)), owned)
-    assert backend.teardown(lease.current(owned)) == ()
+    assert teardown.run(lease.current(owned), by="trial").is_clean
 
 
-def test_names_what_it_cannot_remove(deploy: Deploy, backend: Backend) -> None:
+def test_names_what_it_cannot_remove(deploy: Deploy, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "DYING_S", 0.2)
     deployment = deploy()
     backend.teardown(deployment.lease)
     with socket.create_server(("127.0.0.1", deployment.port)):

@@ -218,7 +218,8 @@ def test_what_was_there_before_stays_though_the_engine_writes_it(deploy: Deploy)
         assert theirs.exists()
 
 
-def test_what_somebody_else_still_uses_is_named_and_stays(deploy: Deploy) -> None:
+def test_what_somebody_else_still_uses_is_named_and_stays(deploy: Deploy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "DYING_S", 0.2)
     engine = deploy()
     belongings.look(engine.owned)
     memory = shared_memory.PLACE / engine.memory
@@ -234,6 +235,19 @@ def test_what_somebody_else_still_uses_is_named_and_stays(deploy: Deploy) -> Non
         finally:
             other.kill()
     gone(engine)
+
+
+def test_what_a_dying_process_still_has_is_waited_for(deploy: Deploy) -> None:
+    """Killed before anybody looked, it has no label any more, and what it used for as long as it takes to die."""
+    engine = deploy()
+    belongings.look(engine.owned)
+    memory = shared_memory.PLACE / engine.memory
+    hold = f"import time; file = open({str(memory)!r}, 'rb'); print(flush=True); time.sleep(1)"
+    with subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        engine.kill()
+        gone(engine)
 
 
 def test_only_who_may_write_has_made_it(deploy: Deploy) -> None:
