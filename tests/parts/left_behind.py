@@ -1,0 +1,27 @@
+"""What a real engine leaves on this machine, for the tests that start one."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline.machine import shared_memory
+
+
+def lying() -> dict[str, int]:
+    """What lies in /dev/shm and is used by nobody, with its inode: what runs beside us does not count."""
+    things = shared_memory.things()
+    used = shared_memory.users(set(things))
+    return {one.name: one.inode for one in things.values() if one.inode not in used}
+
+
+@contextmanager
+def nothing_left() -> Iterator[Path]:
+    """A short folder to set as TMPDIR of the pipeline. In the end it is empty, and /dev/shm holds nothing more."""
+    before = lying()
+    with tempfile.TemporaryDirectory(prefix="st-", dir="/tmp") as folder:
+        yield Path(folder)
+        left = sorted(path.name for path in Path(folder).iterdir())
+        assert left == [], f"left in the folder for temporary files: {left}"
+    new = lying().keys() - before.keys()
+    assert not new, f"left in {shared_memory.PLACE}: {sorted(new)}"
