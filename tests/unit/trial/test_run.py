@@ -26,6 +26,13 @@ def test_a_trial_leaves_a_complete_record(tmp_path: Path, tiny_gguf: Path) -> No
     assert record.teardown.is_clean
 
 
+def test_a_cache_that_could_not_be_cleared_is_told(tmp_path: Path, tiny_gguf: Path) -> None:
+    """The stub knows no /reset_prefix_cache, as vLLM without its development mode."""
+    record = pipeline("runtime.cache_reset=vllm_reset", folder=tmp_path / "out", gguf=tiny_gguf).record
+    levels = ", ".join(level.name for level in record.levels)
+    assert f"warned: the prefix cache was not cleared before {levels}: KeyError" in record.notes
+
+
 def test_a_sweep_ends_with_a_ranking_against_the_baseline(tmp_path: Path, tiny_gguf: Path) -> None:
     result = pipeline("parallel=null,2,4", folder=tmp_path / "out", gguf=tiny_gguf, sweep=True)
     assert result.code == 0, result.err
