@@ -52,6 +52,8 @@ lint: $(READY_DEV) | $(OWN_UV) ## Check format, style, layers, YAML, lock file a
 	@$(BIN)/lint-imports --no-logo
 	$(call say,Configuration files: yamllint)
 	@$(BIN)/yamllint --strict conf
+	$(call say,No marks of a merge left: git grep)
+	@! git grep -nE '^(<<<<<<<|>>>>>>>)( |$$)'
 	$(call say,Lock file up to date: uv lock --check)
 	@$(UV) lock --check
 	$(call say,Documentation: mkdocs build --strict)
