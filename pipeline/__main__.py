@@ -21,6 +21,7 @@ from pipeline.core.places import CONF
 from pipeline.machine import console, owner, signals
 from pipeline.report import publication, summary
 from pipeline.sweep import folders, launchers, session, tuner
+from pipeline.trial import hardware
 
 OK, NO_RESULT, BAD_CONFIG, REMAINS = 0, 1, 2, 3
 
@@ -65,9 +66,10 @@ def _run(overrides: list[str], *, is_sweep: bool) -> int | None:  # noqa: PLR091
     """Everything but the table; an exit code, or None where the trials' results decide."""
     try:
         with signals.heard():
-            outline = command_line.check(overrides, is_sweep=is_sweep)
+            outline = command_line.check(overrides, is_sweep=is_sweep, resolve=hardware.resolved)
             if outline.is_dry:
-                return OK if dry_run.show(overrides, is_sweep=is_sweep) else NO_RESULT
+                shows = dry_run.show(overrides, is_sweep=is_sweep, is_elsewhere=outline.is_elsewhere)
+                return OK if shows else NO_RESULT
             session.begin(outline)
             owner.announce()
             launchers.register()

@@ -10,12 +10,12 @@ from rich.table import Table
 
 from pipeline.config.command_line import composed, to_config
 from pipeline.config.knobs import allowed
-from pipeline.core.errors import ConfigError
+from pipeline.core.errors import ConfigError, PipelineError
 from pipeline.core.places import CONF
 from pipeline.core.schema import Config, Knob, is_of
 from pipeline.engines import catalogue
 from pipeline.machine import entry
-from pipeline.trial import preflight
+from pipeline.trial import hardware, preflight
 
 PIPE_WIDTH = 160
 
@@ -83,8 +83,13 @@ def _with_config(overrides: Sequence[str], action: Callable[[Config], int]) -> i
     return action(config)
 
 
-def _examine(config: Config) -> int:
-    is_well = True
+def _examine(asked: Config) -> int:
+    is_well, config = True, asked
+    try:
+        config = hardware.resolved(asked)
+    except PipelineError as error:
+        is_well = False
+        sys.stdout.write(f"FAIL  hardware: {error} {error.hint}\n")
     for name, passed, found in preflight.examine(config):
         is_well = is_well and passed
         sys.stdout.write(f"{'ok  ' if passed else 'FAIL'}  {name}: {found}\n")

@@ -8,7 +8,8 @@ import math
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from pipeline.backends.kube import manifests, rendering
 from pipeline.config import expand, planning
 from pipeline.config.expand import Trial
 from pipeline.core import plan
+from pipeline.core.errors import PipelineError
 from pipeline.core.findings import Verdict
 from pipeline.core.plan import Assets, Plan
 from pipeline.core.schema import Config
@@ -24,8 +26,9 @@ from pipeline.core.values import value
 from pipeline.engines import purpose, server_command
 from pipeline.models import assets, ome_model
 from pipeline.models.estimate import Estimate, estimate
-from pipeline.trial import preflight
+from pipeline.trial import hardware, preflight
 
+Look = Callable[[Config], tuple[Config, str]]
 PORT, RUN_DIR = "PORT", Path("outputs/SWEEP")
 MEANT = {
     "ok": "would start as asked",
@@ -43,6 +46,7 @@ class Shown:
     verdict: Verdict
     twin: int | None  # the trial that it is the same as, once the engine has rewritten both
     time: Estimate | None  # None: it is not deployed
+    hardware: str | None  # what hardware=auto is, in words; None: the hardware was named
 
     @property
     def word(self) -> str:
@@ -50,13 +54,17 @@ class Shown:
         return "shared" if self.twin is not None else self.verdict.word
 
 
-def show(overrides: Sequence[str], *, is_sweep: bool) -> bool:
-    """Print every trial as it is worked out, then the sum; whether any of them would start."""
+def show(overrides: Sequence[str], *, is_sweep: bool, is_elsewhere: bool = False) -> bool:
+    """Print every trial as it is worked out, then the sum; whether any of them would start.
+
+    `is_elsewhere`: trials run on other machines, so that this one does not tell what hardware=auto is.
+    """
     words: Counter[str] = Counter()
     seconds: Counter[str] = Counter()
     printed: set[str] = set()  # objects that trials share
     mark = ""
-    for shown in _foreseen(expand.trials(overrides, is_sweep=is_sweep)):
+    look = _elsewhere if is_elsewhere else _look
+    for shown in _foreseen(expand.trials(overrides, is_sweep=is_sweep), look):
         words[shown.word] += 1
         if shown.time:
             seconds["unknown"] += shown.time.total_s is None
@@ -74,9 +82,11 @@ def show(overrides: Sequence[str], *, is_sweep: bool) -> bool:
     return words.total() > words["refused"]
 
 
-def _foreseen(trials: Iterable[Trial]) -> Iterator[Shown]:
+def _foreseen(trials: Iterable[Trial], look: Look) -> Iterator[Shown]:
     first: dict[int, int] = {}  # what is deployed -> the trial that comes first with it
-    for trial in trials:
+    for asked in trials:
+        config, seen = look(asked.config) if asked.config.hardware.is_auto else (asked.config, None)
+        trial = replace(asked, config=config)
         verdict = preflight.foresee(trial.config)
         twin = None
         if verdict.word != "refused":
@@ -84,7 +94,20 @@ def _foreseen(trials: Iterable[Trial]) -> Iterator[Shown]:
         is_twin = twin not in (None, trial.number)
         is_run = verdict.word != "refused" and not is_twin
         time = estimate(trial.config) if is_run else None
-        yield Shown(trial=trial, verdict=verdict, twin=twin if is_twin else None, time=time)
+        yield Shown(trial=trial, verdict=verdict, twin=twin if is_twin else None, time=time, hardware=seen)
+
+
+def _look(config: Config) -> tuple[Config, str]:
+    """For the hardware that is there; as it is where nobody can tell: nothing needs to be there for a dry run."""
+    try:
+        found = hardware.resolved(config)
+    except PipelineError as error:
+        return config, f"not known, so not judged. {error}"
+    return found, f"{found.hardware.name}: what is here"
+
+
+def _elsewhere(config: Config) -> tuple[Config, str]:
+    return config, "looked at on the job's node, so not judged here"
 
 
 def _lines(shown: Shown) -> Iterator[str]:
@@ -96,6 +119,8 @@ def _lines(shown: Shown) -> Iterator[str]:
         yield f"           {finding.verdict}: {finding.reason} [{finding.rule}; {finding.source}]"
     if shown.twin is not None:
         yield f"           the same as trial {shown.twin}: not deployed again, its result counts for both"
+    if shown.hardware:
+        yield f"  hardware {shown.hardware}"
     yield f"  server   {_server(config, trial.number)}"
     if config.backend.container:
         yield f"  docker   {_docker(config, trial.number)}"

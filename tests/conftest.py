@@ -81,6 +81,7 @@ def _descendants(pid: int) -> Iterator[int]:
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     """A machine with GPUs, as far as NVML can be asked: by this process and those that it starts."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setenv("STANDIN_NVML", str(tmp_path / "nvml.json"))
     monkeypatch.setenv("PYTHONPATH", str(FAKES / "nvml"), prepend=os.pathsep)
     monkeypatch.syspath_prepend(FAKES / "nvml")

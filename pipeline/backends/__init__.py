@@ -12,6 +12,7 @@ from pipeline.core.values import value
 if TYPE_CHECKING:  # a keeper starts with every trial: what it imports takes time from the engine
     from pipeline.core.plan import Plan
     from pipeline.core.schema import Config
+    from pipeline.core.schema_hardware import Seen
 
     Check = Callable[[Config], str]
 
@@ -34,6 +35,13 @@ class Backend(Protocol):
 
     def checks(self, config: "Config") -> "Iterator[tuple[str, Check]]":
         """The preflight checks: a name, and a function that returns what it found or raises PreflightFailed."""
+
+    def gpus(self, config: "Config") -> "tuple[Seen, ...]":
+        """The GPUs that trials could be given there, one item per kind; none: there are none.
+
+        Raises:
+            PipelineError: nobody can tell; the message asks for named hardware.
+        """
 
     def prepare(self, plan: "Plan", tell: "Tell") -> None:
         """Fetch what deploying needs, e.g. an image. Call `tell` with the progress at least once a second."""

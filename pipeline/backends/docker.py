@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # for the keeper, see backends/__init__.py
     from pipeline.backends import Check
     from pipeline.core.plan import Plan
     from pipeline.core.schema import Config
+    from pipeline.core.schema_hardware import Seen
 
 LOOK_S = 2  # for a question that is asked several times a second
 PORT_TRIES = 3
@@ -50,6 +51,14 @@ class Docker:
     def checks(self, config: "Config") -> "Iterator[tuple[str, Check]]":
         """Check that the daemon answers, has the image or space for it, and can provide GPUs if the trial needs any."""
         return docker_checks.of(config)
+
+    def gpus(self, config: "Config") -> "tuple[Seen, ...]":
+        """This machine's, where the daemon is on it.
+
+        Raises:
+            PipelineError: a remote daemon does not answer, or has GPUs without saying which.
+        """
+        return docker_checks.gpus(config)
 
     def prepare(self, plan: "Plan", tell: Tell) -> None:
         """Pull the image where it is missing.

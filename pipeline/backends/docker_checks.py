@@ -1,17 +1,21 @@
 """Checks this machine's Docker before a trial is deployed there."""
 
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from pipeline.backends import daemon, images
-from pipeline.core.errors import FailureKind, PreflightFailed
+from pipeline.core.errors import ConfigError, FailureKind, PreflightFailed
+from pipeline.machine import detected
 
 if TYPE_CHECKING:  # for the keeper, see backends/__init__.py
     from pipeline.backends import Check
     from pipeline.core.schema import Config
+    from pipeline.core.schema_hardware import Seen
 
+REMOTE = ("tcp://", "http://", "https://", "ssh://")  # a unix socket may lead elsewhere too; nobody can tell
 HOOK = "nvidia-container-runtime-hook"  # on its PATH dockerd needs no runtime for --gpus (moby, nvidia_linux.go)
 TOOLKIT = (
     "Install nvidia-container-toolkit, then: sudo nvidia-ctk runtime configure --runtime=docker && "
@@ -49,6 +53,28 @@ def _gpus(config: "Config") -> str:
 
 def _wanted(config: "Config") -> str:
     return f"The trial needs {config.gpus} GPU{'s' * (config.gpus != 1)}"
+
+
+def gpus(config: "Config") -> "tuple[Seen, ...]":
+    """The GPUs that containers may be given: this machine's, where the daemon is on it.
+
+    A remote daemon tells that it can give NVIDIA GPUs, not which (GET /info has no names of GPUs): then a person must.
+
+    Raises:
+        PreflightFailed: a remote daemon does not answer.
+        ConfigError: it has GPUs that nobody knows.
+    """
+    box = config.backend.container
+    endpoint = (box.socket if box else None) or os.environ.get("DOCKER_HOST", "")
+    if not endpoint.startswith(REMOTE):
+        return detected.here(config.hardware.gpu_ids)
+    how = gpu_support(_ask(config)["info"], has_hook=False)
+    if how is None:
+        return ()
+    raise ConfigError(
+        f"hardware=auto: the Docker daemon at {endpoint} gives containers NVIDIA GPUs (by {how}), but does not tell "
+        "which. Name them, e.g. hardware=h100 hardware.gpu_count=1."
+    )
 
 
 def gpu_support(info: Mapping[str, Any], *, has_hook: bool) -> str | None:

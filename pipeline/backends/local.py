@@ -11,12 +11,13 @@ import psutil
 from pipeline.backends import Deployment, Tell, belongings, lease, ports
 from pipeline.core.errors import DeployFailed, FailureKind
 from pipeline.core.files import RunDir
-from pipeline.machine import identity, process
+from pipeline.machine import detected, identity, process
 
 if TYPE_CHECKING:  # for the keeper, see backends/__init__.py
     from pipeline.backends import Check
     from pipeline.core.plan import Plan
     from pipeline.core.schema import Config
+    from pipeline.core.schema_hardware import Seen
 
 _reserved: dict[str, socket.socket] = {}
 KEPT = {"SPT_NOENV": "1"}  # setproctitle (vLLM, SGLang) would write over the environment, and the label with it
@@ -28,6 +29,10 @@ class Local:
     def checks(self, config: "Config") -> "Iterator[tuple[str, Check]]":
         """Nothing: pipeline/trial/checks.py has all checks of a local engine."""
         return iter(())
+
+    def gpus(self, config: "Config") -> "tuple[Seen, ...]":
+        """This machine's."""
+        return detected.here(config.hardware.gpu_ids)
 
     def prepare(self, plan: "Plan", tell: Tell) -> None:
         """Nothing to fetch."""

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,10 +20,12 @@ from pipeline.core import objectives, plan
 from pipeline.core.errors import ConfigError, ModelError
 from pipeline.core.places import CONF
 from pipeline.core.schema import Config
+from pipeline.core.schema_hardware import Hardware
 from pipeline.core.values import value
 from pipeline.engines import server_command
 from pipeline.models import gguf, model_card, ome_model
 
+Resolve = Callable[[Config], Config]
 ENVIRONMENTS = ("runtime.env", "runtime.secret_env", "runtime.measuring.env", "runtime.development.env")
 OPEN = ("slo.limits", *ENVIRONMENTS)  # sections that take any key, with a +
 MISSING = {  # an option that many a key of the section comes with
@@ -44,13 +46,18 @@ class Outline:
     reuses: bool = False  # trials that differ in the load alone may share a server
     folder: Folder | None = None  # where it writes, where that is known now
     is_search: bool = False  # by `tuner`, which can be gone on with, and shared
+    hardware: Hardware | None = None  # of the first trial, as far as it is known on this machine
+    is_elsewhere: bool = False  # trials run on other machines
 
 
-def check(overrides: Sequence[str], *, is_sweep: bool) -> Outline:
+def check(overrides: Sequence[str], *, is_sweep: bool, resolve: Resolve = lambda config: config) -> Outline:
     """Compose and parse the command: the base once, every value of every sweep once.
+
+    `resolve` looks what hardware=auto is; it is asked if the trials run on this machine.
 
     Raises:
         ConfigError: with what is allowed instead.
+        PipelineError: as `resolve` does.
     """
     with initialize_config_dir(str(CONF)):
         parser = OverridesParser.create()
@@ -61,10 +68,13 @@ def check(overrides: Sequence[str], *, is_sweep: bool) -> Outline:
             found = folder.of(tree.hydra.run)
             with open_dict(tree):
                 del tree["hydra"]
-            to_config(tree)
-            return Outline(total=1, is_dry=tree.dry_run, folder=found)
+            is_dry = tree.dry_run
+            config = _looked_at(to_config(tree), resolve, is_here=not is_dry)
+            return Outline(total=1, is_dry=is_dry, folder=found, hardware=config.hardware)
         tree, swept = space(overrides)
         base = to_config(composed([sweepers.line_of(override, None) for override in swept.values()]))
+        is_elsewhere = sweepers.runs_elsewhere(tree.hydra.launcher)
+        base = _looked_at(base, resolve, is_here=not (is_elsewhere or tree.dry_run))
         for name, override in swept.items():
             if override.is_sweep_override():
                 _check_interval(override, base, tree.hydra.sweeper)
@@ -79,7 +89,14 @@ def check(overrides: Sequence[str], *, is_sweep: bool) -> Outline:
             uses_optuna=sweepers.is_optuna(tree.hydra.sweeper),
             folder=folder.of(tree.hydra.sweep),
             is_search=sweepers.is_tuner(tree.hydra.sweeper),
+            hardware=base.hardware,
+            is_elsewhere=is_elsewhere,
         )
+
+
+def _looked_at(config: Config, resolve: Resolve, *, is_here: bool) -> Config:
+    """A dry run looks by itself, trial by trial, and goes on where nobody can tell."""
+    return resolve(config) if is_here else config
 
 
 def space(overrides: Sequence[str]) -> tuple[DictConfig, dict[str, Override]]:

@@ -97,6 +97,11 @@ def is_load(name: str) -> bool:
     return name.split(".", maxsplit=1)[0] in LOAD
 
 
+def runs_elsewhere(launcher: DictConfig) -> bool:
+    """Whether trials run on other machines, so that this one does not tell what hardware=auto is."""
+    return "slurm" in str(launcher.get("_target_")).lower()
+
+
 def reuses(swept: Iterable[str], launcher: DictConfig) -> bool:
     """Whether trials of this process may differ in their load alone: then a server can be theirs in turn."""
     is_here = "BasicLauncher" in str(launcher.get("_target_"))
@@ -118,7 +123,7 @@ def check_tuner(tree: DictConfig, base: Config, swept: Iterable[Override]) -> No
     if (given := written["sweep"]["subdir"]) != "${hydra.job.num}":
         raise ConfigError(f"hydra.sweep.subdir={given}: hydra/sweeper=tuner needs ${{hydra.job.num}}, the default.")
     limits = settings_of(tree.hydra.sweeper).limits
-    if limits.gpu_hours and not base.gpus:
+    if limits.gpu_hours and base.hardware.is_cpu:
         raise ConfigError(f"hydra.sweeper.gpu_hours={limits.gpu_hours:g}: hardware={base.hardware.name} has no GPU.")
     if count(swept, tree.hydra.sweeper) is None and not (limits.timeout_s or limits.gpu_hours):
         raise ConfigError("This search would never end: set hydra.sweeper.n_trials, timeout_s or gpu_hours.")

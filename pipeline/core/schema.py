@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from packaging.specifiers import SpecifierSet
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from pipeline.core.schema_backends import Container, Kubernetes
+from pipeline.core.schema_hardware import Hardware
 from pipeline.core.values import Scalar, value
 
 # genai-bench 0.0.5, scenarios/text.py
@@ -95,6 +96,7 @@ class Runtime:
     rules: tuple[str, ...] = ()  # names of files in pipeline/engines/rules/, or paths of your own
     gpu_knobs: tuple[str, ...] = ()  # tensor, pipeline, data parallelism: a trial takes their product of GPUs
     gpu_sharing: Mapping[str, str] = Field(default_factory=dict)  # switch: the gpu_knob that then adds no GPUs
+    on_gpu: bool = True  # False: as shipped, it computes on the CPU whatever is there, and hardware=auto is the CPU
     memory: Memory | None = None  # None: no memory check
     startup_s: float = Field(default=0, ge=0)  # typical start without reading weights, for dry_run's time estimate
     api_backend: Literal["openai", "vllm", "sglang"]  # genai-bench's --api-backend; vllm and sglang send ignore_eos
@@ -150,9 +152,6 @@ class Model:
         return self.context_tokens or (self.arch.context_tokens if self.arch else None)
 
 
-GpuId = Annotated[str, BeforeValidator(str)]  # `[4,5]` on a command line is a list of numbers
-
-
 @value
 class Backend:
     """Where the server lives. `target` names a class with the methods of backends.Backend."""
@@ -186,25 +185,6 @@ class Traffic:
     seed: int = Field(ge=0)
     order: Literal["rising", "busiest_first"] = "rising"  # of the concurrencies; busiest_first fails fast
     all_levels: bool = False  # False: after a clearly overloaded level, higher concurrencies are skipped
-
-
-@value
-class Hardware:
-    """The host that the server runs on. `gpu_type` is a name from genai-bench's closed list, or null."""
-
-    name: str
-    gpu_count: int = Field(ge=0)
-    gpu_type: str | None = None
-    gpu_ids: tuple[GpuId, ...] = ()  # GPUs that trials may take, by nvidia-smi's index or UUID; empty: any
-    take_busy_gpus: bool = False  # true: also GPUs that other programs use
-    usd_per_gpu_hour: float | None = Field(default=None, gt=0)  # without a GPU: price of the host
-    cores_per_trial: int | None = Field(default=None, gt=0)  # CPU cores reserved for the server; None: all, shared
-    gpu_memory_gib: float | None = Field(default=None, gt=0)  # of one GPU
-    vendor: Literal["nvidia", "amd"] | None = None
-    architecture: str | None = None  # ampere, ada, hopper, blackwell, cdna3
-    compute_capability: float | None = None  # NVIDIA's, e.g. 9.0
-    memory_bandwidth_gb_s: float | None = Field(default=None, gt=0)  # of one GPU, from the data sheet
-    bf16_tflops: float | None = Field(default=None, gt=0)  # of one GPU, dense, from the data sheet
 
 
 @value
@@ -298,6 +278,8 @@ class Config:
     def gpus(self) -> int:
         """GPUs that the trial takes; 0 on a CPU. An unset parallelism counts as 1."""
         runtime = self.runtime
+        if self.hardware.is_cpu:
+            return 0
         if not runtime.gpu_knobs:
             return self.hardware.gpu_count
         shared = {name for switch, name in runtime.gpu_sharing.items() if self.knobs.get(switch)}

@@ -1,5 +1,6 @@
 """The NVIDIA GPUs of this machine, as NVML reports them: memory, processes, topology."""
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -38,6 +39,8 @@ class Gpu:
     processes: tuple[GpuProcess, ...] = ()
     numa_node: int = -1
     distances: tuple[int, ...] = ()
+    name: str = ""
+    compute_capability: float | None = None
 
     @property
     def busy(self) -> str | None:
@@ -71,6 +74,23 @@ def describe() -> dict[str, str]:
 def named(gpus: Sequence[Gpu], ids: Sequence[str]) -> tuple[Gpu, ...]:
     """Those that the ids mean: an index or (the beginning of) a UUID, as in CUDA_VISIBLE_DEVICES."""
     return tuple(gpu for wanted in ids for gpu in gpus if wanted == str(gpu.index) or _is_start(wanted, gpu.uuid))
+
+
+def visible_ids() -> tuple[str, ...]:
+    """What CUDA_VISIBLE_DEVICES names."""
+    return tuple(filter(None, os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")))
+
+
+def are_lent() -> bool:
+    """Whether a batch system has lent us the GPUs that CUDA_VISIBLE_DEVICES names: the others are another job's."""
+    return bool(visible_ids()) and "SLURM_JOB_ID" in os.environ
+
+
+def allowed(gpus: Sequence[Gpu], ids: Sequence[str]) -> tuple[Gpu, ...]:
+    """Those that trials may take: with these ids, else those that CUDA_VISIBLE_DEVICES names, else all."""
+    wanted = ids or visible_ids()
+    lent = named(gpus, visible_ids()) if are_lent() else gpus
+    return tuple(gpu for gpu in named(gpus, wanted) if gpu in lent) if wanted else tuple(gpus)
 
 
 def nearest(gpus: Sequence[Gpu], count: int) -> tuple[Gpu, ...]:
@@ -140,7 +160,16 @@ def _gpu(nvml: Any, index: int, handles: Sequence[Any]) -> Gpu:
         processes=tuple(_processes(nvml, handle)),
         numa_node=_numa_node(nvml, handle),
         distances=tuple(_distance(nvml, handle, other) if other is not handle else 0 for other in handles),
+        name=str(nvml.nvmlDeviceGetName(handle)),
+        compute_capability=_compute_capability(nvml, handle),
     )
+
+
+def _compute_capability(nvml: Any, handle: Any) -> float | None:
+    with suppress(nvml.NVMLError):
+        major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
+        return float(f"{major}.{minor}")
+    return None
 
 
 def _memory(nvml: Any, handle: Any) -> tuple[int, int]:

@@ -93,8 +93,12 @@ class _Taker:
 
 
 def gpu_count(config: Config) -> int:
-    """GPUs of this machine that the trial takes."""
-    return config.gpus if config.hardware.gpu_count and not config.backend.kubernetes else 0
+    """GPUs that the trial takes of this machine; of the job's node, where nobody has looked at it yet."""
+    if config.backend.kubernetes:
+        return 0
+    if config.hardware.is_auto:
+        return max(1, config.gpus) if config.runtime.on_gpu else 0
+    return config.gpus
 
 
 @contextmanager
@@ -171,16 +175,13 @@ def _needs(config: Config) -> tuple[_Need, ...]:
 def _gpu_places(config: Config) -> Iterator[_Place]:
     hardware = config.hardware
     seen = gpus.look() if hardware.vendor == "nvidia" and gpu_count(config) else None
-    visible = tuple(filter(None, os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")))
-    ids = hardware.gpu_ids or visible
-    is_lent = bool(visible) and "SLURM_JOB_ID" in os.environ  # the others are another job's
     if seen is None:  # nobody to ask: the configuration is believed
-        named = (one for one in ids if one in visible or not is_lent)
+        visible = gpus.visible_ids()
+        ids = hardware.gpu_ids or visible
+        named = (one for one in ids if one in visible or not gpus.are_lent())
         yield from (_Place(id=one, kind="GPU") for one in (named if ids else map(str, range(hardware.gpu_count))))
     else:
-        lent = gpus.named(seen, visible) if is_lent else seen
-        found = [gpu for gpu in gpus.named(seen, ids) if gpu in lent] if ids else seen
-        yield from (_Place(id=str(gpu.index), kind="GPU", gpu=gpu) for gpu in found)
+        yield from (_Place(id=str(gpu.index), kind="GPU", gpu=gpu) for gpu in gpus.allowed(seen, hardware.gpu_ids))
 
 
 def _core_places() -> Iterator[_Place]:

@@ -8,7 +8,8 @@ import math
 from itertools import product
 
 from pipeline.core import scenario
-from pipeline.core.schema import Architecture, Config, Hardware
+from pipeline.core.schema import Architecture, Config
+from pipeline.core.schema_hardware import Hardware
 from pipeline.core.values import value
 from pipeline.models import memory
 

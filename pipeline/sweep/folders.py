@@ -44,9 +44,16 @@ def _broken_off(overrides: Sequence[str], outline: Outline) -> Path | None:
     if not outline.is_search or outline.folder is None:
         return None
     is_placed = any(word.lstrip("+").startswith("hydra.sweep.dir=") for word in overrides)
-    if folder := resume.begin(overrides, outline.folder.path.parent, is_placed=is_placed):
+    told = [*overrides, *_hardware(outline)]
+    if folder := resume.begin(told, outline.folder.path.parent, is_placed=is_placed):
         print(f"Goes on in {folder}, where this command was broken off.")
     return folder
+
+
+def _hardware(outline: Outline) -> list[str]:
+    """The same command on another machine, with another GPU, is another search."""
+    hardware = outline.hardware
+    return [] if hardware is None or hardware.is_auto else [f"found: {hardware.name} x {hardware.gpu_count}"]
 
 
 def _made(outline: Outline) -> Path | None:

@@ -1,6 +1,7 @@
 """The trials of one process: a Config each, one display, one resident genai-bench, and the table at the end."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -13,14 +14,17 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from pipeline import bench, trackers
 from pipeline.config.command_line import Outline, to_config
+from pipeline.config.sweepers import runs_elsewhere
 from pipeline.core import objectives
 from pipeline.core.errors import Interrupted, PipelineError, WorkerDied
 from pipeline.core.files import RunDir
 from pipeline.core.record import Record
 from pipeline.core.schema import Config
+from pipeline.core.schema_hardware import AUTO
+from pipeline.core.values import plain
 from pipeline.machine import owner, progress, signals
 from pipeline.machine.progress import Display, Progress
-from pipeline.trial import kept, postmortem, run
+from pipeline.trial import hardware, kept, postmortem, run
 from pipeline.trial.story import Place
 
 Value = float | tuple[float, ...] | None
@@ -91,11 +95,14 @@ def trial(tree: DictConfig) -> Value:
     Raises:
         TrialFailed: the trial failed, and a sweeper that searches has to know.
         ConfigError: the tree cannot be used.
+        PipelineError: hardware=auto, and nobody can tell what is there.
         Interrupted: a signal stopped it.
     """
-    config = to_config(tree)
+    config = hardware.resolved(to_config(tree))
     hydra = HydraConfig.get()
-    place = place_of(tree, hydra, Path(hydra.runtime.output_dir))
+    folder = Path(hydra.runtime.output_dir)
+    _write(config, tree, folder / str(hydra.output_subdir))
+    place = place_of(tree, hydra, folder)
     expect(place.run_dir.path.parent)
     _session.runs.append(place.run_dir.path)
     shown = _session.progress or display()
@@ -104,6 +111,14 @@ def trial(tree: DictConfig) -> Value:
         owner.obey()
         done = run.run(config, place, shown)
     return _value_of(done, config, is_searching=_is_searching(hydra))
+
+
+def _write(config: Config, tree: DictConfig, folder: Path) -> None:
+    """Hydra has written its tree before anybody had looked at the hardware: write it again as it is meant."""
+    if not (OmegaConf.select(tree, "hardware.name") == AUTO and (folder / "config.yaml").is_file()):
+        return
+    with suppress(OSError):  # what ails the folder, the trial's record tells
+        OmegaConf.save({**tree, "hardware": plain(config.hardware)}, folder / "config.yaml")
 
 
 def _value_of(done: Record, config: Config, *, is_searching: bool) -> Value:
@@ -124,7 +139,7 @@ def tree_of(context: HydraContext, config: DictConfig, overrides: Sequence[str],
 
 
 def config_of(tree: DictConfig) -> Config:
-    """The configuration in the composed tree of a trial.
+    """The configuration in the composed tree of a trial, for the hardware of this machine if it runs here.
 
     Raises:
         ConfigError: the tree cannot be used.
@@ -132,7 +147,8 @@ def config_of(tree: DictConfig) -> Config:
     task = tree.copy()
     with open_dict(task):
         del task["hydra"]
-    return to_config(task)
+    config = to_config(task)
+    return config if runs_elsewhere(tree.hydra.launcher) else hardware.resolved(config)
 
 
 def folder_of(tree: DictConfig) -> Path:

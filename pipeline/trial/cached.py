@@ -28,6 +28,8 @@ MACHINE = ("cpu", "cpu_count", "gpu", "gpu_driver", "genai-bench", "xllamacpp", 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 FORGET = {"keeper", "timeout_s", "start_timeout_s", "level_grace_s", "stop_grace_s", "deploy_s", "interval_s"}
 
+KEYS = 2  # how keys are made; those that an earlier release has remembered are other ones
+
 Index = dict[str, tuple[int, str]]  # a record's path: when it was written (ns), its key; empty: it may not answer
 
 
@@ -51,8 +53,18 @@ def key(config: Config, knobs: Mapping[str, Scalar | None], environment: Mapping
     whole = plain(config)
     for part in ("tracker", "timeouts", "objective", "knobs"):
         del whole[part]
+    whole["hardware"] = _of_the_trial(whole["hardware"], config.gpus)
     told = [_without_deadlines(whole), sorted(map(str, knobs.items())), [environment.get(name) for name in MACHINE]]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def _of_the_trial(hardware: dict[str, Any], gpus: int) -> dict[str, Any]:
+    """What of the machine a trial sees, so that hardware=auto and hardware=h100 are the same on an H100.
+
+    How many GPUs the machine has is in the environment; links between them matter to trials that take several.
+    """
+    beside = {"gpu_count", "seen_as"} | ({"nvlink"} if gpus <= 1 else set())
+    return {name: said for name, said in hardware.items() if name not in beside} | {"gpus": gpus}
 
 
 def _without_deadlines(item: Any) -> Any:
@@ -83,7 +95,7 @@ def may_answer(record: Record) -> bool:
 
 def _index(root: Path) -> Index:
     """Every record two folders below the root. What was read once is remembered: a thousand records take seconds."""
-    memory = assets.cache_dir() / "records" / f"{hashlib.sha256(str(root).encode()).hexdigest()[:16]}.json"
+    memory = assets.cache_dir() / "records" / f"{KEYS}-{hashlib.sha256(str(root).encode()).hexdigest()[:16]}.json"
     known = _known(memory)
     there = {str(path): path.stat().st_mtime_ns for path in sorted(root.glob("*/*/record.json"))}
     index = {path: known[path] if known.get(path, (0, ""))[0] == at else (at, _key(path)) for path, at in there.items()}

@@ -18,6 +18,7 @@ from pipeline.core.schema import Config
 from pipeline.engines import purpose
 from pipeline.machine import process, slots, sockets
 from pipeline.models import assets, hub
+from pipeline.trial import hardware
 
 Check = Callable[[Config], str]
 NVIDIA_SMI = ("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
@@ -38,6 +39,7 @@ print(json.dumps({name: version(name) for name in sys.argv[1:]}))
 
 def of(config: Config) -> Iterator[tuple[str, Check]]:
     """The checks for this configuration but its model: name, and a function that says what it found or raises."""
+    yield "machine", _machine
     yield "leases can be written", _state_dir
     yield "genai-bench", _genai_bench
     if config.bench.location == "here":
@@ -56,6 +58,13 @@ def _of_this_machine(config: Config) -> Iterator[tuple[str, Check]]:
         yield f"package {module}", _package(module)
     if config.hardware.vendor == "nvidia":
         yield f"hardware {config.hardware.name}", _gpus
+
+
+def _machine(config: Config) -> str:
+    """A difference fails no trial: named hardware is believed."""
+    told = hardware.told(config)
+    differs = hardware.difference(config)
+    return f"{told}; warned: {differs}" if differs else told
 
 
 def _state_dir(_config: Config) -> str:

@@ -21,7 +21,7 @@ from pipeline.core.teardown import Teardown
 from pipeline.engines import http
 from pipeline.machine import claims, process, signals, slots
 from pipeline.machine.progress import Progress
-from pipeline.trial import cached, checks, health, kept, preflight, twin
+from pipeline.trial import cached, checks, hardware, health, kept, preflight, twin
 from pipeline.trial.kept import Tenant
 from pipeline.trial.levels import Ladder
 from pipeline.trial.story import FILES_TIMEOUT_S, Place, Story, save, to_record
@@ -59,6 +59,7 @@ def _deploy_and_measure(story: Story) -> None:
     with story.step("preflight", timeout_s=timeouts.preflight_s):
         _claim(story)
         story.verdict = preflight.foresee(config)
+        story.difference = hardware.difference(config)
         if story.share(twin.by_rules(sweep, config, story.verdict)):
             return
         preflight.refuse(story.verdict)

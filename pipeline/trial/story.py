@@ -61,6 +61,7 @@ class Story:
     cached_from: str | None = None
     shares: int | None = None  # the number of the trial that deployed the server
     uncached: str | None = None  # why the cache was not asked
+    difference: str | None = None  # of the hardware that was named from what is there
     levels: list[Level] = field(default_factory=list)
     objective: Mapping[str, float] | None = None
     neighbours: int = 0  # other trials on this machine meanwhile
@@ -173,6 +174,7 @@ def _notes(story: Story, rewrites: Sequence[Rewrite]) -> tuple[str, ...]:
     return (
         *(f"{finding.verdict}: {finding.reason}" for finding in foreseen if finding.verdict != "refused"),
         *(f"{item.knob}: asked {item.asked}, the engine set {item.got}" for item in rewrites),
+        *([] if story.difference is None else [f"warned: {story.difference}"]),
         *([] if story.same_as is None else [f"same settings as trial {story.same_as}, whose levels are shown"]),
         *([] if story.cached_from is None else [f"cached: measured as trial {story.cached_from} of another sweep"]),
         *([] if story.uncached is None else [f"cache=read was not used: {story.uncached}"]),

@@ -17,6 +17,7 @@ from pipeline.config import planning
 from pipeline.core.plan import Assets, Plan
 from pipeline.core.record import Record
 from pipeline.core.schema import Config
+from pipeline.core.schema_hardware import Seen
 from pipeline.core.values import now
 from pipeline.machine import identity
 from support.records import make_config
@@ -109,6 +110,10 @@ class FakeBackend:
     def checks(self, config: Config) -> Iterator[tuple[str, Callable[[Config], str]]]:
         """Nothing can be wrong."""
         return iter(())
+
+    def gpus(self, config: Config) -> tuple[Seen, ...]:
+        """None."""
+        return ()
 
     def prepare(self, plan: Plan, tell: Tell) -> None:
         """Nothing to fetch."""

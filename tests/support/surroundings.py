@@ -19,6 +19,7 @@ import pytest
 PYTHONS_OWN = {signal.SIGPIPE, signal.SIGXFSZ}  # ignored by every Python, and given back to what it starts
 # More tests run at once than there are cores: each would measure its levels twice
 PINNED = {"LANG": "C.UTF-8", "TERM": "xterm", "TZ": "UTC", "SERVETUNE_CROWDED": "ignore"}
+PINNED |= {"CUDA_VISIBLE_DEVICES": ""}  # hardware=auto is the CPU whatever is here; parts/nvml.py plays GPUs
 FOREIGN = re.compile(
     r"LC_|LANGUAGE$|COLUMNS$|LINES$|NO_COLOR$|FORCE_COLOR$|CLICOLOR|COLORTERM$|TTY_|POSIXLY_CORRECT$|MAKE|MFLAGS$"
     r"|PYTHON(UTF8|COERCECLOCALE|IOENCODING|WARNINGS|OPTIMIZE|PATH|SAFEPATH)$|XDG_|([A-Z]+_)?PROXY$|[a-z]+_proxy$"

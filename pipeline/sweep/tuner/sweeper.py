@@ -33,7 +33,7 @@ from pipeline.sweep.search.outcome import Outcome
 from pipeline.sweep.search.search import Search
 from pipeline.sweep.search.study import Job, Study, opened
 from pipeline.sweep.tuner import dimensions, streams
-from pipeline.trial import preflight, run, twin
+from pipeline.trial import hardware, preflight, run, twin
 from pipeline.trial.story import Place
 
 BEAT_S = 60.0
@@ -176,7 +176,8 @@ class Tuner(Sweeper):
         tree = self.context.config_loader.load_sweep_config(self.tree, list(lines))
         with open_dict(tree):
             del tree["hydra"]
-        return command_line.to_config(tree)
+        config = command_line.to_config(tree)
+        return config if sweepers.runs_elsewhere(self.tree.hydra.launcher) else hardware.resolved(config)
 
     def _told(self, number: int, result: JobReturn) -> None:
         try:

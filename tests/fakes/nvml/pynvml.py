@@ -1,7 +1,7 @@
 """A stand-in for NVML's bindings: the GPUs of a machine as the JSON file $STANDIN_NVML describes them at this moment.
 
-A list of {uuid, total_mib, used_mib, processes: {pid: mib}, nvlinks: [index], node, forbidden, clock_mhz,
-reasons: mask, slowed_ns: {policy: ns}}. It spells what it has
+A list of {uuid, name, compute_capability, total_mib, used_mib, processes: {pid: mib}, nvlinks: [index], node,
+forbidden, clock_mhz, reasons: mask, slowed_ns: {policy: ns}}. It spells what it has
 as nvidia-ml-py does (unit/machine/test_gpus.py holds them together), and refuses as an old driver does: no version 2
 of the memory, no link status where `nvlinks` is missing, no times where `slowed_ns` is.
 """
@@ -64,6 +64,14 @@ def nvmlDeviceGetHandleByIndex(index: int) -> int:
 def nvmlDeviceGetName(handle: int) -> str:
     name: str = _machine()[handle].get("name", "NVIDIA Stand-in")
     return name
+
+
+def nvmlDeviceGetCudaComputeCapability(handle: int) -> tuple[int, int]:
+    seen = _machine()[handle].get("compute_capability", 9.0)
+    if seen is None:
+        raise NVMLError("Not supported")
+    major, _, minor = str(float(seen)).partition(".")
+    return int(major), int(minor)
 
 
 def nvmlSystemGetDriverVersion() -> str:

@@ -11,7 +11,8 @@ from hydra import initialize_config_dir
 
 from pipeline.config.command_line import composed, to_config
 from pipeline.core.places import CONF
-from pipeline.core.schema import Config, Hardware
+from pipeline.core.schema import Config
+from pipeline.core.schema_hardware import Hardware
 from pipeline.core.values import parse, plain
 from pipeline.engines import verdict
 from support.architectures import DEEPSEEK_V3, LLAMA_8B, QWEN3_30B_A3B

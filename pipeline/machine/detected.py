@@ -1,0 +1,52 @@
+"""What GPUs trials of this machine may take, by kind: for hardware=auto."""
+
+import os
+from collections.abc import Sequence
+from itertools import groupby
+
+from pipeline.core.errors import ConfigError
+from pipeline.core.schema_hardware import Seen
+from pipeline.machine import amd, gpus
+from pipeline.machine.gpus import NVLINK, Gpu
+
+HIDDEN = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
+
+
+def here(ids: Sequence[str] = ()) -> tuple[Seen, ...]:
+    """The GPUs of this machine that trials may take, one item per kind, the largest number first; none: a CPU machine.
+
+    `ids`: those that the configuration allows, empty for all. A variable that hides all GPUs from CUDA or HIP, as an
+    empty CUDA_VISIBLE_DEVICES does, hides them here too.
+
+    Raises:
+        ConfigError: CUDA_VISIBLE_DEVICES names slices of GPUs (MIG), which servetune does not know.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible and "MIG-" in visible:
+        raise ConfigError(
+            f"hardware=auto: CUDA_VISIBLE_DEVICES={visible} names slices of a GPU (MIG). Name the hardware, and its "
+            "memory: e.g. hardware=h100 hardware.gpu_count=1 hardware.gpu_memory_gib=9.75."
+        )
+    seen = () if visible is not None and not visible.strip() else gpus.allowed(gpus.look() or (), ids)
+    if seen:
+        kinds = [_seen(list(some)) for _, some in groupby(sorted(seen, key=_kind), key=_kind)]
+        return tuple(sorted(kinds, key=lambda kind: -kind.count))
+    is_hidden = any(os.environ.get(name) == "" for name in HIDDEN)
+    return () if is_hidden else amd.look()
+
+
+def _kind(gpu: Gpu) -> tuple[str, int]:
+    return gpu.name, gpu.memory_mib
+
+
+def _seen(alike: Sequence[Gpu]) -> Seen:
+    first = alike[0]
+    links = [one.distances[other.index] for one in alike for other in alike if one is not other and one.distances]
+    return Seen(
+        vendor="nvidia",
+        name=first.name,
+        count=len(alike),
+        memory_gib=first.memory_mib / 1024 if first.memory_mib else None,
+        compute_capability=first.compute_capability,
+        nvlink=all(link == NVLINK for link in links) if links else None,
+    )

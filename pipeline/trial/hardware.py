@@ -1,0 +1,66 @@
+"""hardware=auto: looks what is there, where trials run, before anything is judged, compared or started."""
+
+import json
+import os
+from dataclasses import replace
+
+from pipeline import backends
+from pipeline.config import presets
+from pipeline.core.errors import PipelineError
+from pipeline.core.schema import Config
+from pipeline.core.schema_hardware import Seen
+from pipeline.core.values import plain
+
+SHOWN_BY = ("CUDA_VISIBLE_DEVICES", "DOCKER_HOST", "KUBECONFIG")
+_looked: dict[str, tuple[Seen, ...]] = {}  # by where: what is there does not change while a sweep runs
+
+
+def resolved(config: Config) -> Config:
+    """The configuration for the hardware that is there; call it where the trial runs.
+
+    Raises:
+        PipelineError: nobody can tell what is there; the message asks for named hardware.
+    """
+    if not config.hardware.is_auto:
+        return config
+    kinds = seen(config) if config.runtime.on_gpu else ()
+    return replace(config, hardware=presets.resolved(config.hardware, kinds))
+
+
+def difference(config: Config) -> str | None:
+    """How the hardware that was named differs from what is there, in words; None: it does not, or nobody can tell."""
+    if not config.runtime.on_gpu:
+        return None
+    try:
+        return presets.difference(config.hardware, seen(config))
+    except PipelineError:
+        return None
+
+
+def told(config: Config) -> str:
+    """What the trial's hardware is, for the doctor."""
+    if config.hardware.is_cpu:
+        return f"{config.hardware.name}: no GPU is used"
+    try:
+        there = ", ".join(map(str, seen(config)))
+    except PipelineError as error:
+        there = f"not seen: {error}"
+    return f"{config.hardware.name}: {there or 'no GPU is seen here'}"
+
+
+def seen(config: Config) -> tuple[Seen, ...]:
+    """The GPUs where the configuration's trials run, looked at once.
+
+    Raises:
+        PipelineError: nobody can tell what is there.
+    """
+    shown = [os.environ.get(name) for name in SHOWN_BY]
+    where = json.dumps([plain(config.backend), list(config.hardware.gpu_ids), shown], sort_keys=True)
+    if where not in _looked:
+        _looked[where] = backends.load(config.backend.target).gpus(config)
+    return _looked[where]
+
+
+def forget() -> None:
+    """Look again next time."""
+    _looked.clear()
