@@ -82,6 +82,12 @@ def display() -> Display:
     return shown
 
 
+def gpu_count(config: DictConfig) -> int:
+    """GPUs of the hardware that was found for this process's command; of the tree where nobody has looked."""
+    found = _session.outline.hardware if _session.outline else None
+    return int(found.gpu_count if found else config.hardware.gpu_count)
+
+
 def at_end(close: Callable[[], None]) -> None:
     """Call this before the table."""
     _session.closing.append(close)

@@ -57,7 +57,7 @@ def of(
         objective=_means([one.objective or {} for one in samples]),
         levels={name: _means(seen) for name, seen in _levels(samples)},
         verdict=tuple(verdict or ()),
-        environment={**winner.environment, **_placed(winner)},
+        environment={"hardware": config.hardware.name, **winner.environment, **_placed(winner)},
         notes=winner.notes,
         left_out=dict(left_out or {}),
         measured_at=winner.started_at.isoformat(timespec="seconds"),

@@ -38,7 +38,7 @@ class Parallel(Launcher):
     @property
     def slots(self) -> int:
         """Trials at once."""
-        return int(self.n_jobs or self.config.hardware.gpu_count or WITHOUT_GPUS)
+        return int(self.n_jobs or session.gpu_count(self.config) or WITHOUT_GPUS)
 
     def stream(self, jobs: Iterator[Job], told: Told) -> None:
         """Run each job as soon as a worker is free for it."""
