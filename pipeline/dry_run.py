@@ -102,7 +102,7 @@ def _look(config: Config) -> tuple[Config, str]:
     try:
         found = hardware.resolved(config)
     except PipelineError as error:
-        return config, f"not known, so not judged. {error}"
+        return config, f"not known, so not judged: {str(error).splitlines()[0]} Name it to have it judged: hardware=..."
     return found, f"{found.hardware.name}: what is here"
 
 

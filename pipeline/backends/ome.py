@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # for the keeper, see backends/__init__.py
     from pipeline.core.plan import Plan
     from pipeline.core.schema import Config
     from pipeline.core.schema_backends import Kubernetes
+    from pipeline.core.schema_hardware import Seen
 
 LOG_LINES = 2000
 TAIL_LINES = 15
@@ -51,6 +52,16 @@ class Ome:
         from pipeline.backends.kube import checks
 
         return checks.of(config)
+
+    def gpus(self, config: "Config") -> "tuple[Seen, ...]":
+        """The nodes', by their labels.
+
+        Raises:
+            PipelineError: the cluster cannot be asked, or its nodes do not say which GPUs they have.
+        """
+        from pipeline.backends.kube import gpus
+
+        return gpus.of(config)
 
     def prepare(self, plan: "Plan", tell: Tell) -> None:
         """Have the model on a node and the runtime in the cluster, made where they are missing.

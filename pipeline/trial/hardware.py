@@ -12,7 +12,7 @@ from pipeline.core.schema_hardware import Seen
 from pipeline.core.values import plain
 
 SHOWN_BY = ("CUDA_VISIBLE_DEVICES", "DOCKER_HOST", "KUBECONFIG")
-_looked: dict[str, tuple[Seen, ...]] = {}  # by where: what is there does not change while a sweep runs
+_looked: dict[str, tuple[Seen, ...] | PipelineError] = {}  # by where: what is there does not change while a sweep runs
 
 
 def resolved(config: Config) -> Config:
@@ -57,8 +57,19 @@ def seen(config: Config) -> tuple[Seen, ...]:
     shown = [os.environ.get(name) for name in SHOWN_BY]
     where = json.dumps([plain(config.backend), list(config.hardware.gpu_ids), shown], sort_keys=True)
     if where not in _looked:
-        _looked[where] = backends.load(config.backend.target).gpus(config)
-    return _looked[where]
+        _looked[where] = _look(config)
+    found = _looked[where]
+    if isinstance(found, PipelineError):
+        raise found
+    return found
+
+
+def _look(config: Config) -> tuple[Seen, ...] | PipelineError:
+    """What cannot be told is remembered too: a cluster that does not answer costs seconds."""
+    try:
+        return backends.load(config.backend.target).gpus(config)
+    except PipelineError as error:
+        return error
 
 
 def forget() -> None:

@@ -85,6 +85,14 @@ def deploy(backend: Backend, plan: Plan) -> Iterator[Deploy]:
         teardown.run(lease.current(owned), by="trial")
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_backend_has_all_that_a_backend_does(path: Path) -> None:
+    made = backends.load(str(yaml.safe_load(path.read_text())["target"]))
+    names = [name for name, what in vars(Backend).items() if callable(what) and not name.startswith("_")]
+    assert names
+    assert [name for name in names if not callable(getattr(made, name, None))] == []
+
+
 def ready(backend: Backend, deployment: Deployment) -> bool:
     return process.wait_until(lambda: backend.owns_listener(deployment), timeout_s=10)
 
