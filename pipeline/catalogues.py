@@ -82,7 +82,7 @@ def _release(text: str) -> tuple[str, str]:
     if engine not in engines:
         raise ConfigError(f"{text}: no engine of that name can be read; expected one of {', '.join(engines)}.")
     try:
-        return engine, str(Version(version))
+        return engine, Version(version).public  # a build's suffix (+cpu) changes no flags
     except InvalidVersion as error:
         raise ConfigError(f"{text}: expected a version after ==, e.g. {engine}==1.2.3.") from error
 

@@ -85,7 +85,7 @@ def show(overrides: Sequence[str], *, is_sweep: bool, is_elsewhere: bool = False
 def _foreseen(trials: Iterable[Trial], look: Look) -> Iterator[Shown]:
     first: dict[int, int] = {}  # what is deployed -> the trial that comes first with it
     for asked in trials:
-        config, seen = look(asked.config) if asked.config.hardware.is_auto else (asked.config, None)
+        config, seen = look(asked.config)
         trial = replace(asked, config=config)
         verdict = preflight.foresee(trial.config)
         twin = None
@@ -94,7 +94,13 @@ def _foreseen(trials: Iterable[Trial], look: Look) -> Iterator[Shown]:
         is_twin = twin not in (None, trial.number)
         is_run = verdict.word != "refused" and not is_twin
         time = estimate(trial.config) if is_run else None
-        yield Shown(trial=trial, verdict=verdict, twin=twin if is_twin else None, time=time, hardware=seen)
+        yield Shown(
+            trial=trial,
+            verdict=verdict,
+            twin=twin if is_twin else None,
+            time=time,
+            hardware=seen if asked.config.hardware.is_auto else None,
+        )
 
 
 def _look(config: Config) -> tuple[Config, str]:

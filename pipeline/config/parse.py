@@ -51,6 +51,7 @@ def parse(tree: "DictConfig") -> Config:
     if isinstance(runtime, dict):
         names = runtime.get("knobs", {})
         _take_words(runtime)
+        _spell(runtime)
     settings = {name: data.pop(name, None) for name in names}
     objective = data.get("objective")
     data["objective"] = (objective,) if isinstance(objective, str) else objective
@@ -95,6 +96,19 @@ def _take_words(runtime: dict[str, Any]) -> None:
     for part in map(runtime.get, PURPOSES):
         if isinstance(part, dict):
             part["args"] = _words(part.get("args", []))
+
+
+def _spell(runtime: dict[str, Any]) -> None:
+    """As people write it: 0.32.0+cpu for 0.32.0 (a build's suffix changes no flags), numbers in variables."""
+    for part in (runtime, *map(runtime.get, PURPOSES)):
+        if isinstance(part, dict) and isinstance(env := part.get("env"), dict):
+            part["env"] = {name: str(text) if type(text) in {int, float} else text for name, text in env.items()}
+    version = runtime.get("version")
+    if isinstance(version, str) and "+" in version:
+        runtime["version"] = version.partition("+")[0]
+        for part in (runtime, runtime.get("on_cpu")):
+            if isinstance(part, dict) and part.get("image"):
+                part["image"] = str(part["image"]).replace(version, runtime["version"])
 
 
 def _words(given: object) -> object:

@@ -10,7 +10,7 @@ from packaging.specifiers import SpecifierSet
 from pydantic import Field
 
 from pipeline.core.schema_backends import Container, Kubernetes
-from pipeline.core.schema_hardware import Hardware
+from pipeline.core.schema_hardware import Hardware, OnCpu
 from pipeline.core.values import Scalar, value
 
 # genai-bench 0.0.5, scenarios/text.py
@@ -96,6 +96,7 @@ class Runtime:
     rules: tuple[str, ...] = ()  # names of files in pipeline/engines/rules/, or paths of your own
     gpu_knobs: tuple[str, ...] = ()  # tensor, pipeline, data parallelism: a trial takes their product of GPUs
     gpu_sharing: Mapping[str, str] = Field(default_factory=dict)  # switch: the gpu_knob that then adds no GPUs
+    on_cpu: OnCpu = OnCpu()
     on_gpu: bool = True  # False: as shipped, it computes on the CPU whatever is there, and hardware=auto is the CPU
     memory: Memory | None = None  # None: no memory check
     startup_s: float = Field(default=0, ge=0)  # typical start without reading weights, for dry_run's time estimate

@@ -43,6 +43,17 @@ class Hardware:
 
 
 @value
+class OnCpu:
+    """What is different about an engine where the hardware has no GPU."""
+
+    build: str | None = None  # in the version of builds for the CPU, and in no other, e.g. cpu for 0.32.0+cpu
+    package: str | None = None  # on PyPI, of a build for the CPU
+    image: str | None = None
+    image_gib: float | None = Field(default=None, gt=0)
+    kv_gib: str | None = None  # the variable with the KV cache's GiB; unless set, a quarter of the memory
+
+
+@value
 class Seen:
     """GPUs of one kind, as their driver or their node shows them. None: it does not say."""
 

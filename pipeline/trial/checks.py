@@ -1,40 +1,25 @@
 """Checks whether this machine can run a trial: small checks that raise PreflightFailed with what to fix."""
 
-import json
 import os
 import shutil
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-
-from packaging.version import InvalidVersion, Version
 
 from pipeline import backends
 from pipeline.backends import lease
 from pipeline.bench import installed_program
 from pipeline.core.errors import FailureKind, ModelError, PreflightFailed
 from pipeline.core.schema import Config
-from pipeline.engines import purpose
 from pipeline.machine import process, slots, sockets
 from pipeline.models import assets, hub
-from pipeline.trial import hardware
+from pipeline.trial import cpu, hardware, installed
 
 Check = Callable[[Config], str]
 NVIDIA_SMI = ("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
 NVIDIA_DEVICE = Path("/dev/nvidiactl")
 SMI_TIMEOUT_S = 30
 GIB = 2**30
-# Asked of the engine's interpreter; importing an engine takes many seconds, its version is on the disk.
-PROBE = """
-import importlib.metadata, importlib.util, json, sys
-def version(name):
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return "" if importlib.util.find_spec(name) else None
-print(json.dumps({name: version(name) for name in sys.argv[1:]}))
-"""
 
 
 def of(config: Config) -> Iterator[tuple[str, Check]]:
@@ -53,9 +38,11 @@ def of(config: Config) -> Iterator[tuple[str, Check]]:
 
 def _of_this_machine(config: Config) -> Iterator[tuple[str, Check]]:
     """What an engine needs that runs as a process here."""
-    yield f"runtime {config.runtime.name}", _program
+    yield f"runtime {config.runtime.name}", installed.program
     for module in config.runtime.needs_modules:
-        yield f"package {module}", _package(module)
+        yield f"package {module}", installed.package(module)
+    if config.hardware.is_cpu and config.runtime.on_cpu.kv_gib:
+        yield "memory", cpu.check_memory
     if config.hardware.vendor == "nvidia":
         yield f"hardware {config.hardware.name}", _gpus
 
@@ -99,76 +86,6 @@ def connections(config: Config) -> str:
         PreflightFailed: there cannot be as many.
     """
     return sockets.make_room(max(config.traffic.concurrencies))
-
-
-def _program(config: Config) -> str:
-    runtime = config.runtime
-    is_python = runtime.command[0] == "{python}"
-    program = _python(config) if is_python else runtime.command[0]
-    found = shutil.which(program)
-    if found is None:
-        raise PreflightFailed(
-            f"runtime={runtime.name} starts {program!r}, which is not found on the PATH.",
-            hint=f"Install it, or set runtime.{'python' if is_python else 'command'}.",
-        )
-    return found
-
-
-def _python(config: Config) -> str:
-    return str(config.runtime.python or sys.executable)
-
-
-def _package(name: str) -> Check:
-    def check(config: Config) -> str:
-        python = _python(config)
-        version = _versions(python, config.runtime.needs_modules, tuple(purpose.environment(config).items())).get(name)
-        if version is None:
-            raise PreflightFailed(f"The Python package {name} is not installed in {python}.", hint=_install(config))
-        if config.runtime.version and version and not _is_same_release(version, config.runtime.version):
-            raise PreflightFailed(
-                f"{name} {version} is installed in {python}, but runtime.version={config.runtime.version}.",
-                hint=f"Set runtime.version={version}; if it has no flag catalogue yet, create one: "
-                f"python -m pipeline.catalogues {name}=={version}",
-            )
-        if not config.runtime.version and (trouble := _import_trouble(python, name)):
-            hint = "Install it: apt install libgomp1" if "libgomp" in trouble else "Install what the message names."
-            raise PreflightFailed(f"The Python package {name} cannot be imported: {trouble}", hint=hint)
-        return version or "installed"
-
-    return check
-
-
-def _install(config: Config) -> str:
-    runtime = config.runtime
-    if runtime.version is None:
-        return "Install it: pip install 'servetune[llamacpp]'; in a checkout, make setup."
-    return (
-        f"Install it in its own virtual environment (uv venv ENGINE; uv pip install --python ENGINE/bin/python "
-        f"{runtime.name}=={runtime.version}) and set runtime.python=ENGINE/bin/python."
-    )
-
-
-def _is_same_release(installed: str, wanted: str) -> bool:
-    """A build's own suffix (+cu129) changes no flags."""
-    try:
-        return Version(installed).public == Version(wanted).public
-    except InvalidVersion:
-        return False
-
-
-@cache
-def _versions(python: str, names: tuple[str, ...], env: tuple[tuple[str, str], ...]) -> Mapping[str, str | None]:
-    asked = process.ask((python, "-c", PROBE, *names), env={**os.environ, **dict(env)})
-    told: dict[str, str | None] = json.loads(asked.stdout) if asked.returncode == 0 else {}
-    return told
-
-
-@cache
-def _import_trouble(python: str, name: str) -> str:
-    """The last line of what `import name` says when it fails, tried in another process; empty when it works."""
-    tried = process.ask((python, "-c", f"import {name}"), env=os.environ)
-    words = tried.stderr.rstrip().rpartition("\n")[2] or f"exit code {tried.returncode}"
-    return words if tried.returncode else ""
 
 
 def _gpus(config: Config) -> str:

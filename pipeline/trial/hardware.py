@@ -10,21 +10,22 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.schema import Config
 from pipeline.core.schema_hardware import Seen
 from pipeline.core.values import plain
+from pipeline.trial import cpu
 
 SHOWN_BY = ("CUDA_VISIBLE_DEVICES", "DOCKER_HOST", "KUBECONFIG")
 _looked: dict[str, tuple[Seen, ...] | PipelineError] = {}  # by where: what is there does not change while a sweep runs
 
 
 def resolved(config: Config) -> Config:
-    """The configuration for the hardware that is there; call it where the trial runs.
+    """The configuration for the hardware that is there, with what the engine needs on a CPU; called where trials run.
 
     Raises:
         PipelineError: nobody can tell what is there; the message asks for named hardware.
     """
-    if not config.hardware.is_auto:
-        return config
-    kinds = seen(config) if config.runtime.on_gpu else ()
-    return replace(config, hardware=presets.resolved(config.hardware, kinds))
+    if config.hardware.is_auto:
+        kinds = seen(config) if config.runtime.on_gpu else ()
+        config = replace(config, hardware=presets.resolved(config.hardware, kinds))
+    return cpu.adapted(config)
 
 
 def difference(config: Config) -> str | None:

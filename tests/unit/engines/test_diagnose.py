@@ -78,6 +78,8 @@ CAUSES = {
     "vllm/no-cache-blocks": (Kind.KV_CACHE_TOO_SMALL, "raise gpu_memory_utilization", "No available memory"),
     "vllm/no-device": (Kind.NO_GPU, "nvidia-smi", "Failed to infer device type"),
     "vllm/no-gpu": (Kind.NO_GPU, "nvidia-smi", "No CUDA GPUs are available"),
+    "vllm/no-metadata": (Kind.LOAD_FAILED, "servetune doctor", "No package metadata was found for vllm"),
+    "vllm/torchvision-of-another-torch": (Kind.LOAD_FAILED, "uv pip uninstall", "operator torchvision::nms"),
     "vllm/no-kernel-image": (Kind.UNSUPPORTED_COMBINATION, "engine version", "no kernel image"),
     "vllm/no-valid-backend": (Kind.UNSUPPORTED_COMBINATION, "attention_backend", "No valid attention backend"),
     "vllm/no-weights": (Kind.MODEL_MISSING, "Check model.path", "Cannot find any model weights"),
