@@ -11,7 +11,7 @@ import psutil
 from pipeline.backends import Deployment, Tell, belongings, lease, ports
 from pipeline.core.errors import DeployFailed, FailureKind
 from pipeline.core.files import RunDir
-from pipeline.machine import detected, identity, process
+from pipeline.machine import detected, identity, oom, process
 
 if TYPE_CHECKING:  # for the keeper, see backends/__init__.py
     from pipeline.backends import Check
@@ -54,6 +54,7 @@ class Local:
             owned = belongings.make(replace(owned, port=port), plan.env)
             argv = [part.replace("{port}", str(port)) for part in plan.argv]
             log, env = RunDir(plan.run_dir).server_log, _environment(plan, owned)
+            oom.watch(owned.label)
             pid = process.spawn(argv, log=log, env=env, cores=plan.slots.cores)
             owned = replace(owned, pid=pid)
             lease.update(owned)

@@ -2,7 +2,7 @@
 
 The wordings are data in pipeline.engines.death_patterns; this module searches for them. A log is matched line by line,
 without the engines' prefixes and without lines below the level of an error, so that a harmless warning is never taken
-for the cause.
+for the cause (pipeline.engines.log_lines).
 """
 
 import re
@@ -10,27 +10,21 @@ from collections.abc import Mapping, Sequence
 
 from pipeline.core.errors import FailureKind
 from pipeline.core.values import value
-from pipeline.engines.death_patterns import ANY, BAD_FLAG, KNOBS, LLAMA, PATTERNS, SGLANG, VLLM, Pattern
+from pipeline.engines.death_hints import ANY, BAD_FLAG, KNOBS, LLAMA, LOST, SGLANG, VLLM, Pattern
+from pipeline.engines.death_patterns import PATTERNS
+from pipeline.engines.log_lines import errors
 
-LOG_END = 256 * 1024  # bytes or characters; eight ranks' tracebacks, printed twice, are longer than one thinks
 LONGEST_REASON = 240
 REFUSALS = ("429", "503")
 CLIENT_CAUSES = ("too_many_open_files", "name_resolution", "no_free_port", "no_buffers", "no_memory")
 
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_PREFIX = re.compile(
-    r"^\([\w. -]+ pid=\d+\) ?"  # vLLM: (EngineCore pid=104)
-    r"|^(ERROR|CRITICAL) \d\d-\d\d \d\d:\d\d:\d\d \[[^\]]*\] ?"  # vLLM
-    r"|^\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[^\]]*\] ?"  # SGLang: [2026-01-31 08:01:02 TP0]
-    r"|^\[rank\d+\]: ?"  # torch
-    r"|^(\d+\.)+\d+ (?=[EWID] )|^E "  # llama.cpp
-)
-_NOISE = re.compile(r"(INFO|WARNING|DEBUG)(:| \d\d-\d\d )|[IWD] |.*(UserWarning|FutureWarning|DeprecationWarning):")
 _EXCEPTION = re.compile(r"\s*Value error, |(\w+\.)*\w*(Error|Exception|ExceptionGroup)(: |$)")
 _ECHO = re.compile(
     r"[Ss]ee (stack trace|root cause)|scheduler died during initialization|ProcessRaisedException"
+    r"|RequestValidationError\b|RuntimeError: cancelled$"
     r"|(CancelledError|EOFError|BrokenPipeError|ConnectionResetError|EngineDeadError)\b"
 )  # what a process says because another one failed
+_KILL = re.compile(r"-9\b|^Killed$")
 _REFUSAL = re.compile(r"(\w+\.)*(ValueError|AssertionError|NotImplementedError|ValidationError)\b|\s*Value error, ")
 _SERVED = re.compile(
     r"fired up and ready to roll|Application startup complete|Uvicorn running on|\"POST /\S+ HTTP/1\.\d\" 200"
@@ -43,12 +37,20 @@ _STAGES = (
         "loading the weights",
         r"Load weight begin|Starting to load model|Loading \S+ (checkpoint )?shards|load_tensors: ",
     ),
-    ("compiling", r"Dynamo bytecode|Compiling a graph|torch\.compile|DeepGEMM"),
+    ("compiling", r"Warming up model for the compilation|Dynamo bytecode|Compiling a graph|torch\.compile|DeepGEMM"),
     ("capturing CUDA graphs", r"[Cc]apturing (CUDA graphs|batches)|Capture .*(graph|begin)"),
 )
 _SIGNALS = {134: "SIGABRT", 135: "SIGBUS", 137: "SIGKILL", 139: "SIGSEGV"}  # as a shell or a container reports them
 _RUN_BY_HAND = "Read the end of server.log; run the command in plan.json by hand."
 _LIMIT = "The container ran out of memory: raise backend.container.memory_gib; if it is not set, free host memory."
+_OOM_KILLED = (
+    "The kernel's OOM killer ended a process of the engine's memory cgroup: raise its limit (Slurm's --mem, systemd's "
+    "MemoryMax, the container's memory), run fewer trials at once, or make the engine smaller."
+)
+_FROM_OUTSIDE = (
+    "Another program killed a process of the engine (SIGKILL). It was not the kernel's OOM killer, which counted no "
+    "kill: look for a person, a scheduler, earlyoom or systemd-oomd."
+)
 _ENDINGS = {
     "SIGKILL": (
         FailureKind.OOM_HOST,
@@ -72,25 +74,60 @@ class Diagnosis:
     reason: str = ""
 
 
-def server_death(how: str, log: str) -> Diagnosis:
-    """Why a server ended `how` (`exit code 1`, `killed by SIGKILL`, `... by the memory limit`) leaving `log`."""
-    lines = _errors(log)
+def server_death(how: str, log: str, *, oom_kills: int | None = None) -> Diagnosis:
+    """Why a server ended `how` (`exit code 1`, `killed by SIGKILL`, `... by the memory limit`) leaving `log`.
+
+    `oom_kills`: how many processes of its cgroup the kernel's OOM killer ended meanwhile; None where nobody can tell.
+    """
+    lines = errors(log)
     if "memory limit" in how:  # Docker has seen it
         return Diagnosis(kind=FailureKind.OOM_HOST, hint=_LIMIT, reason=_short(_root(lines)))
-    found = _cause(log, lines)
+    pattern, line = _cause(log, lines)
+    if pattern and not pattern.is_loss:
+        return _told(pattern, line, log)
+    if pattern and pattern.kind == FailureKind.SERVER_DIED and _root(lines):  # what it raised says more
+        pattern, line = None, ""
+    found = _by_the_kernel(how, lines, line, oom_kills)
     if found:
         return found
+    return _told(pattern, line, log) if pattern else _by_ending(how, log, lines)
+
+
+def _by_the_kernel(how: str, lines: Sequence[str], lost: str, oom_kills: int | None) -> Diagnosis | None:
+    """What the kernel's count says where a process is gone (`lost`, as a wording says it) and none says why."""
+    raised = lost or _root(lines)
+    reason = _short(raised or _last_words(lines))
+    if oom_kills and (lost or not raised or _signal(how) == "SIGKILL"):  # else the kill may have been a neighbour's
+        return Diagnosis(kind=FailureKind.OOM_HOST, hint=_OOM_KILLED, reason=reason)
+    if oom_kills == 0 and (_KILL.search(lost) or (not raised and _signal(how) == "SIGKILL")):
+        return Diagnosis(kind=FailureKind.SERVER_DIED, hint=_FROM_OUTSIDE, reason=reason)
+    return None
+
+
+def _last_words(lines: Sequence[str]) -> str:
+    """What vLLM says when its EngineCore is gone; it then ends with exit code 0."""
+    return next((line for line in reversed(lines) if "EngineDeadError: " in line), "")
+
+
+def _by_ending(how: str, log: str, lines: Sequence[str]) -> Diagnosis:
+    """What the exit code and the last exception say where no wording is known."""
+    reason = _short(_root(lines))
     usage = next((line for line in lines if re.search(r"\berror: ", line)), "") if how == "exit code 2" else ""
     if usage:  # a parser's own check, in words of its own
         return Diagnosis(kind=FailureKind.BAD_FLAG, hint=BAD_FLAG, reason=_short(usage))
-    reason = _root(lines)
+    if not reason and (lost := _last_words(lines)):
+        return Diagnosis(kind=FailureKind.SERVER_DIED, hint=LOST, reason=_short(lost))
     if _REFUSAL.match(reason) and not _SERVED.search(log):
         hint = "Change the knob that the message names: the engine rejected this configuration."
-        return Diagnosis(kind=FailureKind.LOAD_FAILED, hint=hint, reason=_short(reason))
+        return Diagnosis(kind=FailureKind.LOAD_FAILED, hint=hint, reason=reason)
     kind, hint = _ENDINGS.get(_signal(how), (FailureKind.SERVER_DIED, _RUN_BY_HAND))
     if "Received sigquit from a child process" in log:  # SGLang then kills itself: SIGKILL means nothing here
         kind, hint = FailureKind.SERVER_DIED, _RUN_BY_HAND
-    return Diagnosis(kind=kind, hint=hint, reason=_short(reason))
+    return Diagnosis(kind=kind, hint=hint, reason=reason)
+
+
+def _told(pattern: Pattern, line: str, log: str) -> Diagnosis:
+    return Diagnosis(kind=pattern.kind, hint=_hint(pattern, engine_of(log), log), reason=_short(line))
 
 
 def not_ready(seen: str, log: str) -> Diagnosis:
@@ -98,8 +135,9 @@ def not_ready(seen: str, log: str) -> Diagnosis:
 
     `seen` is as pipeline.engines.http.health gives it: `HTTP 503: ...` or the name of a connection's error.
     """
-    found = _cause(log, _errors(log))
-    if found:
+    pattern, line = _cause(log, errors(log))
+    if pattern:
+        found = _told(pattern, line, log)
         return Diagnosis(kind=found.kind, hint=f"The engine hangs after an error. {found.hint}", reason=found.reason)
     status = re.match(r"HTTP (\d+)", seen)
     if status and status[1] != "503":
@@ -163,27 +201,15 @@ def _slow(hint: str) -> Diagnosis:
     return Diagnosis(kind=FailureKind.NOT_READY_IN_TIME, hint=hint)
 
 
-def _errors(log: str) -> list[str]:
-    """The lines of the log's end without their prefixes, but for those that tell of no error."""
-    lines = []
-    for line in _COLOUR.sub("", log[-LOG_END:]).splitlines():
-        text, before = line, ""
-        while text != before:
-            before, text = text, _PREFIX.sub("", text)
-        if text and not _NOISE.match(text):
-            lines.append(text.rstrip())
-    return lines
-
-
-def _cause(log: str, lines: Sequence[str]) -> Diagnosis | None:
+def _cause(log: str, lines: Sequence[str]) -> tuple[Pattern | None, str]:
     """The first pattern in the order of causes that matches, with the first line it matches."""
     engine = engine_of(log)
     for pattern in PATTERNS:
         if engine is None or pattern.engine in (ANY, engine):
             line = next((line for line in lines if re.search(pattern.regex, line)), None)
             if line is not None:
-                return Diagnosis(kind=pattern.kind, hint=_hint(pattern, engine, log), reason=_short(line))
-    return None
+                return pattern, line
+    return None, ""
 
 
 def _hint(pattern: Pattern, engine: str | None, log: str) -> str:

@@ -13,8 +13,8 @@ from pipeline.core.errors import FailureKind, NotReady, ServerDied, WarmupFailed
 from pipeline.core.files import RunDir
 from pipeline.core.plan import Plan
 from pipeline.core.redact import Secrets
-from pipeline.engines import diagnose, http, prefix_cache
-from pipeline.machine import signals
+from pipeline.engines import diagnose, http, log_lines, prefix_cache
+from pipeline.machine import oom, signals
 
 TAIL_LINES = 15
 TAIL_WIDTH = 400  # SGLang prints all its arguments in one line of 20,000 characters
@@ -59,7 +59,7 @@ def check_alive(backend: Backend, deployment: Deployment, log: Path) -> None:
     how = backend.death(deployment)
     if how is None:
         return
-    found = diagnose.server_death(how, _text(log))
+    found = diagnose.server_death(how, _text(log), oom_kills=oom.since(deployment.lease.label))
     first = f"The server ended ({how}): {found.reason}" if found.reason else f"The server ended: {how}."
     raise ServerDied(f"{first}\n{_tail(log)}", kind=found.kind, hint=found.hint)
 
@@ -113,7 +113,7 @@ def _text(log: Path) -> str:
     if not log.exists():
         return ""
     with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - diagnose.LOG_END))
+        file.seek(max(0, log.stat().st_size - log_lines.LOG_END))
         return str(Secrets(os.environ).hide(file.read().decode(errors="replace")))
 
 

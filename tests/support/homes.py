@@ -13,7 +13,8 @@ from parts.ome_operator import Operator
 from pipeline.backends import container
 from pipeline.backends.kube import manifests
 from pipeline.backends.lease import Lease
-from pipeline.machine import process
+from pipeline.core.errors import FailureKind
+from pipeline.machine import oom, process
 from support.places import TESTS
 
 
@@ -24,6 +25,10 @@ class Home(Protocol):
     overrides: tuple[str, ...]
     deadline_s: float  # that its deploy and its teardown keep, and that is worth waiting for
     pace: float  # how much longer a trial takes than with a process of this machine
+
+    @property
+    def killed(self) -> FailureKind:
+        """The kind of failure that a SIGKILL of the engine is."""
 
     def kill_engine(self, owned: Lease) -> None:
         """SIGKILL, as the kernel's OOM killer sends it."""
@@ -39,6 +44,11 @@ class OnHost:
     overrides: tuple[str, ...] = ()
     deadline_s = 0.7
     pace = 1.0
+
+    @property
+    def killed(self) -> FailureKind:
+        """Not the OOM killer's, where the kernel counts what that does."""
+        return FailureKind.OOM_HOST if oom.kills() is None else FailureKind.SERVER_DIED
 
     def kill_engine(self, owned: Lease) -> None:
         assert owned.pid is not None
@@ -57,6 +67,7 @@ class InContainer:
     name = "docker"
     deadline_s = 4.0
     pace = 3.0
+    killed = FailureKind.OOM_HOST
 
     def __init__(self, host: str, image: str, client: DockerClient) -> None:
         self.client = client
@@ -88,6 +99,7 @@ class InCluster:
     name = "ome"
     deadline_s = 5.0
     pace = 4.0
+    killed = FailureKind.OOM_HOST
     NAMESPACE = "default"
     OURS = (
         "/apis/ome.io/v1beta1/namespaces/default/inferenceservices",

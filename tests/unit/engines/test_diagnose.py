@@ -8,7 +8,8 @@ import yaml
 
 from pipeline.core.errors import FailureKind as Kind
 from pipeline.core.places import CONF
-from pipeline.engines.death_patterns import ANY, KNOBS, LLAMA, PATTERNS, SGLANG, VLLM, Pattern
+from pipeline.engines.death_hints import ANY, KNOBS, LLAMA, SGLANG, VLLM, Pattern
+from pipeline.engines.death_patterns import PATTERNS
 from pipeline.engines.diagnose import engine_of, knobs, not_ready, overload, server_death
 
 LOGS = Path(__file__).parent / "logs"
@@ -31,6 +32,7 @@ CAUSES = {
     "llamacpp/unknown-flag": (Kind.BAD_FLAG, "runtime.extra_args", "unrecognized arguments: --page-size 3"),
     "sglang/ambiguous-option": (Kind.BAD_FLAG, "rejects this flag", "ambiguous option: --cuda-graph-max-bs could"),
     "sglang/chunk-not-divisible": (Kind.UNSUPPORTED_COMBINATION, "Change the knob", "divisible by page_size"),
+    "sglang/context-too-long": (Kind.UNSUPPORTED_COMBINATION, "Change the knob", "User-specified context_length (100"),
     "sglang/custom-all-reduce-is-only-a-warning": (Kind.OOM_GPU, "raise tp_size", "GPU 1 has a total capacity"),
     "sglang/driver-too-old": (Kind.DRIVER_TOO_OLD, "newer NVIDIA driver", "found version 12040"),
     "sglang/dtype-for-quantisation": (Kind.UNSUPPORTED_COMBINATION, "another data type", "Supported dtypes"),
@@ -45,6 +47,7 @@ CAUSES = {
     "sglang/kv-pool-old": (Kind.KV_CACHE_TOO_SMALL, "raise mem_fraction_static", "Current value"),
     "sglang/more-gpus-than-there-are": (Kind.UNSUPPORTED_COMBINATION, "Lower tp_size", "invalid device ordinal"),
     "sglang/nccl": (Kind.GPU_COMMUNICATION, "lower tp_size to 1", "DistBackendError: NCCL error in"),
+    "sglang/no-compiler": (Kind.LOAD_FAILED, "set enable_torch_compile=false", "InvalidCxxCompiler: No working C++"),
     "sglang/no-accelerator": (Kind.NO_GPU, "CUDA_VISIBLE_DEVICES", "No accelerator (CUDA"),
     "sglang/nvfp4-kv-on-wrong-gpu": (Kind.UNSUPPORTED_COMBINATION, "kv_cache_dtype", "requires Blackwell SM100"),
     "sglang/oom-at-load": (Kind.OOM_GPU, "raise tp_size", "torch.OutOfMemoryError: CUDA out of memory. Tried"),
@@ -64,8 +67,12 @@ CAUSES = {
     "vllm/batched-tokens-below-seqs": (Kind.UNSUPPORTED_COMBINATION, "Change the knob", "to max_num_seqs (1024)."),
     "vllm/bfloat16-on-old-gpu": (Kind.UNSUPPORTED_COMBINATION, "another data type", "Tesla T4"),
     "vllm/context-too-long-old": (Kind.KV_CACHE_TOO_SMALL, "lower max_model_len", "max seq len (131072)"),
+    "vllm/cpu-block-size": (Kind.UNSUPPORTED_COMBINATION, "Set block_size to a multiple", "CPU_ATTN: [MultipleOf(32)]"),
+    "vllm/cpu-kv-space-too-large": (Kind.OOM_HOST, "lower VLLM_CPU_KVCACHE_SPACE", "requested memory for kv (200.0"),
+    "vllm/cpu-numa": (Kind.UNSUPPORTED_COMBINATION, "lower tensor_parallel_size", "Not enough allowed NUMA nodes"),
     "vllm/custom-all-reduce": (Kind.GPU_COMMUNICATION, "--disable-custom-all-reduce", "custom_all_reduce.cuh:368"),
     "vllm/driver-insufficient": (Kind.DRIVER_TOO_OLD, "older engine version", "cudaGetDeviceCount"),
+    "vllm/engine-core-killed-while-serving": (Kind.SERVER_DIED, "was killed or crashed", "EngineDeadError: EngineCore"),
     "vllm/engine-killed": (Kind.OOM_HOST, "dmesg", "{'EngineCore': -9}"),
     "vllm/gated": (Kind.MODEL_GATED, "Accept the model's terms", "trying to access a gated repo"),
     "vllm/gpu-held-by-another": (Kind.OOM_GPU, "Stop the other program", "(3.22/4.0 GiB) on startup"),
@@ -73,27 +80,41 @@ CAUSES = {
     "vllm/hub-offline": (Kind.HUB_UNREACHABLE, "HF_HUB_OFFLINE", "outgoing traffic has been disabled"),
     "vllm/invalid-choice": (Kind.BAD_FLAG, "rejects this flag", "--kv-cache-dtype: invalid choice: 'int3'"),
     "vllm/invalid-repository": (Kind.MODEL_MISSING, "Check model.path", "'/models/nope'"),
+    "vllm/kernel-missing": (Kind.UNSUPPORTED_COMBINATION, "no such kernel", "_C::static_scaled_fp8_quant() expected"),
+    "vllm/kv-one-request": (Kind.KV_CACHE_TOO_SMALL, "lower max_model_len", "max seq len (4096)"),
     "vllm/more-gpus-than-there-are": (Kind.UNSUPPORTED_COMBINATION, "Lower tensor_parallel_size", "World size (8)"),
     "vllm/nccl": (Kind.GPU_COMMUNICATION, "NCCL_DEBUG=INFO", "NCCL error: unhandled cuda error"),
     "vllm/no-cache-blocks": (Kind.KV_CACHE_TOO_SMALL, "raise gpu_memory_utilization", "No available memory"),
+    "vllm/no-compiler": (
+        Kind.LOAD_FAILED,
+        "apt install g++), or set enforce_eager=true",
+        "InvalidCxxCompiler: No working",
+    ),
     "vllm/no-device": (Kind.NO_GPU, "nvidia-smi", "Failed to infer device type"),
     "vllm/no-gpu": (Kind.NO_GPU, "nvidia-smi", "No CUDA GPUs are available"),
     "vllm/no-metadata": (Kind.LOAD_FAILED, "servetune doctor", "No package metadata was found for vllm"),
     "vllm/torchvision-of-another-torch": (Kind.LOAD_FAILED, "uv pip uninstall", "operator torchvision::nms"),
     "vllm/no-kernel-image": (Kind.UNSUPPORTED_COMBINATION, "engine version", "no kernel image"),
+    "vllm/no-such-folder": (Kind.MODEL_MISSING, "Check model.path", "Repo id must be in the form"),
     "vllm/no-valid-backend": (Kind.UNSUPPORTED_COMBINATION, "attention_backend", "No valid attention backend"),
     "vllm/no-weights": (Kind.MODEL_MISSING, "Check model.path", "Cannot find any model weights"),
     "vllm/oom-at-load": (Kind.OOM_GPU, "raise tensor_parallel_size", "torch.OutOfMemoryError: CUDA out of memory."),
     "vllm/oom-in-sampler-warmup": (Kind.OOM_GPU, "max_num_seqs", "when warming up sampler"),
     "vllm/oom-while-serving": (Kind.OOM_GPU, "max_num_batched_tokens or max_num_seqs", "Tried to allocate 2.00 GiB"),
+    "vllm/oom-killed-while-loading": (Kind.OOM_HOST, "dmesg", "{'EngineCore': -9}"),
     "vllm/port-taken": (Kind.PORT_TAKEN, "Run the trial again", "OSError: [Errno 98] Address already in use"),
+    "vllm/quantisation-of-unquantised": (Kind.UNSUPPORTED_COMBINATION, "other weights", "config file for awq"),
     "vllm/quantisation-on-wrong-gpu": (Kind.UNSUPPORTED_COMBINATION, "other weights", "method nvfp4"),
     "vllm/repository-not-found": (Kind.MODEL_MISSING, "Check model.path", "api/models/nobody/nothing"),
     "vllm/shared-memory": (Kind.OOM_HOST, "--ipc=host", "shared memory segment"),
+    "vllm/tokenizer-missing": (Kind.MODEL_MISSING, "Check model.path", "instantiate the backend tokenizer"),
+    "vllm/too-many-open-files": (Kind.LOAD_FAILED, "ulimit -n", "OSError: [Errno 24] Too many open files"),
     "vllm/unknown-cause": (Kind.SERVER_DIED, "run the command in plan.json", "KeyError: 'model.layers.0.mlp.gate'"),
     "vllm/unknown-quantisation": (Kind.BAD_FLAG, "rejects this flag", "Unknown quantization method: fp9"),
     "vllm/unrecognized": (Kind.BAD_FLAG, "rejects this flag", "vllm: error: unrecognized arguments"),
+    "vllm/weights-cut-off": (Kind.MODEL_MISSING, "damaged or cut off", "incomplete metadata, file not fully covered"),
     "vllm/worker-bus-error": (Kind.OOM_HOST, "--shm-size", "exit code: -7"),
+    "vllm/worker-killed": (Kind.OOM_HOST, "dmesg", "VllmWorker-0 died unexpectedly (exit code: -9)"),
     "vllm/worker-failed": (Kind.LOAD_FAILED, "rejected this configuration", "Error in memory profiling"),
 }
 STILL = {
@@ -171,6 +192,40 @@ def test_hints_name_only_knobs_that_the_engine_has(engine: str) -> None:
 def test_an_ending_counts_where_the_log_names_no_cause(how: str, text: str, kind: Kind, hint: str) -> None:
     found = server_death(how, text)
     assert found.kind == kind
+    assert hint in found.hint
+
+
+LOST = log("vllm/engine-core-killed-while-serving")
+WORKER = log("vllm/worker-killed")
+
+
+@pytest.mark.parametrize(
+    ("how", "text", "kills", "kind", "hint"),
+    [
+        ("killed by SIGKILL", "serving\n", 1, Kind.OOM_HOST, "memory cgroup"),
+        ("killed by SIGKILL", "serving\n", 0, Kind.SERVER_DIED, "Another program killed"),
+        ("killed by SIGKILL", "serving\n", None, Kind.OOM_HOST, "dmesg"),
+        ("exit code 0", WORKER, 1, Kind.OOM_HOST, "memory cgroup"),
+        ("exit code 0", WORKER, 0, Kind.SERVER_DIED, "Another program killed"),
+        ("exit code 0", WORKER, None, Kind.OOM_HOST, "dmesg"),
+        ("exit code 0", WORKER.replace("(exit code: -9)", "(exit code: None)"), 1, Kind.OOM_HOST, "memory cgroup"),
+        ("exit code 0", WORKER.replace("(exit code: -9)", "(exit code: None)"), 0, Kind.SERVER_DIED, "dmesg"),
+        ("exit code 0", LOST, 1, Kind.OOM_HOST, "memory cgroup"),
+        ("exit code 0", LOST, 0, Kind.SERVER_DIED, "was killed or crashed in native code"),
+        ("exit code 1", log("vllm/oom-killed-while-loading"), 2, Kind.OOM_HOST, "memory cgroup"),
+        ("exit code 1", log("vllm/unknown-cause"), 1, Kind.SERVER_DIED, "plan.json"),
+        ("exit code 1", log("vllm/invalid-choice"), 1, Kind.BAD_FLAG, "rejects this flag"),
+        ("killed by SIGKILL", log("sglang/rank-ends-of-itself"), 0, Kind.SERVER_DIED, "plan.json"),
+    ],
+    ids=[
+        "killed-by-the-kernel", "killed-by-another", "nobody-counts", "worker-by-the-kernel", "worker-by-another",
+        "worker-and-nobody-counts", "worker-not-reaped-by-the-kernel", "worker-not-reaped", "core-by-the-kernel",
+        "core-by-another", "while-loading", "a-neighbours-kill", "a-neighbours-kill-and-a-known-cause", "by-itself",
+    ],
+)  # fmt: skip
+def test_the_kernels_count_tells_who_killed(how: str, text: str, kills: int | None, kind: Kind, hint: str) -> None:
+    found = server_death(how, text, oom_kills=kills)
+    assert found.kind == kind, found
     assert hint in found.hint
 
 

