@@ -35,6 +35,7 @@ def make(config: Config, assets: Assets, *, sweep_id: str, number: int, run_dir:
         served_name=config.model.served_name,
         health=config.runtime.health,
         settings_path=config.runtime.settings_path,
+        tells=config.runtime.tells,
         cache_reset=config.runtime.cache_reset,
         stop_grace_s=config.runtime.stop_grace_s,
         keeper=config.backend.keeper,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pydantic import Field
 
-from pipeline.core.schema import Health
 from pipeline.core.schema_backends import Container, Kubernetes
+from pipeline.core.schema_engine import Health, Tells
 from pipeline.core.values import value
 
 
@@ -84,6 +84,7 @@ class Plan:
     served_name: str
     health: Health
     settings_path: str | None
+    tells: Tells = Tells()
     cache_reset: str
     stop_grace_s: float
     keeper: bool

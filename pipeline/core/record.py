@@ -98,6 +98,16 @@ class Client:
 
 
 @value
+class EngineTimes:
+    """What the engine's own histograms say of a level: means, in seconds; None where it has no such histogram."""
+
+    requests: int  # whose first token the engine made meanwhile
+    ttft_mean_s: float | None
+    tpot_mean_s: float | None
+    is_apart: bool = False  # further from what the load generator measured than both may be
+
+
+@value
 class Load:
     """What else the machine did during a level."""
 
@@ -121,6 +131,7 @@ class Level:
     cache_reset: str = "none"
     client: Client | None = None
     load: Load | None = None
+    engine: EngineTimes | None = None
     times_measured: int = 1  # more: it was cut, or the machine was crowded, and it was measured again
     warnings: tuple[str, ...] = ()
 
@@ -147,6 +158,8 @@ class Record:
     argv: tuple[str, ...]
     deployment: Mapping[str, str] = Field(default_factory=dict)  # its GPUs and cores; image, container, docker run
     settings: Mapping[str, Any] | None
+    settings_unknown: str | None = None  # why there are none, though the engine was asked
+    engine_version: str | None = None  # by its own word; None: it was not asked, or does not say
     rewrites: tuple[Rewrite, ...] = ()  # what the engine made of the knobs, where that is not what was asked
     repeat_of: int | None = None  # the number of the trial whose configuration was measured again
     phase: Phase = "search"

@@ -10,6 +10,7 @@ from packaging.specifiers import SpecifierSet
 from pydantic import Field
 
 from pipeline.core.schema_backends import Container, Kubernetes
+from pipeline.core.schema_engine import Extras, Health, Memory, Tells
 from pipeline.core.schema_hardware import Hardware, OnCpu
 from pipeline.core.values import Scalar, value
 
@@ -45,34 +46,6 @@ class Knob:
 
 
 @value
-class Health:
-    """How to tell that the server is ready."""
-
-    path: str
-    timeout_s: float = Field(gt=0)
-    interval_s: float = Field(gt=0)
-
-
-@value
-class Memory:
-    """Which knobs decide how an engine divides a GPU's memory; read by the memory check before deploying."""
-
-    plan: Literal["sglang", "vllm"]  # whose memory model to use: pipeline/models/memory.py
-    fraction: str  # knob: the share of the GPU's memory that the engine may use
-    kv_dtype: str
-    context: str
-    max_requests: str
-
-
-@value
-class Extras:
-    """Variables and flags that the engine gets for a while: filled in as `Runtime.command` is."""
-
-    env: Mapping[str, str] = Field(default_factory=dict)
-    args: tuple[str, ...] = ()
-
-
-@value
 class Runtime:
     """A serving engine.
 
@@ -104,6 +77,7 @@ class Runtime:
     server_engine: str  # genai-bench's --server-engine
     health: Health
     settings_path: str | None = None  # HTTP path where the engine reports its resolved settings
+    tells: Tells = Tells()
     cache_reset: Literal["none", "llamacpp_slots", "sglang_flush", "vllm_reset"]
     stop_grace_s: float = Field(ge=0)
 

@@ -1,20 +1,14 @@
-"""HTTP requests to a running engine: readiness, settings, one completion."""
+"""HTTP requests to a running engine: readiness, one completion. What it tells of itself: pipeline.engines.told."""
 
 import os
 import secrets
-from collections.abc import Mapping
-from typing import Any
 
 import requests
-
-from pipeline.core.redact import SECRET_NAME, Secrets
 
 API_KEY_ENV = "SERVETUNE_API_KEY"
 QUICK_S = 5.0
 WARMUP_PROMPT = "Count from one to sixteen in words: one, two,"
 WARMUP_TOKENS = 16
-# Long, or the whole environment of the process (vLLM's development mode tells it)
-_LEFT_OUT = ("chat_template", "ui_settings", "model_info", "vllm_env", "system_env")
 
 
 def api_key() -> str | None:
@@ -44,29 +38,6 @@ def health(url: str, path: str) -> str | None:
     except requests.RequestException as error:
         return type(error).__name__
     return None if answer.status_code == requests.codes.ok else f"HTTP {answer.status_code}: {answer.text[:120]}"
-
-
-def settings(url: str, path: str) -> Mapping[str, Any] | None:
-    """What the engine says of its resolved settings, without bulky parts and secrets; None when it does not say."""
-    try:
-        with session() as http:
-            answer = http.get(f"{url}{path}", timeout=QUICK_S)
-            answer.raise_for_status()
-            told = answer.json()
-    except (requests.RequestException, ValueError):
-        return None
-    return _without_secrets(told) if isinstance(told, dict) else None
-
-
-def _without_secrets(told: Mapping[str, Any]) -> dict[str, Any]:
-    """SGLang tells its keys among its settings."""
-    kept = {name: item for name, item in told.items() if name not in _LEFT_OUT and not _is_secret(name, item)}
-    hidden: dict[str, Any] = Secrets(os.environ).hide(kept)
-    return {name: _without_secrets(item) if isinstance(item, dict) else item for name, item in hidden.items()}
-
-
-def _is_secret(name: str, item: object) -> bool:
-    return isinstance(item, str) and SECRET_NAME.search(name) is not None
 
 
 def complete(url: str, model: str, *, timeout_s: float) -> None:

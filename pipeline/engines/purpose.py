@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_address
 
-from pipeline.core.schema import Config, Extras
+from pipeline.core.schema import Config
+from pipeline.core.schema_engine import Extras
 
 # Known to open paths without a key, wherever they come from: runtime.env of a user, or of a record that is older than
 # `development`. Source: vLLM 0.32.0, entrypoints/launchers/api_server/routers.py:40.

@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from packaging.version import Version
+from packaging.version import InvalidVersion, Version
 
 from pipeline.core.places import PACKAGE
 
@@ -17,3 +17,11 @@ def versions(engine: str) -> tuple[str, ...]:
         return ()
     names = (item.name.removesuffix(".json") for item in folder.iterdir() if item.name.endswith(".json"))
     return tuple(sorted(names, key=Version))
+
+
+def is_same_release(seen: str, wanted: str) -> bool:
+    """Whether two versions have the same flags: a build's own suffix (+cpu, +cu129) changes none."""
+    try:
+        return Version(seen).public == Version(wanted).public
+    except InvalidVersion:
+        return seen == wanted

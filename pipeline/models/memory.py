@@ -13,7 +13,8 @@ from collections.abc import Mapping
 
 from pipeline.core import scenario
 from pipeline.core.findings import Finding
-from pipeline.core.schema import Architecture, Config, Memory
+from pipeline.core.schema import Architecture, Config
+from pipeline.core.schema_engine import Memory
 from pipeline.core.values import Scalar, value
 
 RULES = frozenset({"does_not_fit", "kv_too_small", "tight", "memory_unknown"})

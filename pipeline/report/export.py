@@ -43,6 +43,7 @@ def _trial(record: Record) -> dict[str, Any]:
         "seconds": (record.ended_at - record.started_at).total_seconds(),
         "runtime": record.config.runtime.name,
         "version": record.config.runtime.version,
+        "engine_version": record.engine_version,
         "model": record.config.model.name,
         "hardware": record.config.hardware.name,
         "traffic": record.config.traffic.name,

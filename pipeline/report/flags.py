@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from pipeline.core.errors import FailureKind
-from pipeline.core.record import Record
+from pipeline.core.record import Level, Record
 from pipeline.report.front import Point
 from pipeline.report.ranking import Row
 
@@ -13,6 +13,8 @@ MEANINGS = {
     "misses SLO": "measured, but outside of the SLO",
     "cut": "a level had fewer requests than planned; it does not count",
     "crowded": "the machine was busy with something else",
+    "clocks differ": "the load generator saw another latency than the engine itself: see the notes",
+    "settings unknown": "the engine did not say what it made of the knobs",
     "twin": "the engine runs it as the trial with this number, whose result is shown",
     "cached": "measured by an earlier sweep",
     "runs": "some of its runs failed",
@@ -38,16 +40,24 @@ def _of(row: Row, mine: Sequence[Record], points: Sequence[Point]) -> Iterator[s
     on_front = [point for point in points if point.number == row.number]
     if on_front:
         yield "front" if all(point.rounds > 1 for point in on_front) else f"front {ONCE}"
-    if any(level.metrics and level.metrics.is_cut for level in levels):
-        yield "cut"
-    if any(level.load and level.load.is_crowded for level in levels):
-        yield "crowded"
+    yield from _of_levels(levels)
+    if any(one.settings_unknown for one in mine):
+        yield "settings unknown"
     if row.same_as is not None:
         yield f"twin {row.same_as}"
     if row.cached_from:
         yield "cached"
     if row.objective and row.measured < row.runs:
         yield f"{row.measured} of {row.runs} runs"
+
+
+def _of_levels(levels: Sequence[Level]) -> Iterator[str]:
+    if any(level.metrics and level.metrics.is_cut for level in levels):
+        yield "cut"
+    if any(level.load and level.load.is_crowded for level in levels):
+        yield "crowded"
+    if any(level.engine and level.engine.is_apart for level in levels):
+        yield "clocks differ"
 
 
 def legend(words: Sequence[str]) -> str:

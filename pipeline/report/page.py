@@ -69,7 +69,7 @@ def render(sweep: SweepDir, records: Sequence[Record], found: Verdict, command: 
 
 def _subject(record: Record) -> str:
     config = record.config
-    engine = f"{config.runtime.name} {config.runtime.version or ''}".rstrip()
+    engine = f"{config.runtime.name} {record.engine_version or config.runtime.version or ''}".rstrip()
     return f"{config.model.name} on {engine}, {config.hardware.name}, traffic {config.traffic.name}"
 
 
@@ -174,9 +174,10 @@ def _trials(numbers: Sequence[int]) -> str:
 
 
 def _environment(records: Sequence[Record]) -> list[tuple[str, str]]:
-    """Each fact; with several machines, all that were seen."""
+    """Each fact; with several machines, all that were seen. An engine's version is by its own word where it says."""
     found: dict[str, dict[str, None]] = {}
     for record in records:
-        for name, told in record.environment.items():
+        said = {record.config.runtime.name: record.engine_version} if record.engine_version else {}
+        for name, told in {**record.environment, **said}.items():
             found.setdefault(name, {})[told] = None
     return [(name, ", ".join(told)) for name, told in found.items()]

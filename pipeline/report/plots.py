@@ -19,7 +19,7 @@ BASELINE, OTHERS = "#8a8f98", "#9db2d0"
 CURVES = 5  # configurations beside the baseline whose levels are drawn
 PARTS = {
     "wait": ("preflight", "model", "slots"),
-    "load": ("deploy", "health"),
+    "load": ("deploy", "health", "settings"),
     "measure": ("warmup", "bench_start", "bench"),
     "end": ("teardown", "record", "tracker"),
 }

@@ -82,8 +82,15 @@ def _point(level: Level) -> dict[str, float]:
     flat = metrics.flatten(level.metrics) if level.metrics else {}
     return {
         "concurrency": level.concurrency,
-        **{f"{level.scenario}/{name}": seen for name, seen in flat.items()},
+        **{f"{level.scenario}/{name}": seen for name, seen in (flat | _by_engine(level)).items()},
     }
+
+
+def _by_engine(level: Level) -> dict[str, float]:
+    """What the engine's own clock says, beside what the load generator measured."""
+    seen = level.engine
+    times = {"engine_ttft_mean_s": seen.ttft_mean_s, "engine_tpot_mean_s": seen.tpot_mean_s} if seen else {}
+    return {name: time for name, time in times.items() if time is not None}
 
 
 def _row(level: Level) -> list[Any]:
@@ -109,6 +116,8 @@ def _summary(record: Record) -> dict[str, Any]:
         "verdict": record.verdict.word if record.verdict else None,
         "findings": "; ".join(finding.reason for finding in record.verdict.findings) if record.verdict else None,
         "same_as": record.same_as,
+        "engine_version": record.engine_version,
+        "settings_unknown": record.settings_unknown,
         **{f"resolved/{item.knob}": item.got for item in record.rewrites},
         "teardown_clean": record.teardown.is_clean if record.teardown else None,
         **(record.objective or {}),

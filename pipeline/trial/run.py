@@ -3,10 +3,9 @@
 Read `_deploy_and_measure` first. Whatever happens in it, afterwards teardown has run and a record is on disk.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from typing import Any
 
 from pipeline import backends, bench, trackers
 from pipeline.backends import Backend, Deployment, keeper, lease, teardown
@@ -21,7 +20,7 @@ from pipeline.core.teardown import Teardown
 from pipeline.engines import http
 from pipeline.machine import claims, process, signals, slots
 from pipeline.machine.progress import Progress
-from pipeline.trial import cached, checks, hardware, health, kept, preflight, twin
+from pipeline.trial import asking, cached, checks, hardware, health, kept, preflight, twin
 from pipeline.trial.kept import Tenant
 from pipeline.trial.levels import Ladder
 from pipeline.trial.story import FILES_TIMEOUT_S, Place, Story, save, to_record
@@ -85,7 +84,7 @@ def _deploy_and_measure(story: Story) -> None:
         backend = backends.load(story.plan.backend)
         with story.step("health", timeout_s=story.plan.health.timeout_s + HEALTH_GRACE_S):
             health.wait_ready(backend, deployment, story.plan)
-            story.settings = _settings(deployment, story.plan)
+        asking.before_measuring(story, deployment)
         if story.share(twin.by_settings(sweep, config, story.settings)):
             return
         with story.step("warmup", timeout_s=timeouts.warmup_s):
@@ -98,6 +97,7 @@ def _deploy_and_measure(story: Story) -> None:
             story.neighbours = lease.neighbours(deployment.lease)
             ladder.climb(story.levels)
             story.neighbours = max(story.neighbours, lease.neighbours(deployment.lease))
+            asking.after_measuring(story, deployment)
             story.objective = objectives.of(story.levels, config)
         if story.place.reuses and kept.is_fit(story):
             kept.keep(tenant, deployment, stack.pop_all())
@@ -154,10 +154,6 @@ def _warm_up(deployment: Deployment, backend: Backend, planned: Plan, *, timeout
         process.wait_until(lambda: backend.death(deployment) is not None, timeout_s=DEATH_S)
         health.check_alive(backend, deployment, RunDir(planned.run_dir).server_log)  # its death says more
         raise
-
-
-def _settings(deployment: Deployment, planned: Plan) -> Mapping[str, Any] | None:
-    return http.settings(deployment.url, planned.settings_path) if planned.settings_path else None
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from pipeline.core.schema import Config
 from pipeline.core.teardown import Teardown
 from pipeline.core.values import now, value
 from pipeline.engines.prefix_cache import FAILED
+from pipeline.engines.versions import is_same_release
 from pipeline.machine import gpus, signals
 from pipeline.machine.environment import describe
 from pipeline.machine.progress import Progress
@@ -57,6 +58,8 @@ class Story:
     deployment: Deployment | None = None
     verdict: Verdict | None = None
     settings: Mapping[str, Any] | None = None
+    unsaid: str | None = None  # why the engine has not told its settings, though it was asked
+    engine_version: str | None = None  # by its own word
     same_as: int | None = None
     cached_from: str | None = None
     shares: int | None = None  # the number of the trial that deployed the server
@@ -129,6 +132,8 @@ def to_record(story: Story) -> Record:
             argv=_argv(planned, deployment),
             deployment={**_own(planned), **(deployment.facts if deployment else {}), **_shared(story)},
             settings=story.settings,
+            settings_unknown=story.unsaid,
+            engine_version=story.engine_version,
             rewrites=rewrites,
             repeat_of=place.repeat_of,
             phase=place.phase,
@@ -175,6 +180,7 @@ def _notes(story: Story, rewrites: Sequence[Rewrite]) -> tuple[str, ...]:
         *(f"{finding.verdict}: {finding.reason}" for finding in foreseen if finding.verdict != "refused"),
         *(f"{item.knob}: asked {item.asked}, the engine set {item.got}" for item in rewrites),
         *([] if story.difference is None else [f"warned: {story.difference}"]),
+        *_unknown(story),
         *([] if story.same_as is None else [f"same settings as trial {story.same_as}, whose levels are shown"]),
         *([] if story.cached_from is None else [f"cached: measured as trial {story.cached_from} of another sweep"]),
         *([] if story.uncached is None else [f"cache=read was not used: {story.uncached}"]),
@@ -190,6 +196,19 @@ def _uncleared(levels: Sequence[Level]) -> Iterator[str]:
     for reason in reasons:
         names = ", ".join(level.name for level in levels if level.cache_reset == reason)
         yield f"warned: the prefix cache was not cleared before {names}: {reason.removeprefix(FAILED)}"
+
+
+def _unknown(story: Story) -> Iterator[str]:
+    """What the engine did not say of itself, and where what it said is not what was planned with."""
+    if story.unsaid:
+        told = filter(None, (story.unsaid, story.config.runtime.tells.settings_help))
+        yield f"settings unknown: {'. '.join(told)}. Whether the engine set knobs to other values cannot be told"
+    said, planned = story.engine_version, story.config.runtime.version
+    if said and planned and not is_same_release(said, planned):
+        yield (
+            f"the engine is version {said}, runtime.version is {planned}: its flags and rules were "
+            "taken for those of the latter"
+        )
 
 
 def _crowd(story: Story) -> str:

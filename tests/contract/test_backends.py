@@ -19,7 +19,7 @@ from pipeline.backends import Backend, Deployment, lease, teardown
 from pipeline.core.errors import DeployFailed
 from pipeline.core.files import RunDir
 from pipeline.core.plan import Plan
-from pipeline.core.schema import Health
+from pipeline.core.schema_engine import Health
 from pipeline.core.values import load
 from pipeline.machine import process
 from support.places import TESTS

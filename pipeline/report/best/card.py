@@ -20,7 +20,7 @@ class Card:
 
     trial_id: str
     overrides: tuple[str, ...]
-    engine: str
+    engine: str  # name and version, by its own word where it says
     model: str
     traffic: str
     measured: int  # how often
@@ -50,7 +50,7 @@ def of(
     return Card(
         trial_id=winner.trial_id,
         overrides=winner.overrides,
-        engine=f"{config.runtime.name} {config.runtime.version or ''}".rstrip(),
+        engine=f"{config.runtime.name} {winner.engine_version or config.runtime.version or ''}".rstrip(),
         model=f"{config.model.name}" + (f" at {config.model.revision}" if config.model.revision else ""),
         traffic=f"{config.traffic.name}: {', '.join(config.traffic.scenarios)}, seed {config.traffic.seed}",
         measured=len(samples),

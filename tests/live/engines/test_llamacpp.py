@@ -17,7 +17,7 @@ import yaml
 
 from parts.llama import Server, free_port, launch, serving
 from pipeline.core.places import CONF
-from pipeline.engines import http, prefix_cache
+from pipeline.engines import http, prefix_cache, told
 from pipeline.engines.runtimes import llamacpp
 from pipeline.machine import process
 
@@ -119,7 +119,7 @@ def test_every_cache_type_of_the_runtime_is_known_to_the_engine() -> None:
 
 def test_settings_show_slots_and_context(tuned: Server) -> None:
     assert [slot["n_ctx"] for slot in tuned.get("/slots")] == [768, 768, 768]
-    settings = http.settings(tuned.url, "/props")
+    settings = told.settings(tuned.url, "/props").settings
     assert settings is not None
     assert settings["total_slots"] == 3
     assert settings["model_alias"] == "tiny"
@@ -187,9 +187,9 @@ def test_a_key_protects_it(tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.
     with serving(tiny_gguf, tmp_path, "--slot-save-path", str(tmp_path), key="sk-test-llamacpp") as server:
         refused = requests.post(f"{server.url}/v1/chat/completions", json={"messages": []}, timeout=10)
         assert refused.status_code == requests.codes.unauthorized
-        assert http.settings(server.url, "/props") is None
+        assert told.settings(server.url, "/props").why == "/props answered HTTP 401"
         monkeypatch.setenv(http.API_KEY_ENV, "sk-test-llamacpp")
-        assert http.settings(server.url, "/props") is not None
+        assert told.settings(server.url, "/props").settings
         assert prefix_cache.empty(server.url, "llamacpp_slots") == "erased 1 slots"
         http.complete(server.url, "tiny", timeout_s=30)
         assert "sk-test-llamacpp" not in server.log

@@ -24,7 +24,7 @@ from pipeline.backends.local import Local
 from pipeline.core.errors import DeployFailed
 from pipeline.core.files import RunDir
 from pipeline.core.plan import Plan
-from pipeline.core.schema import Health
+from pipeline.core.schema_engine import Health
 from pipeline.core.teardown import Teardown
 from pipeline.machine import process, shared_memory
 from support.places import FAKES

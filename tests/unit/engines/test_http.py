@@ -1,12 +1,10 @@
 """Talking to an engine: a real local HTTP server that answers from a table."""
 
-from typing import Any
-
 import pytest
 import requests
 
 from fakes import Answer, FakeEngine
-from pipeline.engines import http
+from pipeline.engines import http, told
 
 NOBODY = "http://127.0.0.1:9"  # discard: nothing listens there
 CHAT = "POST /v1/chat/completions"
@@ -31,38 +29,6 @@ def test_health_says_when_nobody_answers() -> None:
     assert http.health(NOBODY, "/health") == "ConnectionError"
 
 
-@pytest.mark.parametrize(
-    ("answer", "told"),
-    [
-        (
-            (
-                200,
-                {
-                    "total_slots": 4,
-                    "chat_template": "long",
-                    "model_info": {},
-                    "api_key": "sk-1",
-                    "vllm_env": {"A": "b"},
-                },
-            ),
-            4,
-        ),
-        ((200, "not json"), None),
-        ((404, {}), None),
-    ],
-    ids=["without-bulky-parts-and-secrets", "no-json", "no-such-path"],
-)
-def test_settings_are_what_the_engine_says_of_itself(answer: Answer, told: int | None) -> None:
-    with FakeEngine(**{"GET /props": answer}) as server:
-        assert http.settings(server.url, "/props") == (None if told is None else {"total_slots": told})
-
-
-@pytest.mark.parametrize("body", [[1, 2], "3", None], ids=["list", "number", "null"])
-def test_settings_of_another_shape_are_none(body: Any) -> None:
-    with FakeEngine(**{"GET /props": (200, body)}) as server:
-        assert http.settings(server.url, "/props") is None
-
-
 def test_a_warm_up_is_one_completion() -> None:
     with FakeEngine(**{CHAT: (200, {"choices": []})}) as server:
         http.complete(server.url, "tiny", timeout_s=5)
@@ -80,7 +46,7 @@ def test_the_key_goes_with_every_request(monkeypatch: pytest.MonkeyPatch, key: s
     monkeypatch.setenv(http.API_KEY_ENV, key)
     with FakeEngine(**{CHAT: (200, {})}) as server:
         http.health(server.url, "/health")
-        http.settings(server.url, "/props")
+        told.settings(server.url, "/props")
         http.complete(server.url, "tiny", timeout_s=5)
         assert len(server.keys) == 3
         assert set(server.keys) == {sent}

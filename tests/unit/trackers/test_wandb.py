@@ -19,7 +19,7 @@ from parts.wandb_runs import artifact, history, items, run_of, stored, summary, 
 from pipeline.core.errors import StepTimedOut, TrackerFailed
 from pipeline.core.files import RunDir, SweepDir, save
 from pipeline.core.findings import Finding, Verdict
-from pipeline.core.record import Level, Record
+from pipeline.core.record import EngineTimes, Level, Record
 from pipeline.core.resolved import Rewrite
 from pipeline.core.schema import Tracker
 from pipeline.machine import process, signals
@@ -145,6 +145,18 @@ def test_summary_tells_what_the_engine_made_of_a_knob(run_dir: RunDir, shared: W
     assert said["verdict"] == "rewritten"
     assert said["findings"] == reason
     assert said["same_as"] == 3
+    assert "settings_unknown" not in said
+
+
+def test_summary_tells_what_the_engine_says_of_itself(run_dir: RunDir, shared: WandB) -> None:
+    times = EngineTimes(requests=8, ttft_mean_s=0.027, tpot_mean_s=None)
+    levels = tuple(replace(level, engine=times) for level in make_levels())
+    record = make_record(engine_version="0.32.0+cpu", settings_unknown="/props answered HTTP 404", levels=levels)
+    run = publish(record, run_dir, shared)
+    said = summary(run)
+    assert (said["engine_version"], said["settings_unknown"]) == ("0.32.0+cpu", "/props answered HTTP 404")
+    name = f"{levels[0].scenario}/engine_ttft_mean_s"
+    assert {point[name] for point in history(run) if name in point} == {0.027}
 
 
 def test_failed_trial_is_a_failed_run(run_dir: RunDir, shared: WandB) -> None:

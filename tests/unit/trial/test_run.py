@@ -17,8 +17,8 @@ def test_a_trial_leaves_a_complete_record(tmp_path: Path, tiny_gguf: Path) -> No
     assert result.code == 0, result.err
     assert record.status == "ok"
     assert [step.step for step in record.steps] == [
-        "preflight", "model", "slots", "lease", "deploy", "health", "warmup", "bench_start", "bench", "teardown",
-        "record", "tracker",
+        "preflight", "model", "slots", "lease", "deploy", "health", "settings", "warmup", "bench_start", "bench",
+        "teardown", "record", "tracker",
     ]  # fmt: skip
     assert record.objective == {"output_tokens_per_s_per_gpu": 100.0}
     assert record.settings == {"total_slots": 4}
