@@ -6,19 +6,20 @@ from dataclasses import dataclass, replace
 
 from pipeline.backends import Backend, Deployment
 from pipeline.bench import Job, Outcome, Runner, beside, command, ledger, results
-from pipeline.core import files, metrics, objectives, record
+from pipeline.core import engine_times, files, metrics, objectives, record
 from pipeline.core.errors import BenchFailed, FailureKind, Interrupted, PipelineError
 from pipeline.core.files import RunDir
 from pipeline.core.plan import LevelPlan, Plan
 from pipeline.core.record import Failure, Level, LevelMetrics
 from pipeline.core.requests import Measurement
 from pipeline.core.schema import Config
-from pipeline.engines import diagnose
-from pipeline.machine import signals
+from pipeline.engines import diagnose, histograms, http
+from pipeline.machine import process, signals
 from pipeline.machine.progress import Progress
 from pipeline.trial import health, quiet
 
 IDLE_TIMEOUT_S = 30.0
+DEATH_S = 10.0  # vLLM answers with errors for a second or two after its engine is gone, then ends with exit code 0
 SPARE = 1.5  # times the time that a cut level needs at the pace that was seen
 LONGEST_REPEAT = 10  # times traffic.max_time_per_level_s
 
@@ -33,6 +34,7 @@ class Ladder:
     backend: Backend
     runner: Runner
     progress: Progress
+    death_s: float = DEATH_S
 
     def climb(self, done: list[Level]) -> None:
         """Measure every level of the plan, appending each to `done` as it ends, also when this one raises.
@@ -103,9 +105,24 @@ class Ladder:
         """
         files.put_aside(RunDir(self.plan.run_dir).level(level.scenario, level.concurrency))
         reset = health.wait_idle(self.deployment, self.plan, timeout_s=IDLE_TIMEOUT_S, alive=self.check)
+        before = self.clocks()
         outcome = self.runner.run(self.job(level), self.check)
         self.check()
-        return replace(self.read(level, outcome), elapsed_s=round(outcome.elapsed_s, 3), cache_reset=reset)
+        seen = self.read(level, outcome)
+        if seen.metrics is None or seen.metrics.num_errors:
+            self.await_death()
+        seen = engine_times.compared(seen, engine_times.between(before, self.clocks()))
+        return replace(seen, elapsed_s=round(outcome.elapsed_s, 3), cache_reset=reset)
+
+    def await_death(self) -> None:
+        """A server that has failed requests and is not healthy may be about to end. Raises as `check` does."""
+        if http.health(self.deployment.url, self.plan.health.path) is not None:
+            process.wait_until(lambda: self.backend.death(self.deployment) is not None, timeout_s=self.death_s)
+        self.check()
+
+    def clocks(self) -> engine_times.Reading | None:
+        """The engine's own latency histograms at this moment."""
+        return histograms.read(self.deployment.url, self.plan.tells)
 
     def job(self, level: LevelPlan) -> Job:
         """The call of genai-bench, here or beside the engine."""

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.core.errors import FailureKind
 from pipeline.core.findings import Verdict
-from pipeline.core.record import Level, Load, Record
+from pipeline.core.record import EngineTimes, Level, Load, Record
 from pipeline.core.resolved import Rewrite
 from pipeline.report import verdict
 from pipeline.report.ranking import Row
@@ -158,15 +158,21 @@ def test_what_a_reader_must_know_is_a_flag() -> None:
     cut = Level(scenario="D(8,4)", concurrency=1, status="ok", metrics=make_metrics(is_cut=True))
     load = Load(cores=2, others_cores=1.0, is_crowded=True)
     crowded = replace(make_levels()[0], load=load)
+    times = EngineTimes(requests=8, ttft_mean_s=0.01, tpot_mean_s=None, is_apart=True)
+    late = replace(make_levels()[0], engine=times)
     rows = rank(
         [
             trial(0, 3.0, levels=(cut, *make_levels())),
             trial(1, 2.0, levels=(crowded,)),
             trial(2, 1.0, cached_from="old/1"),
             trial(3, None),
+            trial(4, 0.5, levels=(late,)),
+            trial(5, 0.4, settings_unknown="/props answered HTTP 404"),
         ]
     )
-    assert [row.flags for row in rows] == [("cut",), ("crowded",), ("cached",), ("server_died",)]
+    assert [row.flags for row in rows] == [
+        ("cut",), ("crowded",), ("cached",), ("clocks differ",), ("settings unknown",), ("server_died",)
+    ]  # fmt: skip
 
 
 def test_a_twin_shows_whose_measurement_it_is() -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from fakes import Call, FakeBackend, FakeProgress, FakeRunner, make_deployment
+from fakes import Answer, Call, FakeBackend, FakeEngine, FakeProgress, FakeRunner, make_deployment
+from pipeline.backends import Deployment
 from pipeline.config import planning
 from pipeline.core import objectives
 from pipeline.core.errors import BenchFailed, FailureKind, Interrupted, ServerDied
@@ -28,6 +29,9 @@ class Climb:
     traffic: dict[str, Any] = field(default_factory=dict)
     sections: dict[str, Any] = field(default_factory=dict)
     how: str | None = None
+    backend: FakeBackend = field(default_factory=FakeBackend)
+    url: str = "http://127.0.0.1:9"  # discard: nothing listens there
+    death_s: float = 0
     done: list[Level] = field(default_factory=list)
     progress: FakeProgress = field(default_factory=FakeProgress)
 
@@ -35,14 +39,16 @@ class Climb:
         """What is climbed."""
         traffic = {**CONFIG["traffic"], "concurrencies": [1, 2, 4], **self.traffic}
         config = make_config(traffic=traffic, **self.sections)
-        backend = FakeBackend(self.how)
+        backend = self.backend
+        backend.how = backend.how or self.how
         return Ladder(
             config=config,
             plan=planning.make(config, FILES, sweep_id="s", number=0, run_dir=self.folder),
-            deployment=make_deployment(self.folder),
+            deployment=make_deployment(self.folder, self.url),
             backend=backend,
             runner=FakeRunner(backend, self.table),
             progress=self.progress,
+            death_s=self.death_s,
         )
 
     def run(self) -> list[Level]:
@@ -206,6 +212,55 @@ def test_a_server_that_is_dead_from_the_start_is_told_by_its_first_level(tmp_pat
         climb.run()
     assert [level.status for level in climb.done] == ["failed", "skipped", "skipped"]
     assert {level.failure.kind for level in climb.done[1:] if level.failure} == {FailureKind.NOT_RUN}
+
+
+@dataclass
+class Dying(FakeBackend):
+    """vLLM whose EngineCore was killed: it answers with errors, and ends a moment later."""
+
+    died: Path
+    how: str | None = None
+    looks: int = 0
+
+    def death(self, deployment: Deployment) -> str | None:
+        """Not at once."""
+        self.looks += self.died.exists()
+        return "exit code 0" if self.looks > 2 else None
+
+
+@pytest.mark.parametrize(("answered", "failed"), [(0, 8), (7, 1)], ids=["all-failed", "one-failed"])
+def test_requests_that_fail_before_the_server_ends_are_its_death(tmp_path: Path, answered: int, failed: int) -> None:
+    backend = Dying(died=tmp_path / "bench" / "D64_16" / "2")
+    call = Call(answered=answered, failed=failed, code=500)
+    climb = Climb(tmp_path, {"2": call}, backend=backend, death_s=10)
+    with pytest.raises(ServerDied, match="exit code 0"):
+        climb.run()
+    assert climb.statuses == ["ok", "failed", "skipped"]
+    assert climb.done[1].failure is not None
+    assert climb.done[1].failure.kind == FailureKind.SERVER_DIED
+
+
+def test_a_healthy_server_that_fails_requests_is_not_waited_for(tmp_path: Path) -> None:
+    with FakeEngine(**{"GET /health": (200, {})}) as server:
+        climb = Climb(tmp_path, {"2": Call(answered=0, failed=8, code=500)}, url=server.url, death_s=3600)
+        climb.run()
+    assert climb.statuses == ["ok", "failed", "ok"]
+    assert server.asked.count("GET /health") == 1
+
+
+def clock(count: int, seconds: float) -> Answer:
+    return 200, f"x:ttft_count {count}\nx:ttft_sum {seconds}\n"
+
+
+def test_the_engines_own_clock_is_read_around_each_level(tmp_path: Path) -> None:
+    runtime = {**CONFIG["runtime"], "tells": {"metrics_path": "/metrics", "ttft": ["x:ttft"]}}
+    answers: list[Answer] = [clock(2, 1.0), clock(10, 2.6), clock(10, 2.6), clock(18, 2.8), (500, ""), clock(26, 9.0)]
+    with FakeEngine(**{"GET /metrics": answers}) as server:
+        levels = Climb(tmp_path, {}, sections={"runtime": runtime}, url=server.url).run()
+    seen = [level.engine.ttft_mean_s if level.engine else None for level in levels]
+    assert seen == [pytest.approx(0.2), pytest.approx(0.025), None]
+    assert [level.warnings for level in (levels[0], levels[2])] == [(), ()]
+    assert levels[1].warnings[0].startswith("latencies differ: mean TTFT 200 ms at the load generator, 25 ms in the")
 
 
 CUT = Call(answered=4)  # of 8
