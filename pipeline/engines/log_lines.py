@@ -19,6 +19,7 @@ _PREFIX = re.compile(
 _NOISE = re.compile(
     r"(INFO|WARNING|DEBUG)(:| \d\d-\d\d )|[IWD] |.*(User|Future|Deprecation|Resource)Warning:|\s*warnings\.warn\("
     r"|.*resource_tracker: |Task was destroyed but it is pending|task: <Task pending"
+    r"|Ignore import error when loading "  # SGLang, of every model that it does not serve
     r"|Dumping (input data|scheduler) "  # vLLM tells its whole configuration, with all words that are in it
 )
 _ASIDE = re.compile(r"Exception ignored (in|on)\b")  # its traceback follows

@@ -59,6 +59,11 @@ CAUSES = {
     "sglang/rank-bus-error": (Kind.OOM_HOST, "--shm-size", "crashed with exit code -7"),
     "sglang/rank-ends-of-itself": (Kind.SERVER_DIED, "run the command in plan.json", "KeyError: 'model.layers.0"),
     "sglang/rank-killed": (Kind.OOM_HOST, "dmesg", "exit code: -9"),
+    "sglang/scheduler-killed-while-serving": (
+        Kind.OOM_HOST,
+        "dmesg",
+        "scheduler_0 (pid=29303) crashed with exit code -9",
+    ),
     "sglang/tokenizer-missing": (Kind.MODEL_MISSING, "Check model.path", "Can't load tokenizer for '/models/m'"),
     "sglang/trtllm-mha-on-wrong-gpu": (Kind.UNSUPPORTED_COMBINATION, "attention_backend", "TRTLLM MHA backend"),
     "sglang/unknown-architecture": (Kind.UNSUPPORTED_COMBINATION, "engine version", "['NewForCausalLM']"),
@@ -197,6 +202,7 @@ def test_an_ending_counts_where_the_log_names_no_cause(how: str, text: str, kind
 
 LOST = log("vllm/engine-core-killed-while-serving")
 WORKER = log("vllm/worker-killed")
+SCHEDULER = log("sglang/scheduler-killed-while-serving")
 
 
 @pytest.mark.parametrize(
@@ -210,6 +216,7 @@ WORKER = log("vllm/worker-killed")
         ("exit code 0", WORKER, None, Kind.OOM_HOST, "dmesg"),
         ("exit code 0", WORKER.replace("(exit code: -9)", "(exit code: None)"), 1, Kind.OOM_HOST, "memory cgroup"),
         ("exit code 0", WORKER.replace("(exit code: -9)", "(exit code: None)"), 0, Kind.SERVER_DIED, "dmesg"),
+        ("killed by SIGKILL", SCHEDULER, 0, Kind.SERVER_DIED, "Another program killed"),
         ("exit code 0", LOST, 1, Kind.OOM_HOST, "memory cgroup"),
         ("exit code 0", LOST, 0, Kind.SERVER_DIED, "was killed or crashed in native code"),
         ("exit code 1", log("vllm/oom-killed-while-loading"), 2, Kind.OOM_HOST, "memory cgroup"),
@@ -219,7 +226,8 @@ WORKER = log("vllm/worker-killed")
     ],
     ids=[
         "killed-by-the-kernel", "killed-by-another", "nobody-counts", "worker-by-the-kernel", "worker-by-another",
-        "worker-and-nobody-counts", "worker-not-reaped-by-the-kernel", "worker-not-reaped", "core-by-the-kernel",
+        "worker-and-nobody-counts", "worker-not-reaped-by-the-kernel", "worker-not-reaped", "scheduler",
+        "core-by-the-kernel",
         "core-by-another", "while-loading", "a-neighbours-kill", "a-neighbours-kill-and-a-known-cause", "by-itself",
     ],
 )  # fmt: skip
