@@ -94,9 +94,7 @@ PATTERNS: tuple[Pattern, ...] = (
     ),
     Pattern(ANY, r"SafetensorError: ", Kind.MODEL_MISSING, hints.DAMAGED, "safetensors 0.8"),
     # Combinations.
-    Pattern(
-        VLLM, r"No common block size", Kind.UNSUPPORTED_COMBINATION, hints.BLOCK, "vllm 0.32.0 v1/worker/utils.py:555"
-    ),
+    Pattern(VLLM, r"No common block size", Kind.UNSUPPORTED_COMBINATION, hints.BLOCK, "vllm 0.32.0 utils.py:555"),
     Pattern(
         ANY,
         r"_C::\w+\(\) expected at most 0|'_OpNamespace' '\w+' object has no attribute|not implemented for 'CPU'"

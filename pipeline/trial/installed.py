@@ -13,6 +13,7 @@ from packaging.version import InvalidVersion, Version
 from pipeline.core.errors import FailureKind, PreflightFailed
 from pipeline.core.schema import Config
 from pipeline.engines import purpose
+from pipeline.engines.versions import is_same_release
 from pipeline.machine import process
 
 Check = Callable[[Config], str]
@@ -75,7 +76,7 @@ def package(name: str) -> Check:
 
 def _insist_on_release(name: str, version: str, config: Config) -> None:
     python, wanted = _python(config), str(config.runtime.version)
-    if not _is_same_release(version, wanted):
+    if not is_same_release(version, wanted):
         public = _public(version)
         raise PreflightFailed(
             f"{name} {version} is installed in {python}, but runtime.version={wanted}.",
@@ -153,14 +154,6 @@ def _public(version: str) -> str:
         return Version(version).public
     except InvalidVersion:
         return version
-
-
-def _is_same_release(installed: str, wanted: str) -> bool:
-    """A build's own suffix (+cu129) changes no flags."""
-    try:
-        return Version(installed).public == Version(wanted).public
-    except InvalidVersion:
-        return False
 
 
 @cache
