@@ -47,11 +47,10 @@ class ConfFiles:
 
     def tree(self, chosen: Mapping[str, str]) -> Tree:
         """The composed configuration with these options, and perhaps a version of the engine, chosen."""
-        choices = self._choices(chosen)
         made: Tree = {}
-        for group, option in choices.items():
+        _merge(made, _without_defaults(_load(CONF / "config.yaml")))  # its _self_ stands first
+        for group, option in self._choices(chosen).items():
             _merge(made, self._placed(group, option))
-        _merge(made, _without_defaults(_load(CONF / "config.yaml")))
         if VERSION in chosen:
             made.setdefault("runtime", {})["version"] = chosen[VERSION]
         return made

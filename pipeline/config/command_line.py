@@ -133,7 +133,9 @@ def to_config(tree: DictConfig) -> Config:
     """
     parsed = _with_architecture(parse(tree))
     objectives.check(parsed)
-    server_command.argv(parsed, plan.Assets(model_path=Path("model"), tokenizer_dir=Path("tokenizer")), Path("run_dir"))
+    assets = plan.Assets(model_path=Path("model"), tokenizer_dir=Path("tokenizer"))
+    server_command.argv(parsed, assets, Path("run_dir"))
+    server_command.request_name(parsed, assets, Path("run_dir"))
     if parsed.backend.kubernetes:
         ome_model.of(parsed)
     return parsed

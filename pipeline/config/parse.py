@@ -65,6 +65,7 @@ def parse(tree: "DictConfig") -> Config:
         check_setting(name, config.runtime, setting)
     _refuse_secrets(config)
     _check_location(config)
+    _check_model(config)
     return config
 
 
@@ -109,6 +110,13 @@ def _spell(runtime: dict[str, Any]) -> None:
         for part in (runtime, runtime.get("on_cpu")):
             if isinstance(part, dict) and part.get("image"):
                 part["image"] = str(part["image"]).replace(version, runtime["version"])
+
+
+def _check_model(config: Config) -> None:
+    """Accept a model that can be found; in a cluster, its storage may be all that is known of it."""
+    model = config.model
+    if not (model.path or model.package or model.repo or config.backend.kubernetes):
+        raise ConfigError("model.path has no value: add model.path=... to the command.")
 
 
 def _words(given: object) -> object:

@@ -32,7 +32,7 @@ def make(config: Config, assets: Assets, *, sweep_id: str, number: int, run_dir:
         run_dir=run_dir,
         model_path=assets.model_path,
         tokenizer_dir=assets.tokenizer_dir,
-        served_name=config.model.served_name,
+        served_name=server_command.request_name(config, assets, run_dir),
         health=config.runtime.health,
         settings_path=config.runtime.settings_path,
         tells=config.runtime.tells,

@@ -59,8 +59,9 @@ class Runtime:
     image: str | None = None  # for backends with containers
     image_gib: float | None = Field(default=None, gt=0)  # approximate unpacked size; None: free space is not checked
     extra_args: tuple[str, ...] = ()
+    request_name: str = "{served_name}"  # the model's name in requests; "{model}": the path, where the engine insists
     needs_gguf: bool = False  # serves GGUF files only
-    needs_modules: tuple[str, ...] = ()  # Python modules the command imports, checked before deploying
+    needs_modules: tuple[str, ...] = ()  # modules the command imports, checked first; `version` is of the first one
     env: Mapping[str, str] = Field(default_factory=dict)
     measuring: Extras = Extras()  # only while measuring: what is handed over in best/ runs without them
     development: Extras = Extras()  # as `measuring`, and only on loopback: they open paths that no API key guards
@@ -78,8 +79,8 @@ class Runtime:
     health: Health
     settings_path: str | None = None  # HTTP path where the engine reports its resolved settings
     tells: Tells = Tells()
-    cache_reset: Literal["none", "llamacpp_slots", "sglang_flush", "vllm_reset"]
-    stop_grace_s: float = Field(ge=0)
+    cache_reset: Literal["none", "llamacpp_slots", "sglang_flush", "vllm_reset"] = "none"
+    stop_grace_s: float = Field(default=10, ge=0)  # between SIGTERM and SIGKILL
 
 
 @value

@@ -1,6 +1,7 @@
 """The server's command line: `runtime.command` filled in, and a flag for every knob that is set. Pure."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.core.errors import ConfigError
@@ -18,9 +19,25 @@ def argv(config: Config, assets: Assets, run_dir: Path, *, host: str | None = No
     Raises:
         ConfigError: an unknown placeholder in `runtime.command`.
     """
+    words = _places(config, assets, run_dir, host)
+    parts = (*config.runtime.command, *purpose.extras(config).args)
+    command = tuple(_filled(part, "command", words) for part in parts)
+    return (*command, *flags(config), *config.runtime.extra_args)
+
+
+def request_name(config: Config, assets: Assets, run_dir: Path) -> str:
+    """What requests call the model: its served name, or its path for an engine that answers to nothing else.
+
+    Raises:
+        ConfigError: an unknown placeholder in `runtime.request_name`.
+    """
+    return _filled(config.runtime.request_name, "request_name", _places(config, assets, run_dir))
+
+
+def _places(config: Config, assets: Assets, run_dir: Path, host: str | None = None) -> dict[str, str]:
     inside, box = config.backend.container or config.backend.kubernetes, config.backend.container
     is_published = inside is not None and not (box and box.network == "host")
-    words = {
+    return {
         "python": inside.python if inside else str(config.runtime.python or sys.executable),
         "model": str(assets.model_path),
         "served_name": config.model.served_name,
@@ -28,13 +45,14 @@ def argv(config: Config, assets: Assets, run_dir: Path, *, host: str | None = No
         "port": "{port}",
         "run_dir": str(run_dir),
     }
+
+
+def _filled(text: str, key: str, words: Mapping[str, str]) -> str:
     try:
-        parts = (*config.runtime.command, *purpose.extras(config).args)
-        command = tuple(part.format_map(words) for part in parts)
+        return text.format_map(words)
     except (KeyError, ValueError, IndexError) as error:
         known = ", ".join(f"{{{word}}}" for word in words)
-        raise ConfigError(f"runtime.command: unknown placeholder {error}; expected {known}.") from error
-    return (*command, *flags(config), *config.runtime.extra_args)
+        raise ConfigError(f"runtime.{key}: unknown placeholder {error}; expected {known}.") from error
 
 
 def flags(config: Config) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from pipeline.core.metric_names import known_metrics
 from pipeline.core.places import CONF
 from pipeline.engines.versions import versions
 
-RUNTIMES = ["llamacpp", "sglang", "vllm"]
+RUNTIMES = ["llamacpp", "sglang", "transformers", "vllm"]
 
 
 def offered(text: str) -> list[str]:
@@ -35,7 +35,7 @@ def offered(text: str) -> list[str]:
         ("runti", ["runtime=", "runtime."]),
         ("runtime=", [f"runtime={name}" for name in RUNTIMES]),
         ("runtime=s", ["runtime=sglang"]),
-        ("-m runtime=sglang,", ["runtime=sglang,llamacpp", "runtime=sglang,vllm"]),
+        ("-m runtime=sglang,", ["runtime=sglang,llamacpp", "runtime=sglang,transformers", "runtime=sglang,vllm"]),
         ("+experiment=sm", ["+experiment=smoke"]),
         ("n_para", ["n_parallel="]),
         ("runtime=sglang n_para", []),
@@ -70,7 +70,7 @@ def offered(text: str) -> list[str]:
         ("knobs ", RUNTIMES),
         ("knobs vllm runtime.ver", ["runtime.version="]),
         ("knobs vllm runtime.version=", [f"runtime.version={one}" for one in versions("vllm")]),
-        ("catalogues ", ["sglang==", "vllm=="]),
+        ("catalogues ", ["sglang==", "transformers==", "vllm=="]),
         ("reap --", ["--help", "--list", "--all-hosts"]),
         ("report --no", ["--no-html"]),
     ],
