@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pipeline.core.errors import FailureKind as Kind
 
-SGLANG, VLLM, LLAMA, ANY = "sglang", "vllm", "llamacpp", "any"
+SGLANG, VLLM, LLAMA, TRANSFORMERS, ANY = "sglang", "vllm", "llamacpp", "transformers", "any"
 
 _PARTS = ("memory", "chunk", "batch", "tp", "kv_type", "backend", "block", "graphs", "eager")
 _SPELLINGS = {
@@ -17,6 +17,8 @@ _SPELLINGS = {
     VLLM: """gpu_memory_utilization max_num_batched_tokens max_num_seqs tensor_parallel_size kv_cache_dtype
         attention_backend block_size max_num_seqs enforce_eager=true""",  # max_num_seqs bounds the captured sizes, too
     LLAMA: "n_ctx n_ubatch n_parallel n_gpu_layers cache_type_k flash_attn n_ubatch n_ubatch extra_args",
+    TRANSFORMERS: """cb_max_memory_percent cb_max_batch_tokens cb_num_blocks hardware.gpu_count dtype
+        attn_implementation cb_block_size cb_use_cuda_graph compile=false""",
 }
 KNOBS: Mapping[str, Mapping[str, str]] = {
     engine: dict(zip(_PARTS, names.split(), strict=True)) for engine, names in _SPELLINGS.items()

@@ -6,6 +6,7 @@ the others' NCCL connections; llama.cpp ends with "failed to load model" whateve
 
 from pipeline.core.errors import FailureKind as Kind
 from pipeline.engines import death_hints as hints
+from pipeline.engines import death_patterns_transformers as transformers
 from pipeline.engines.death_hints import ANY, LLAMA, SGLANG, VLLM, Pattern
 
 PATTERNS: tuple[Pattern, ...] = (
@@ -51,7 +52,9 @@ PATTERNS: tuple[Pattern, ...] = (
         hints.PORT,
         "sglang 0.5.23 srt/utils/network.py:103",
     ),
+    *transformers.COMMAND_LINE,
     # The model's files.
+    *transformers.MODEL,
     Pattern(
         ANY,
         r"Cannot access gated repo|to access a gated repo|is a gated repository",
@@ -172,6 +175,7 @@ PATTERNS: tuple[Pattern, ...] = (
     ),
     Pattern(ANY, r"\[Errno 24\] Too many open files", Kind.LOAD_FAILED, hints.FILES, "errno 24"),
     # Memory: the KV cache's own words first, their remedy is the opposite of the others'.
+    *transformers.MEMORY,
     Pattern(
         VLLM,
         r"No available memory for the cache blocks|To serve at least one request with the model"

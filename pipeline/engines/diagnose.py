@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from pipeline.core.errors import FailureKind
 from pipeline.core.values import value
-from pipeline.engines.death_hints import ANY, BAD_FLAG, KNOBS, LLAMA, LOST, SGLANG, VLLM, Pattern
+from pipeline.engines.death_hints import ANY, BAD_FLAG, KNOBS, LLAMA, LOST, SGLANG, TRANSFORMERS, VLLM, Pattern
 from pipeline.engines.death_patterns import PATTERNS
 from pipeline.engines.log_lines import errors
 
@@ -30,7 +30,14 @@ _SERVED = re.compile(
     r"fired up and ready to roll|Application startup complete|Uvicorn running on|\"POST /\S+ HTTP/1\.\d\" 200"
     r"|Decode batch|Avg prompt throughput|EngineCore encountered a fatal error|listening on http"
 )
-_ENGINES = ((SGLANG, r"sglang"), (VLLM, r"vllm|\(EngineCore|\(APIServer"), (LLAMA, r"llama[_.]|ggml_|gguf"))
+# By words that no other engine writes first: transformers may be installed in another engine's folder
+_OWN = r"^\[transformers\] Loading |transformers[./]cli[./](serv|transformers)|generation/continuous_batching/"
+_ENGINES = (
+    (TRANSFORMERS, _OWN),
+    (SGLANG, r"sglang"),
+    (VLLM, r"vllm|\(EngineCore|\(APIServer"),
+    (LLAMA, r"llama[_.]|ggml_|gguf"),
+)
 _STAGES = (
     ("downloading the model", r"Downloading|Fetching \d+ files"),
     (
@@ -130,6 +137,12 @@ def _told(pattern: Pattern, line: str, log: str) -> Diagnosis:
     return Diagnosis(kind=pattern.kind, hint=_hint(pattern, engine_of(log), log), reason=_short(line))
 
 
+def in_log(log: str) -> Diagnosis | None:
+    """What the log of a living server that answers no request says of it: a part of it may have died."""
+    pattern, line = _cause(log, errors(log))
+    return _told(pattern, line, log) if pattern else None
+
+
 def not_ready(seen: str, log: str) -> Diagnosis:
     """What it means that a living server was not ready at the deadline: `seen` is its last answer.
 
@@ -194,7 +207,7 @@ def failed_requests(causes: Mapping[str, int], total: int, runtime: str = "") ->
 
 def engine_of(log: str) -> str | None:
     """Which engine wrote a log, by its own words."""
-    return next((name for name, sign in _ENGINES if re.search(sign, log, re.IGNORECASE)), None)
+    return next((name for name, sign in _ENGINES if re.search(sign, log, re.IGNORECASE | re.MULTILINE)), None)
 
 
 def _slow(hint: str) -> Diagnosis:

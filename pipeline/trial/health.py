@@ -91,8 +91,12 @@ def warm_up(deployment: Deployment, plan: Plan, *, concurrency: int, timeout_s: 
     try:
         list(pool.map(one, range(plan.warmup_requests)))
     except requests.RequestException as error:
+        found = diagnose.in_log(_text(RunDir(plan.run_dir).server_log))
+        reason = f" {found.reason}" if found else ""
         raise WarmupFailed(
-            f"A warm-up request to {deployment.url}/v1/chat/completions was not answered: {error}"
+            f"A warm-up request to {deployment.url}/v1/chat/completions was not answered: {error}.{reason}",
+            kind=found.kind if found else None,
+            hint=found.hint if found else None,
         ) from error
     finally:
         pool.shutdown(wait=False, cancel_futures=True)

@@ -53,7 +53,8 @@ def package(name: str) -> Check:
     """A check that the engine's interpreter has the package, in the right version, built for the hardware."""
 
     def check(config: Config) -> str:
-        python, wanted = _python(config), config.runtime.version
+        python = _python(config)
+        wanted = config.runtime.version if name == config.runtime.needs_modules[0] else None
         more = (config.runtime.on_cpu.package, *TORCHES) if config.runtime.on_cpu.package else ()
         asked = (*config.runtime.needs_modules, *more)
         versions = _versions(python, asked, tuple(purpose.environment(config).items()))
@@ -66,7 +67,7 @@ def package(name: str) -> Check:
             _insist_on_one_torch(versions, config)
             _insist_on_release(name, version, config)
             _insist_on_build(name, version, config)
-        if not wanted and (trouble := _import_trouble(python, name)):
+        if not config.runtime.version and (trouble := _import_trouble(python, name)):
             hint = "Install it: apt install libgomp1" if "libgomp" in trouble else "Install what the message names."
             raise PreflightFailed(f"The Python package {name} cannot be imported: {trouble}", hint=hint)
         return version or "installed"
@@ -140,7 +141,7 @@ def _install(config: Config) -> str:
     runtime, on_cpu = config.runtime, config.runtime.on_cpu
     if runtime.version is None:
         return "Install it: pip install 'servetune[llamacpp]'; in a checkout, make setup."
-    wanted, more = f"{runtime.name}=={runtime.version}", ""
+    wanted, more = " ".join([f"{runtime.name}=={runtime.version}", *runtime.needs_modules[1:]]), ""
     if config.hardware.is_cpu and on_cpu.package:
         wanted, more = f"--torch-backend cpu {on_cpu.package}=={runtime.version}", f"; docs: {LAPTOP}"
     return (

@@ -8,12 +8,12 @@ import yaml
 
 from pipeline.core.errors import FailureKind as Kind
 from pipeline.core.places import CONF
-from pipeline.engines.death_hints import ANY, KNOBS, LLAMA, SGLANG, VLLM, Pattern
+from pipeline.engines.death_hints import ANY, KNOBS, LLAMA, SGLANG, TRANSFORMERS, VLLM, Pattern
 from pipeline.engines.death_patterns import PATTERNS
-from pipeline.engines.diagnose import engine_of, knobs, not_ready, overload, server_death
+from pipeline.engines.diagnose import engine_of, in_log, knobs, not_ready, overload, server_death
 
 LOGS = Path(__file__).parent / "logs"
-ENGINES = (SGLANG, VLLM, LLAMA)
+ENGINES = (SGLANG, VLLM, LLAMA, TRANSFORMERS)
 CAUSES = {
     "llamacpp/bad-cache-type": (Kind.BAD_FLAG, "knobs named in the message", "GGML_TYPE_Q3_0"),
     "llamacpp/bad-choice": (Kind.BAD_FLAG, "knobs named in the message", "invalid choice: 'maybe'"),
@@ -120,6 +120,23 @@ CAUSES = {
     "vllm/weights-cut-off": (Kind.MODEL_MISSING, "damaged or cut off", "incomplete metadata, file not fully covered"),
     "vllm/worker-bus-error": (Kind.OOM_HOST, "--shm-size", "exit code: -7"),
     "vllm/worker-killed": (Kind.OOM_HOST, "dmesg", "VllmWorker-0 died unexpectedly (exit code: -9)"),
+    "transformers/bad-value": (Kind.BAD_FLAG, "rejects this flag", "'x' is not a valid integer"),
+    "transformers/bitsandbytes-missing": (Kind.LOAD_FAILED, "Install the package", "requires bitsandbytes"),
+    "transformers/flash-attention-missing": (Kind.LOAD_FAILED, "Install the package", "FlashAttention2 has been"),
+    "transformers/flex-attention-has-no-pages": (
+        Kind.UNSUPPORTED_COMBINATION,
+        "Change the knob",
+        "flex_attention is not",
+    ),
+    "transformers/no-folder": (Kind.MODEL_MISSING, "Check model.path", "Repo id must be in the form"),
+    "transformers/no-pages": (Kind.KV_CACHE_TOO_SMALL, "raise cb_max_memory_percent", "num_sectors = -32"),
+    "transformers/no-weights": (Kind.MODEL_MISSING, "Check model.path", "Error no file named model.safetensors"),
+    "transformers/port-taken": (Kind.PORT_TAKEN, "Run the trial again", "address already in use"),
+    "transformers/unknown-attention": (Kind.BAD_FLAG, "knobs named in the message", "implementation: 'fa9'"),
+    "transformers/unknown-dtype": (Kind.BAD_FLAG, "knobs named in the message", "Unsupported dtype: 'float99'"),
+    "transformers/unknown-flag": (Kind.BAD_FLAG, "runtime.extra_args", "No such option '--foo'"),
+    "transformers/unknown-quantisation": (Kind.BAD_FLAG, "knobs named in the message", "Must be 'bnb-4bit'"),
+    "transformers/weights-broken": (Kind.MODEL_MISSING, "Check model.path", "Error while deserializing header"),
     "vllm/worker-failed": (Kind.LOAD_FAILED, "rejected this configuration", "Error in memory profiling"),
 }
 STILL = {
@@ -145,6 +162,13 @@ def test_a_death_has_its_kind_its_hint_and_the_engines_own_reason(name: str) -> 
     assert (found.kind, hint in found.hint, reason in found.reason) == (kind, True, True), found
 
 
+def test_a_living_servers_log_tells_why_it_answers_nothing() -> None:
+    found = in_log(log("transformers/no-pages"))
+    assert found is not None
+    assert found.kind == Kind.KV_CACHE_TOO_SMALL
+    assert in_log(log("llamacpp/serving")) is None
+
+
 def test_every_log_is_judged() -> None:
     names = {f"{path.parent.name}/{path.stem}" for path in LOGS.glob("*/*.log")}
     assert names == {*CAUSES, *STILL}
@@ -168,7 +192,7 @@ def test_hints_name_only_knobs_that_the_engine_has(engine: str) -> None:
     path = CONF / "runtime" / f"{engine}.yaml"
     if not path.is_file():
         pytest.skip(f"no {path.name} yet")
-    known = {*yaml.safe_load(path.read_text())["runtime"]["knobs"], "extra_args"}
+    known = {*yaml.safe_load(path.read_text())["runtime"]["knobs"], "extra_args", "gpu_count"}
     hints = [part for p in PATTERNS if p.engine in (ANY, engine) for part in (p.hint, p.hint_running)]
     words = {word for hint in hints for word in re.findall(r"\b[a-z]+(?:_[a-z]+)+\b", hint.format_map(KNOBS[engine]))}
     assert words <= known
