@@ -1,0 +1,1 @@
+"""scripts/gpu-check: whether tuning works on this machine's GPU, with nothing to download."""
