@@ -1,16 +1,16 @@
 # Every tool is called from .venv/bin, so nothing resolves or downloads after `make setup`.
-# sweep, test, matrix, matrix-proof, reap, sync, doctor and bench take further arguments: make sweep ARGS="<overrides>"
+# sweep, test, matrix, matrix-proof, engines, reap, sync, doctor and bench take further arguments: make sweep ARGS="<overrides>"
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help setup sweep test lint types check matrix matrix-proof format reap sync doctor bench docs clean
+.PHONY: help setup sweep test lint types check matrix matrix-proof engines format reap sync doctor bench docs clean
 
 BIN := .venv/bin
 READY := .venv/.ready
 READY_DEV := .venv/.ready-dev
 PYTHONS := >=3.11,<3.13
-SOURCES := pipeline tests benchmarks docs
+SOURCES := pipeline tests benchmarks docs scripts
 # The variable leaves out an advertisement that Material prints
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
@@ -75,6 +75,10 @@ matrix: $(READY_DEV) ## Run the whole teardown matrix (test: a selection)
 matrix-proof: $(READY_DEV) ## Show that the selection finds seeded faults
 	$(call say,Seeded faults: tests/support/seeding.py)
 	@exec $(BIN)/python tests/support/seeding.py $(args)
+
+engines: $(READY_DEV) ## Tune real engines on the CPU: vLLM, transformers, SGLang
+	$(call say,Real engines: tests/support/engine_suite.py)
+	@exec $(BIN)/python tests/support/engine_suite.py $(args)
 
 format: $(READY_DEV) ## Format the code and mend what ruff can mend
 	$(call say,Format: ruff format; ruff check --fix)

@@ -19,6 +19,7 @@ GROUPS = {
     "kube steps": re.compile(r"tests/live/kube/"),
     "docker": re.compile(r"tests/live/docker/|tests/(contract|teardown)/.*(docker_daemon|[\[-]docker[\]-])"),
     "slurm": re.compile(r"tests/live/slurm/"),
+    "vllm": re.compile(r"tests/live/vllm/"),
     "genai-bench": re.compile(r"tests/live/bench/"),
 }
 
