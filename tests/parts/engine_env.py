@@ -1,7 +1,8 @@
 """A real vLLM for CPUs, with what `transformers serve` needs, and a tiny model: made once, kept outside the tree.
 
-SERVETUNE_TEST_VLLM names the interpreter of a ready environment; else one is made with uv below XDG_CACHE_HOME or
-~/.cache, in less than two minutes, and found again by what it consists of.
+SERVETUNE_TEST_VLLM names the interpreter of a ready environment; else CI and `make engines` make one with uv below
+XDG_CACHE_HOME or ~/.cache, in less than two minutes, and find it again by what it consists of. Other runs of the tests
+do without: it is 2 GB, and its tests take minutes.
 """
 
 import fcntl
@@ -34,10 +35,12 @@ class Unmade(Exception):
     """The environment cannot be made here: what was tried, and what it said."""
 
 
-def python() -> Path:
-    """The interpreter of the environment, made if it is not there yet; skips or fails where it cannot be made."""
+def python(*, make: bool = True) -> Path:
+    """The interpreter of the environment, if need be made; skips, or fails in CI, where there is none."""
     if given := SURROUNDINGS.get(GIVEN):
         return Path(given)
+    if not make:
+        lacking(f"no real vLLM: {GIVEN} names no interpreter, and only CI and `make engines` make an environment")
     try:
         with _alone() as folder:
             return _made(folder)

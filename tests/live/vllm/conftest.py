@@ -11,7 +11,7 @@ from support.engine_sweeps import Engine
 @pytest.fixture(scope="session")
 def vllm() -> Engine:
     """vLLM for CPUs, small and eager."""
-    return Engine(name="vllm", python=engine_env.python(), model=engine_env.model())
+    return Engine(name="vllm", python=engine_env.python(make="CI" in engine_env.SURROUNDINGS), model=engine_env.model())
 
 
 @pytest.fixture
