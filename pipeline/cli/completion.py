@@ -93,4 +93,4 @@ def _beginning(word: str, meanings: Mapping[str, str]) -> Offers:
 
 
 def _is_engine(path: Path) -> bool:
-    return path.is_dir() and any(path.glob("*.json"))
+    return path.is_dir() and any(path.glob("*.json*"))

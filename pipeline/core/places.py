@@ -1,5 +1,6 @@
-"""Where the files shipped with the code are: next to the package in a checkout, inside it in a wheel."""
+"""Where the files shipped with the code are, next to the package in a checkout, inside it in a wheel; and the cache."""
 
+import os
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -11,3 +12,9 @@ def _shipped(name: str) -> Path:
 
 
 CONF, TEMPLATES = _shipped("conf"), _shipped("templates")
+
+
+def cache_dir() -> Path:
+    """$SERVETUNE_CACHE_DIR, else $XDG_CACHE_HOME/servetune."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("SERVETUNE_CACHE_DIR") or Path(base) / "servetune")

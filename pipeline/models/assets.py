@@ -2,13 +2,13 @@
 
 import fcntl
 import importlib
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import ModelError
+from pipeline.core.places import cache_dir
 from pipeline.core.plan import Assets
 from pipeline.core.schema import Model
 from pipeline.models import hub
@@ -16,12 +16,6 @@ from pipeline.models.hub import Wanted
 from pipeline.models.tokenizer import build_tokenizer
 
 Watch = Callable[[], None]
-
-
-def cache_dir() -> Path:
-    """$SERVETUNE_CACHE_DIR, else $XDG_CACHE_HOME/servetune."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("SERVETUNE_CACHE_DIR") or Path(base) / "servetune")
 
 
 def prepare(model: Model, *, watch: Watch = lambda: None) -> Assets:

@@ -16,6 +16,7 @@ from pipeline.core.findings import Finding
 from pipeline.core.schema import Architecture, Config
 from pipeline.core.schema_engine import Memory
 from pipeline.core.values import Scalar, value
+from pipeline.engines import catalogue
 
 RULES = frozenset({"does_not_fit", "kv_too_small", "tight", "memory_unknown"})
 Knobs = Mapping[str, Scalar | None]
@@ -30,7 +31,7 @@ _FP4_BYTES = 0.5 + 1 / 16  # a byte of scale for 16 values: vLLM 0.33.0, utils/t
 _BEYOND = ("quantization", "cpu_offload_gb", "offload_group_size", "kv_cache_memory_bytes", "hf_overrides")
 _SHORT = ("tp", "pp", "dp", "q", "json_model_override_args")  # beside the knobs' own names, in runtime.extra_args
 _CONTEXT_PARALLEL = ("dcp_size", "decode_context_parallel_size")
-VLLM_FRACTION = 0.92  # vLLM 0.33.0, config/cache.py:215
+VLLM_FRACTION = 0.92  # where no catalogue says it; 0.9 up to vLLM 0.19.1
 
 
 @value
@@ -204,7 +205,8 @@ def _shares(config: Config, knobs: Knobs, memory: Memory, spread: Parallelism, g
     asked = knobs.get(memory.fraction)
     fraction = None if asked is None else float(asked)
     if memory.plan == "vllm":
-        share = (fraction or VLLM_FRACTION) * gpu
+        usual = catalogue.default(config.runtime, memory.fraction) or VLLM_FRACTION
+        share = (fraction or float(usual)) * gpu
         return gpu - share + _vllm_profile_gib(config, knobs, gpu), share
     if fraction is not None:
         return gpu * (1 - fraction), gpu * fraction

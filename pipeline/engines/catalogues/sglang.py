@@ -1,6 +1,6 @@
-"""SGLang's flags: `add_argument` calls (all of them up to 0.5.10, a few later) and `Annotated` fields.
+"""SGLang's flags: `add_argument` calls (all of them up to 0.5.13, a few later) and `Annotated` fields.
 
-How a field becomes a flag is arg_groups/arg_utils.py's add_cli_args_from_dataclass (read in 0.5.23).
+How a field becomes a flag is arg_groups/arg_utils.py's add_cli_args_from_dataclass (read in 0.5.14, 0.5.18, 0.5.23).
 """
 
 import ast
@@ -66,9 +66,10 @@ def takes_abbreviations(root: Path) -> bool:
         for node in ast.walk(statement)
         if isinstance(node, ast.Call) and text(node.func) == "argparse.ArgumentParser"
     ]
-    if len(calls) != 1:
-        raise UnreadableError(f"{root}: prepare_server_args does not build one argparse.ArgumentParser.")
-    return not any(word.arg == "allow_abbrev" and text(word.value) == "False" for word in calls[0].keywords)
+    if not calls:
+        raise UnreadableError(f"{root}: prepare_server_args does not build an argparse.ArgumentParser.")
+    # Where there are two (0.5.3 to 0.5.7), the first only reads what a --config file may hold.
+    return not any(word.arg == "allow_abbrev" and text(word.value) == "False" for word in calls[-1].keywords)
 
 
 def _server_args(root: Path) -> Scope:
@@ -98,18 +99,21 @@ def _plain_fields(args: Scope) -> Iterator[tuple[str, Any]]:
 def _declared(args: Scope) -> Iterator[_Option]:
     """The fields of the argument groups; those without a flag of their own have no names."""
     for group in _groups(args):
-        yield from filter(None, (_field(node, group) for node in group.body))
+        found = filter(None, (_field(node, group) for node in group.body))
+        yield from {option.dest: option for option in found}.values()  # a field that is bound again is one field
 
 
 def _field(node: ast.stmt, scope: Scope) -> _Option | None:
     match node:
         case ast.AnnAssign(
             target=ast.Name(id=name),
-            annotation=ast.Subscript(value=ast.Name(id="A"), slice=ast.Tuple(elts=[type_, about, *_])),
+            annotation=ast.Subscript(value=ast.Name(id="A"), slice=ast.Tuple(elts=[type_, *metadata])),
         ):
-            pass
+            about = next(filter(_tells_of_a_flag, metadata), None)
         case _:
             return None
+    if about is None:
+        return None
     words = {word.arg: word.value for word in about.keywords if word.arg} if isinstance(about, ast.Call) else {}
     option = _Option(
         names=(),
@@ -122,6 +126,11 @@ def _field(node: ast.stmt, scope: Scope) -> _Option | None:
     spelled = option.says("cli_name") or "--" + name.replace("_", "-")
     names = () if option.says("no_cli") else (spelled, *(option.says("aliases") or ()))
     return _Option(**{**vars(option), "names": names})
+
+
+def _tells_of_a_flag(node: ast.expr) -> bool:
+    """`Arg(...)` or a help text; other metadata, e.g. NS("serving"), makes no flag of a field."""
+    return not isinstance(node, ast.Call) or text(node.func).rpartition(".")[2] == "Arg"
 
 
 def _bare(node: ast.expr) -> str:
@@ -160,8 +169,13 @@ def _call(names: tuple[str, ...], words: Mapping[str, ast.expr], scope: Scope, d
         words=words,
         scope=scope,
         type_name=text(words["type"]) if "type" in words else "str",
-        default=defaults.get(dest) if default is UNKNOWN else default,
+        default=defaults.get(dest) if default is UNKNOWN and not _suppressed(words) else default,
     )
+
+
+def _suppressed(words: Mapping[str, ast.expr]) -> bool:
+    """Whether the flag sets nothing where it is not given: another one has the default."""
+    return "default" in words and text(words["default"]) == "argparse.SUPPRESS"
 
 
 def _flag(option: _Option) -> Flag:
@@ -179,14 +193,28 @@ def _flag(option: _Option) -> Flag:
 
 def _kind(option: _Option) -> Kind:
     action = text(option.words["action"]) if "action" in option.words else ""
-    takes_value = "nargs" in option.words and option.says("nargs") != 0
-    if "store_true" in action or _negatable(option) or (action.startswith("Deprecated") and not takes_value):
+    if "store_true" in action or _negatable(option) or (action.startswith("Deprecated") and not _takes_value(option)):
         return "bool"
     if option.type_name == "bool":
         return "bool"
     if option.type_name.startswith("Literal["):
         return _KINDS.get(type(_literals(option)[0]).__name__, "text")
     return _KINDS.get(option.type_name.removeprefix("List[").removeprefix("list[").removesuffix("]"), "text")
+
+
+def _takes_value(option: _Option) -> bool:
+    """Whether a flag with an action of SGLang's own is followed by a word: not if the action's class says nargs=0."""
+    if "nargs" in option.words:
+        return bool(option.says("nargs") != 0)
+    action = option.scope.find(text(option.words["action"]))
+    made = action.definition("__init__") if action else None
+    if not isinstance(made, ast.FunctionDef):
+        return False
+    arguments = reversed(made.args.args)
+    return not any(
+        word.arg == "nargs" and text(default) == "0"
+        for word, default in zip(arguments, reversed(made.args.defaults), strict=False)
+    )
 
 
 def _negatable(option: _Option) -> bool:

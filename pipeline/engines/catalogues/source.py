@@ -112,6 +112,11 @@ class Scope:
         """The names of a class or a function defined here."""
         return Scope(self.sources, node.body, package=self.package, parent=self)
 
+    def definition(self, name: str) -> ast.AST | None:
+        """The class, function or expression that a name is bound to here; imports are not followed."""
+        found = self._bound.get(name)
+        return found if isinstance(found, ast.AST) else None
+
     def find(self, name: str) -> "Scope | None":
         """The class, function or module of that name, or None."""
         found = self.named(name)

@@ -19,7 +19,7 @@ from pipeline.engines.catalogues.source import Scope, Sources, text
 from pipeline.engines.catalogues.vllm_types import Class, Field
 
 Kind = Literal["int", "float", "bool", "text", "json"]
-_CLI = ("vllm.entrypoints.common.cli_args", "vllm.entrypoints.openai.cli_args")  # since 0.2x, before
+_COMMAND = "vllm.entrypoints.cli.serve"  # it imports make_arg_parser, which moved between releases
 _INVERSE = {"--enable-": "--disable-", "--disable-": "--enable-"}
 _PARSERS = ("utils/argparse_utils.py", "entrypoints/cli/serve.py", "entrypoints/cli/main.py")
 
@@ -31,10 +31,10 @@ def read(root: Path) -> tuple[Flag, ...]:
         UnreadableError: the sources do not define their flags as expected here.
     """
     sources = Sources(root)
-    module = next(filter(None, map(sources.module, _CLI)), None)
+    module = sources.module(_COMMAND)
     maker = vllm_types.located(module, "make_arg_parser") if module else None
     if maker is None or not isinstance(maker.node, ast.FunctionDef):
-        raise UnreadableError(f"vLLM: no make_arg_parser in {' or '.join(_CLI)} under {root}")
+        raise UnreadableError(f"vLLM: {_COMMAND} under {root} imports no make_arg_parser, as it does since 0.10.1")
     reader = _Reader(_Dialect.of(sources))
     reader.run(maker.node.body, maker.scope)
     if not reader.flags:
@@ -44,7 +44,10 @@ def read(root: Path) -> tuple[Flag, ...]:
 
 def takes_abbreviations(root: Path) -> bool:
     """Whether `--max-num-s` does for --max-num-seqs: argparse's habit, which nothing turns off."""
-    return not any("allow_abbrev" in (root / "vllm" / path).read_text(encoding="utf-8") for path in _PARSERS)
+    try:
+        return not any("allow_abbrev" in (root / "vllm" / path).read_text(encoding="utf-8") for path in _PARSERS)
+    except FileNotFoundError as error:
+        raise UnreadableError(f"vLLM: there is no {error.filename}, where the parser is since 0.10.1.") from error
 
 
 @dataclass(frozen=True)
@@ -263,7 +266,9 @@ def _parsed_as(node: ast.expr) -> Kind:
 
 
 def _act(option: _Option, action: str) -> None:
-    if action.endswith("BooleanOptionalAction"):
+    if action == "'append'":
+        option.many = True
+    elif action.endswith("BooleanOptionalAction"):
         option.kind, option.paired = "bool", True
     elif action in {"'store_true'", "'store_false'"}:
         option.kind, option.default = "bool", action == "'store_false'"

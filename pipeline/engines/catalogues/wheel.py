@@ -1,8 +1,10 @@
-"""Downloads a released wheel from a package index (PEP 691) and unpacks its Python sources, without installing it."""
+"""Fetches the Python sources of a released wheel from a package index (PEP 691), without installing it."""
 
+import contextlib
 import hashlib
 import zipfile
 from collections.abc import Callable, Mapping
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from packaging.version import Version
 
 from pipeline.core.errors import ConfigError
 from pipeline.core.values import value
+from pipeline.engines.catalogues import remote
 
 INDEX = "https://pypi.org/simple"
 _JSON = "application/vnd.pypi.simple.v1+json"
@@ -38,12 +41,49 @@ def find(name: str, version: str, index: str = INDEX) -> Wheel:
     wheels = [wheel for wheel in _listed(name, index) if _fits(wheel.filename)]
     found = [wheel for wheel in wheels if Version(wheel.version) == Version(version)]
     if found:
-        return max(found, key=lambda wheel: ("x86_64" in wheel.filename, wheel.filename))
+        return max(found, key=_rank)
     newest = sorted({Version(wheel.version) for wheel in wheels}, reverse=True)[:12]
     raise ConfigError(
         f"{name}=={version}: {index} does not have this wheel. "
         f"Newest versions there: {', '.join(map(str, newest)) or 'none'}."
     )
+
+
+def releases(name: str, index: str = INDEX) -> tuple[str, ...]:
+    """Every version that has a wheel for x86-64 Linux, oldest first, without pre-releases and yanked ones.
+
+    Raises:
+        ConfigError: the index cannot be asked.
+    """
+    found = {Version(wheel.version) for wheel in _listed(name, index) if _fits(wheel.filename)}
+    return tuple(str(version) for version in sorted(found) if not version.is_prerelease)
+
+
+def sources(wheel: Wheel, folder: Path, told: Callable[[int, int], object]) -> bool:
+    """Write the wheel's Python sources under `folder`, fetching little else.
+
+    False: the server sends whole files only, and nothing was written.
+
+    The files' own checksums (CRC-32) are checked, not the wheel's: most of it is never seen.
+
+    Raises:
+        ConfigError: it cannot be fetched.
+    """
+    try:
+        with contextlib.ExitStack() as stack:
+            file = remote.opened(wheel.url)
+            if file is None:
+                return False
+            archive = stack.enter_context(zipfile.ZipFile(stack.enter_context(file)))
+            members = [item for item in archive.infolist() if item.filename.endswith(".py")]
+            sizes = accumulate(item.compress_size for item in members)
+            total = sum(item.compress_size for item in members)
+            for item, so_far in zip(members, sizes, strict=True):
+                archive.extract(item, folder)
+                told(so_far, total)
+    except (requests.RequestException, OSError, zipfile.BadZipFile) as error:
+        raise ConfigError(f"{wheel.url}: the download failed: {error}") from error
+    return True
 
 
 def download(wheel: Wheel, folder: Path, told: Callable[[int, int], object]) -> Path:
@@ -99,11 +139,18 @@ def _listed(name: str, index: str) -> list[Wheel]:
 
 
 def _wheel(file: Mapping[str, Any]) -> Wheel | None:
+    if file.get("yanked"):
+        return None
     try:
         version = parse_wheel_filename(file["filename"])[1]
         return Wheel(filename=file["filename"], version=str(version), url=file["url"], sha256=file["hashes"]["sha256"])
     except (InvalidWheelFilename, KeyError):
         return None
+
+
+def _rank(wheel: Wheel) -> tuple[bool, tuple[int, str] | tuple[()], str]:
+    """The wheel that pip would take comes last: a rebuilt one has a higher build number."""
+    return "x86_64" in wheel.filename, parse_wheel_filename(wheel.filename)[2], wheel.filename
 
 
 def _fits(filename: str) -> bool:

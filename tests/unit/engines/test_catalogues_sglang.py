@@ -214,7 +214,7 @@ def test_other_definitions_are_told_and_not_guessed(tmp_path: Path, text: str | 
 
 
 def test_a_parser_that_is_built_elsewhere_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableError, match="does not build one"):
+    with pytest.raises(UnreadableError, match="does not build an"):
         sglang.takes_abbreviations(old(tmp_path, ""))
 
 

@@ -127,7 +127,7 @@ def sources(root: Path, *, serve: str = SERVE, parser: str = "class EnableDisabl
         "config/things": CONFIG,
         "engine/arg_utils": ENGINE,
         "entrypoints/openai/cli_args": serve,
-        "entrypoints/cli/serve": "",
+        "entrypoints/cli/serve": "from vllm.entrypoints.openai.cli_args import make_arg_parser\n",
         "entrypoints/cli/main": "",
         "utils/argparse_utils": parser,
     }

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 CATALOGUES = Path(__file__).resolve().parents[4] / "pipeline" / "engines" / "catalogues"
+ABSENT = {"choices": [], "default": None, "off": None, "many": False}
 _SUFFIXES = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -22,9 +23,18 @@ def version(engine: str) -> str:
 
 
 def catalogue(engine: str, version: str) -> dict[str, Any]:
-    """The catalogue as its JSON has it."""
-    found: dict[str, Any] = json.loads((CATALOGUES / engine / f"{version}.json").read_text())
-    return found
+    """What pipeline/engines/history.py reads of the engine's file."""
+    first, *lines = (CATALOGUES / engine / "history.jsonl").read_text().splitlines()
+    releases: dict[str, Any] = json.loads(first)
+    places = {name: place for place, name in enumerate(releases)}
+    flags = [json.loads(line) for line in lines]
+    there = [flag for flag in flags if any(_holds(span, places, places[version]) for span in flag["in"])]
+    return {**releases[version], "flags": [{**ABSENT, **flag} for flag in there]}
+
+
+def _holds(span: str, places: dict[str, int], at: int) -> bool:
+    first, _, last = span.partition("..")
+    return places[first] <= at <= places[last or first]
 
 
 class Switch(argparse.Action):
