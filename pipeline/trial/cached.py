@@ -16,12 +16,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from pipeline.core import files
+from pipeline.core.places import cache_dir
 from pipeline.core.record import Record
 from pipeline.core.schema import Config
 from pipeline.core.values import Scalar, load, plain
 from pipeline.machine.environment import describe
 from pipeline.machine.gpus import describe as describe_gpus
-from pipeline.models import assets
 from pipeline.trial.story import Story
 
 MACHINE = ("cpu", "cpu_count", "gpu", "gpu_driver", "genai-bench", "xllamacpp", "sglang", "vllm")
@@ -95,7 +95,7 @@ def may_answer(record: Record) -> bool:
 
 def _index(root: Path) -> Index:
     """Every record two folders below the root. What was read once is remembered: a thousand records take seconds."""
-    memory = assets.cache_dir() / "records" / f"{KEYS}-{hashlib.sha256(str(root).encode()).hexdigest()[:16]}.json"
+    memory = cache_dir() / "records" / f"{KEYS}-{hashlib.sha256(str(root).encode()).hexdigest()[:16]}.json"
     known = _known(memory)
     there = {str(path): path.stat().st_mtime_ns for path in sorted(root.glob("*/*/record.json"))}
     index = {path: known[path] if known.get(path, (0, ""))[0] == at else (at, _key(path)) for path, at in there.items()}

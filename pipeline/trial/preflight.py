@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipeline.core.errors import FailureKind, PipelineError, PreflightFailed
 from pipeline.core.findings import Verdict
+from pipeline.core.places import cache_dir
 from pipeline.core.plan import Assets
 from pipeline.core.schema import Config
 from pipeline.engines import verdict
@@ -64,7 +65,7 @@ def fetch(config: Config) -> Assets:
         return assets.prepare(config.model, watch=signals.check)
     except OSError as error:
         raise PreflightFailed(
-            f"Cannot prepare the model in {assets.cache_dir()}: {error.strerror or error}.",
+            f"Cannot prepare the model in {cache_dir()}: {error.strerror or error}.",
             hint="Free some disk space there, or set SERVETUNE_CACHE_DIR to another folder.",
         ) from error
 

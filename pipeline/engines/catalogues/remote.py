@@ -5,6 +5,7 @@ from typing import Final
 
 import requests
 from requests.adapters import HTTPAdapter
+from typing_extensions import Buffer
 from urllib3 import Retry
 
 _PIECE: Final = 1 << 20  # bytes of one request
@@ -47,14 +48,15 @@ class _Parts(io.RawIOBase):
         self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
         return self._at
 
-    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]  # typeshed: any writable buffer
-        end = min(self._at + len(buffer), self._size)
+    def readinto(self, buffer: Buffer) -> int:
+        view = memoryview(buffer)
+        end = min(self._at + len(view), self._size)
         if self._at >= end:
             return 0
         part = {"Range": f"bytes={self._at}-{end - 1}"}
         answer = self._session.get(self._url, headers=part, timeout=_TIMEOUT_S)
         answer.raise_for_status()
-        buffer[: len(answer.content)] = answer.content
+        view[: len(answer.content)] = answer.content
         self._at += len(answer.content)
         return len(answer.content)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 CATALOGUES = Path(__file__).resolve().parents[4] / "pipeline" / "engines" / "catalogues"
-ABSENT = {"choices": [], "default": None, "off": None, "many": False}
+ABSENT: dict[str, Any] = {"choices": [], "default": None, "off": None, "many": False}
 _SUFFIXES = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 

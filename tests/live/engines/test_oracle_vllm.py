@@ -1,0 +1,227 @@
+"""Our verdicts on random combinations of knobs against vLLM's own configuration code, in its own interpreter.
+
+SERVETUNE_TEST_VLLM is the interpreter of an environment with vLLM; the tests skip without it. A refusal of what vLLM
+accepts is the worst bug here. What vLLM refuses and we let pass is a gap, and must be among those told below.
+"""
+
+import json
+import os
+import random
+import re
+import subprocess
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import pytest
+from hydra import initialize_config_dir
+
+from pipeline.config.command_line import composed, to_config
+from pipeline.config.knobs import check_setting
+from pipeline.core.errors import ConfigError
+from pipeline.core.places import CONF
+from pipeline.core.schema import Config
+from pipeline.core.values import Scalar
+from pipeline.engines.server_command import flags
+from pipeline.engines.verdict import judge
+
+PYTHON = os.environ.get("SERVETUNE_TEST_VLLM")
+ORACLE = Path(__file__).resolve().parents[2] / "parts" / "vllm_oracle.py"
+VERSION = "import importlib.metadata as m; print(m.version('vllm'))"
+TIMEOUT_S = 900
+LEAST_SHARE = 0.3  # of combinations that vLLM accepts, and of those that it refuses
+SEED = int(os.environ.get("SERVETUNE_TEST_SEED", "1"))
+
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.skipif(not PYTHON, reason="SERVETUNE_TEST_VLLM names no interpreter with vLLM"),
+    pytest.mark.timeout(TIMEOUT_S),
+]
+
+MODEL = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "dtype": "bfloat16",
+    "head_dim": 64,
+    "hidden_size": 256,
+    "intermediate_size": 704,
+    "max_position_embeddings": 4096,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 480,
+}
+POOL: dict[str, list[Scalar]] = {
+    "tensor_parallel_size": [1, 2, 4, 3, 8],
+    "pipeline_parallel_size": [1, 2, 4],
+    "data_parallel_size": [1, 2],
+    "decode_context_parallel_size": [1, 2, 4],
+    "enable_expert_parallel": [True, False],
+    "enable_dbo": [True],
+    "disable_custom_all_reduce": [True],
+    "all2all_backend": ["allgather_reducescatter", "deepep_low_latency", "naive", "pplx"],
+    "attention_backend": [
+        "FLASH_ATTN",
+        "TRITON_ATTN",
+        "FLEX_ATTENTION",
+        "FLASHMLA",
+        "TRITON_MLA",
+        "TORCH_SDPA",
+        "CPU_ATTN",
+        "FLASH_ATTN_MLA",
+        "CUTLASS_MLA",
+        "TURBOQUANT",
+    ],
+    "block_size": [8, 16, 32, 48, 64, 128, 7, 1],
+    "kv_cache_dtype": [
+        "auto",
+        "fp8",
+        "fp8_e4m3",
+        "fp8_e5m2",
+        "bfloat16",
+        "float16",
+        "nvfp4",
+        "turboquant_k8v4",
+        "int8_per_token_head",
+    ],
+    "dtype": ["auto", "half", "bfloat16", "float32"],
+    "quantization": [
+        "awq",
+        "gptq",
+        "fp8",
+        "gptq_marlin",
+        "compressed-tensors",
+        "experts_int8",
+        "fbgemm_fp8",
+        "fp_quant",
+        "bitsandbytes",
+        "gguf",
+        "petit_nvfp4",
+        "modelopt",
+    ],
+    "gpu_memory_utilization": [0, 0.5, 0.9, 1],
+    "max_model_len": [128, 1024, 4096, 8192, -1, 0],
+    "max_num_seqs": [1, 8, 64, 256, 1024],
+    "max_num_batched_tokens": [1, 16, 64, 512, 2048, 8192],
+    "max_num_active_seqs": [1, 64, 512],
+    "max_num_queued_reqs": [0, 16, 1024],
+    "long_prefill_token_threshold": [0, 64, 2048, 8192],
+    "enable_chunked_prefill": [True, False],
+    "enable_prefix_caching": [True, False],
+    "scheduling_policy": ["fcfs", "priority"],
+    "async_scheduling": [True, False],
+    "stream_interval": [1, 4],
+    "performance_mode": ["balanced", "interactivity", "throughput"],
+    "optimization_level": [0, 1, 2, 3],
+    "enforce_eager": [True, False],
+    "max_cudagraph_capture_size": [1, 7, 64, 600],
+    "speculative_config": [
+        '{"method": "ngram", "num_speculative_tokens": 4, "prompt_lookup_max": 4}',
+        "ngram",
+        '{"method": "eagle"}',
+    ],
+    "load_format": ["auto", "dummy", "gguf", "bitsandbytes", "safetensors"],
+    "cpu_offload_gb": [0, 2],
+    "kv_offloading_size": [1.0],
+    "kv_offloading_backend": ["native"],
+    "moe_backend": ["auto", "triton", "deep_gemm"],
+}
+# What vLLM refuses and we only warn of, or do not see: its message, and why. At most ten.
+GAPS = {
+    # config/model.py:1498: we warn; the model's file may count its experts by another name
+    "Number of experts in the model must be greater than 0": "no_experts",
+    # config/model.py, _get_and_verify_max_len: we warn; rope scaling may stretch the context
+    "is greater than the derived max_model_len": "context_exceeds_the_models",
+    # model_loader/weight_utils.py, get_quant_config: we warn; the method's file may lie beside the weights
+    "Cannot find the config file for|CompressedTensorsConfig.__init__": "quantization_without_its_settings",
+    # model_executor/layers/quantization/__init__.py: we warn of two; a plugin may register any method
+    "Unknown quantization method": "quantization_of_a_plugin",
+    # config/scheduler.py:319: we warn; LongRoPE starts with less than the model's context
+    "is smaller than max_model_len": "whole_prompts_of_the_model_do_not_fit",
+    # config/vllm.py:2974: which runner a model gets is not read
+    "pipeline parallelism with async scheduling": "",
+    # config/scheduler.py:338 and :355: we warn; the default of the other value depends on the GPU and the model
+    "max_num_active_seqs .* cannot be greater": "more_active_than_default_seqs",
+    "long_prefill_token_threshold .* cannot be greater": "long_prefill_exceeds_the_models_context",
+    # v1/attention/selector.py: kernels of other platforms, of which we warn
+    "Selected backend AttentionBackendEnum.(CPU_ATTN|TURBOQUANT)": "attention_of_the_other_vendor",
+}
+
+Combination = Mapping[str, Scalar]
+
+
+@cache
+def version() -> str:
+    """vLLM's, without what says for which hardware it is built."""
+    told = subprocess.run([str(PYTHON), "-c", VERSION], capture_output=True, text=True, check=True).stdout
+    return told.strip().partition("+")[0]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    (folder / "config.json").write_text(json.dumps(MODEL))
+    return folder
+
+
+def combinations(count: int) -> list[Combination]:
+    drawn = random.Random(SEED)  # noqa: S311  # no secret
+    names = [drawn.sample(sorted(POOL), drawn.choice([2, 3, 4, 5])) for _ in range(count)]
+    return [{name: drawn.choice(POOL[name]) for name in one} for one in names]
+
+
+def ours(base: Config, combination: Combination) -> tuple[set[str], set[str]]:
+    """The rules that refuse it, and those that warn."""
+    knobs = {name: combination.get(name) for name in base.runtime.knobs}
+    try:
+        for name, setting in combination.items():
+            check_setting(name, base.runtime, setting)
+    except ConfigError as error:
+        return {str(error)}, set()
+    found = judge(replace(base, knobs=knobs)).findings
+    return {one.rule for one in found if one.verdict == "refused"}, {one.rule for one in found}
+
+
+def theirs(platform: str, lines: list[list[str]]) -> list[str | None]:
+    """What vLLM says against each command line."""
+    command = [str(PYTHON), str(ORACLE), platform]
+    done = subprocess.run(
+        command, input=json.dumps(lines), capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    said: list[str | None] = json.loads(done.stdout.strip().splitlines()[-1])
+    return said
+
+
+@pytest.mark.parametrize(("platform", "hardware", "count"), [("cpu", "cpu", 500), ("9.0", "h100", 200)])
+def test_nothing_is_refused_wrongly_and_every_error_is_foreseen(
+    model: Path, platform: str, hardware: str, count: int
+) -> None:
+    told = [
+        "runtime=vllm",
+        f"runtime.version={version()}",
+        "model=local",
+        f"model.path={model}",
+        f"hardware={hardware}",
+    ]
+    with initialize_config_dir(str(CONF)):
+        base = to_config(composed([*told, "traffic.scenarios=['D(64,16)']"]))
+    drawn = combinations(count)
+    lines = [["--model", str(model), *flags(replace(base, knobs=dict(one)))] for one in drawn]
+    said = theirs(platform, lines)
+    accepted = sum(one is None for one in said)
+    assert LEAST_SHARE * count <= accepted <= (1 - LEAST_SHARE) * count
+    judged = [ours(base, one) for one in drawn]
+    wrong = [
+        (one, refused) for one, (refused, _), error in zip(drawn, judged, said, strict=True) if refused and not error
+    ]
+    assert not wrong
+    missed = [
+        (one, error) for one, (refused, _), error in zip(drawn, judged, said, strict=True) if error and not refused
+    ]
+    assert not [(one, error) for one, error in missed if not any(re.search(gap, error, re.DOTALL) for gap in GAPS)]
+
+
+def test_there_are_at_most_ten_known_gaps() -> None:
+    assert len(GAPS) <= 10

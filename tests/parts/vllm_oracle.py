@@ -1,0 +1,108 @@
+"""Runs in vLLM's own interpreter: what vLLM itself makes of command lines, without starting a server.
+
+argv: `cpu`, or a compute capability like `9.0`, for which NVIDIA's platform is put in with 8 GPUs of 80 GiB. Standard
+input: a JSON list of command lines; standard output, its last line: a JSON list with what vLLM says against each (null:
+it would go on). Two steps are asked: the engine's configuration (`create_engine_config`), and on a GPU the choice of
+attention kernels, which a worker makes (vllm/v1/attention/selector.py: get_attn_backend).
+"""
+
+import contextlib
+import io
+import json
+import os
+import sys
+import types
+from typing import Any
+
+os.environ |= {"VLLM_LOGGING_LEVEL": "ERROR", "HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
+
+import torch
+from vllm import platforms
+from vllm.config import set_current_vllm_config
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.usage.usage_lib import UsageContext
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+GIB = 1 << 30
+EXTENSIONS = (
+    "vllm._C_stable_libtorch",
+    "vllm._moe_C_stable_libtorch",
+    "vllm.vllm_flash_attn._vllm_fa2_C",
+    "vllm.vllm_flash_attn._vllm_fa3_C",
+)
+
+
+def parser() -> Any:
+    """The parser of `vllm serve`."""
+    from vllm.entrypoints.cli import serve
+
+    return serve.make_arg_parser(FlexibleArgumentParser(exit_on_error=False))
+
+
+def play(capability: tuple[int, ...]) -> None:
+    """NVIDIA's platform in place of the CPU's, wherever it was imported already."""
+    for name in EXTENSIONS:
+        sys.modules.setdefault(name, types.ModuleType(name))
+    from vllm.platforms.cuda import CudaPlatformBase
+    from vllm.platforms.interface import DeviceCapability
+
+    methods = {
+        "get_device_capability": lambda _cls, *_which, **_named: DeviceCapability(*capability),
+        "get_device_name": lambda _cls, *_which, **_named: "NVIDIA H100 80GB HBM3",
+        "get_device_total_memory": lambda _cls, *_which, **_named: 80 * GIB,
+        "get_device_uuid": lambda _cls, *_which, **_named: "GPU-0",
+        "is_fully_connected": lambda _cls, *_which, **_named: True,
+        "device_count": lambda _cls: 8,
+    }
+    played = type("Played", (CudaPlatformBase,), {name: classmethod(one) for name, one in methods.items()})()
+    before = platforms.current_platform
+    platforms._current_platform = played
+    for name, module in list(sys.modules.items()):
+        if name.startswith("vllm") and vars(module).get("current_platform") is before:
+            module.current_platform = played
+    torch.cuda.device_count = lambda: 8
+
+
+def said(parse: Any, words: list[str], *, on_gpu: bool) -> str | None:
+    """What vLLM says against a command line, or None."""
+    told = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(told):
+            arguments = parse.parse_args(words)
+        config = AsyncEngineArgs.from_cli_args(arguments).create_engine_config(UsageContext.OPENAI_API_SERVER)
+        if on_gpu:
+            attention(config)
+    except SystemExit:
+        return told.getvalue().strip().splitlines()[-1]
+    except Exception as error:  # noqa: BLE001  # whatever it says against it
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def attention(config: Any) -> None:
+    """Choose the kernels for the model's layers, as model_executor/layers/attention/attention.py does."""
+    from vllm.v1.attention import selector
+
+    model = config.model_config
+    for name in ("_cached_get_attn_backend",):
+        with contextlib.suppress(AttributeError):
+            getattr(selector, name).cache_clear()
+    with set_current_vllm_config(config):
+        selector.get_attn_backend(
+            model.get_head_size(),
+            model.dtype,
+            config.cache_config.cache_dtype,
+            use_mla=model.use_mla,
+            num_heads=model.get_num_attention_heads(config.parallel_config),
+        )
+
+
+def main() -> None:
+    on_gpu = sys.argv[1] != "cpu"
+    if on_gpu:
+        play(tuple(int(part) for part in sys.argv[1].split(".")))
+    parse = parser()
+    print(json.dumps([said(parse, words, on_gpu=on_gpu) for words in json.load(sys.stdin)]))
+
+
+main()
