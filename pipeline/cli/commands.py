@@ -55,7 +55,12 @@ COMMANDS: Mapping[str, Command] = {
         module="pipeline.catalogues",
         summary="read every flag of an engine release from its package",
         takes="release",
-        flags={"--wheel": "the release's wheel", "--index": "package index", "--to": "folder to write to"},
+        flags={
+            "--check": "say what the newest release changes",
+            "--wheel": "the release's wheel",
+            "--index": "package index",
+            "--to": "folder to write to",
+        },
     ),
 }
 OPTIONS: Mapping[str, str] = {
