@@ -1,7 +1,8 @@
 """In which releases the code is that a rule was read from: `python scripts/rule_versions.py vllm 'vllm>=0.14'`.
 
 For each place in the `source` of a rule (release, file, line) it takes the smallest statement there with a condition or
-a `raise`, and looks for the same code in the other releases, in any file: code moves. Layout, and who is asked
+a `raise`, and looks for the same code in the other releases, in a file of that name or one that decides on settings,
+for code moves. Layout, and who is asked
 (`self.`, `args.`), do not count. It prints the rules whose `versions` do not fit, and places that do not resolve; the
 exit code is 1 where a place does not resolve. Code that was rewritten counts as absent, so the range is one that is
 certain, not the widest. Sources are fetched once, into --sources.
@@ -11,7 +12,7 @@ import argparse
 import ast
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -23,8 +24,8 @@ from pipeline.core.schema import is_of
 from pipeline.engines import verdict
 from pipeline.engines.catalogues import wheel
 
-PLACE = re.compile(r"(?:(\w+) )?(\d+\.\d+[\w.]*) (\S+\.py)(?::(\d+))?|(?<=, )(\S+\.py)(?::(\d+))?")
-SKIPPED = ("tests/", "benchmark", "models/")
+PLACE = re.compile(r"(\d+\.\d+\.\d+(?:\.post\d+)?)|([\w/]+\.py)(?::(\d+))?")
+SETTINGS = re.compile(r"/(arg_groups|config|platforms)/|/(server_args|arg_utils)\.py$")
 
 
 def main() -> int:
@@ -52,18 +53,16 @@ def places(source: str) -> Iterator[tuple[str, str, int | None]]:
     """(release, file, line) of a rule's `source`: a file without release is of the one before it."""
     version = ""
     for found in PLACE.finditer(source):
-        version = found[2] or version
-        line = found[4] or found[6]
-        yield version, found[3] or found[5], int(line) if line else None
+        if found[1]:
+            version = found[1]
+        else:
+            yield version, found[2], int(found[3]) if found[3] else None
 
 
 def resolved(root: Path | None, engine: str, file: str) -> Path | None:
-    """The file from the package root."""
-    for base in ("", "srt") if root else ():
-        path = (root or Path()) / engine / base / file
-        if path.is_file():
-            return path
-    return None
+    """The file from the package root, or None."""
+    path = (root or Path()) / engine / file
+    return path if root and path.is_file() else None
 
 
 def _versions(asked: Requirement) -> list[str]:
@@ -83,7 +82,7 @@ def _compare(rule: verdict.Rule, version: str, path: Path, line: int, roots: dic
     code = _statement(path, line)
     if len(code) < 30:
         return
-    having = [name for name, root in roots.items() if code in _all(root)]
+    having = [name for name, root in roots.items() if code in _settings(root) or code in _named(root, path.name)]
     claimed = [name for name in roots if is_of(rule.versions, name)]
     if having != claimed:
         print(f"{rule.id} ({rule.verdict}, {rule.versions or 'all'}; {version}): {_ranges(having, list(roots))}")
@@ -128,10 +127,23 @@ def _parsed(path: Path) -> ast.Module:
 
 
 @cache
-def _all(root: Path) -> str:
-    every = sorted(root.rglob("*.py"))
-    files = [path for path in every if not any(part in str(path.relative_to(root)) for part in SKIPPED)]
-    return "\n".join(_plain(path.read_text("utf-8", "replace")) for path in files)
+def _settings(root: Path) -> str:
+    """The code that decides on settings, where most of what is cited lies."""
+    return _joined(path for path in _files(root) if SETTINGS.search(str(path.relative_to(root))))
+
+
+@cache
+def _named(root: Path, name: str) -> str:
+    return _joined(path for path in _files(root) if path.name == name)
+
+
+@cache
+def _files(root: Path) -> tuple[Path, ...]:
+    return tuple(sorted(root.rglob("*.py")))
+
+
+def _joined(paths: Iterable[Path]) -> str:
+    return "\n".join(_plain(path.read_text("utf-8", "replace")) for path in paths)
 
 
 def _plain(code: str) -> str:

@@ -62,6 +62,12 @@ def play(capability: tuple[int, ...]) -> None:
         if name.startswith("vllm") and vars(module).get("current_platform") is before:
             module.current_platform = played
     torch.cuda.device_count = lambda: 8
+    for name in (
+        "cutlass_scaled_mm_supports_fp8",
+        "cutlass_scaled_mm_supports_block_fp8",
+        "cutlass_group_gemm_supported",
+    ):
+        setattr(torch.ops._C, name, lambda number: number >= 90)
 
 
 def said(parse: Any, words: list[str], *, on_gpu: bool) -> str | None:
