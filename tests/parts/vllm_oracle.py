@@ -6,7 +6,8 @@ it would go on). Two steps are asked: the engine's configuration (`create_engine
 attention kernels, which a worker makes (vllm/v1/attention/selector.py: get_attn_backend).
 """
 
-# mypy: ignore-errors  # it imports what only the engine's environment has
+# What only the engine's environment has cannot be checked here.
+# mypy: ignore-errors
 import contextlib
 import io
 import json
