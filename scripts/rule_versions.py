@@ -1,11 +1,10 @@
 """In which releases the code is that a rule was read from: `python scripts/rule_versions.py vllm 'vllm>=0.14'`.
 
 For each place in the `source` of a rule (release, file, line) it takes the smallest statement there with a condition or
-a `raise`, and looks for the same code in the other releases, in a file of that name or one that decides on settings,
-for code moves. Layout, and who is asked
-(`self.`, `args.`), do not count. It prints the rules whose `versions` do not fit, and places that do not resolve; the
-exit code is 1 where a place does not resolve. Code that was rewritten counts as absent, so the range is one that is
-certain, not the widest. Sources are fetched once, into --sources.
+a `raise`, and looks for the same code in the other releases, in a file of that name or one that decides on settings:
+code moves. Layout, and who is asked (`self.`, `args.`), do not count. It prints the rules whose `versions` do not fit,
+and places that do not resolve; the exit code is 1 where a place does not resolve. Code that was rewritten counts as
+absent, so the range is one that is certain, not the widest. Sources are fetched once, into --sources.
 """
 
 import argparse
