@@ -71,11 +71,11 @@ def environment(owned: Lease) -> dict[str, str]:
 
     Source: torch 2.13, _inductor/runtime/cache_dir_utils.py: else kernels are in the folder for temporary files.
     """
-    from pipeline.models import assets  # not for the keeper, which starts with every trial
+    from pipeline.core.places import cache_dir  # not for the keeper, which starts with every trial
 
     if owned.scratch is None:
         return {}
-    kept = os.environ.get("TORCHINDUCTOR_CACHE_DIR") or str(assets.cache_dir() / "torchinductor")
+    kept = os.environ.get("TORCHINDUCTOR_CACHE_DIR") or str(cache_dir() / "torchinductor")
     return {"TMPDIR": str(owned.scratch), "TORCHINDUCTOR_CACHE_DIR": kept}
 
 

@@ -2,8 +2,8 @@
 
 argv: `cpu`, or a compute capability like `9.0`, for which NVIDIA's platform is put in with 8 GPUs of 80 GiB. Standard
 input: a JSON list of command lines; standard output, its last line: a JSON list with what vLLM says against each (null:
-it would go on). Two steps are asked: the engine's configuration (`create_engine_config`), and on a GPU the choice of
-attention kernels, which a worker makes (vllm/v1/attention/selector.py: get_attn_backend).
+it would go on). Two steps are asked: the engine's configuration (`create_engine_config`), and the choice of attention
+kernels and their block size, which a worker makes (vllm/v1/attention/selector.py, v1/worker/utils.py).
 """
 
 # What only the engine's environment has cannot be checked here.
@@ -24,6 +24,7 @@ from vllm.config import set_current_vllm_config
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.usage.usage_lib import UsageContext
 from vllm.utils.argparse_utils import FlexibleArgumentParser
+from vllm.v1.worker.utils import select_common_block_size  # before a GPU is played: it compiles kernels
 
 GIB = 1 << 30
 EXTENSIONS = (
@@ -71,15 +72,14 @@ def play(capability: tuple[int, ...]) -> None:
         setattr(torch.ops._C, name, lambda number: number >= 90)
 
 
-def said(parse: Any, words: list[str], *, on_gpu: bool) -> str | None:
+def said(parse: Any, words: list[str]) -> str | None:
     """What vLLM says against a command line, or None."""
     told = io.StringIO()
     try:
         with contextlib.redirect_stderr(told):
             arguments = parse.parse_args(words)
         config = AsyncEngineArgs.from_cli_args(arguments).create_engine_config(UsageContext.OPENAI_API_SERVER)
-        if on_gpu:
-            attention(config)
+        attention(config)
     except SystemExit:
         return told.getvalue().strip().splitlines()[-1]
     except Exception as error:  # noqa: BLE001  # whatever it says against it
@@ -96,21 +96,22 @@ def attention(config: Any) -> None:
         with contextlib.suppress(AttributeError):
             getattr(selector, name).cache_clear()
     with set_current_vllm_config(config):
-        selector.get_attn_backend(
+        kernels = selector.get_attn_backend(
             model.get_head_size(),
             model.dtype,
             config.cache_config.cache_dtype,
             use_mla=model.use_mla,
             num_heads=model.get_num_attention_heads(config.parallel_config),
         )
+    if config.cache_config.user_specified_block_size:
+        select_common_block_size(config.cache_config.block_size, [kernels])
 
 
 def main() -> None:
-    on_gpu = sys.argv[1] != "cpu"
-    if on_gpu:
+    if sys.argv[1] != "cpu":
         play(tuple(int(part) for part in sys.argv[1].split(".")))
     parse = parser()
-    print(json.dumps([said(parse, words, on_gpu=on_gpu) for words in json.load(sys.stdin)]))
+    print(json.dumps([said(parse, words) for words in json.load(sys.stdin)]))
 
 
 main()
