@@ -1,5 +1,7 @@
 """`make engines`: real engines on this machine's CPU, each through a whole sweep, Ctrl-C and recheck; prints a table.
 
+vLLM's own configuration code is asked about random combinations, too: tests/live/engines/test_oracle_vllm.py.
+
 vLLM and transformers are made where they are not there (tests/parts/engine_env.py). SGLang takes 7 GB: it runs where
 SERVETUNE_TEST_SGLANG names its interpreter; what else it needs to import is in SERVETUNE_TEST_SGLANG_PYTHONPATH.
 """
@@ -7,6 +9,7 @@ SERVETUNE_TEST_SGLANG names its interpreter; what else it needs to import is in 
 import argparse
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -21,9 +24,11 @@ from pipeline.core.record import Record
 from pipeline.machine import process
 from support.cli import Result, command
 from support.engine_sweeps import LONG_LOAD, Engine, family, living, measuring, run
+from support.places import ROOT, TESTS
 
 LIMIT_S = 3600.0
 GONE_S = 60.0
+ORACLE = TESTS / "live" / "engines" / "test_oracle_vllm.py"
 KNOBS = {
     "vllm": ("max_num_seqs=null,4", "enable_prefix_caching=null,false"),
     "transformers": ("continuous_batching=null,true", "attn_implementation=null,eager"),
@@ -54,7 +59,7 @@ class Suite:
 
     def rows(self) -> Iterator[Row]:
         """Every step, also after one that failed."""
-        for step in (self.sweep, self.recheck, self.ctrl_c):
+        for step in (self.sweep, self.recheck, self.ctrl_c, *([self.oracle] if self.engine.name == "vllm" else [])):
             start = time.monotonic()
             try:
                 words, is_good = step(), True
@@ -94,6 +99,14 @@ class Suite:
         (record,) = Result(code=us.returncode, out="", err="", folder=self.folder / "stopped").records
         _expect(record.status == "interrupted" and _is_clean(record), f"{record.status}, {record.teardown}")
         return f"{len(started)} processes gone after {seconds:.1f} s, exit code {us.returncode}"
+
+    def oracle(self) -> str:
+        """Our verdicts on random combinations against the engine's own configuration code."""
+        argv = [sys.executable, "-m", "pytest", "-q", "--no-header", str(ORACLE)]
+        env = {**os.environ, engine_env.GIVEN: str(self.engine.python)}
+        done = subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+        _expect(done.returncode == 0, done.stdout[-600:])
+        return done.stdout.strip().splitlines()[-1]
 
 
 def _expect(is_so: object, words: str) -> None:
