@@ -88,7 +88,17 @@ def _made(folder: Path) -> Path:
 
 def _torch(folder: Path) -> Path:
     """A folder with the wheel of PyTorch for CPUs: from where pip looks here, else from PyTorch's own index."""
-    fetch = [_pip(), "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", f"torch=={TORCH}"]
+    fetch = [
+        _pip(),
+        "-m",
+        "pip",
+        "download",
+        "--disable-pip-version-check",
+        "--quiet",
+        "--no-deps",
+        "--only-binary=:all:",
+        f"torch=={TORCH}",
+    ]
     fetch += ["--python-version", f"{sys.version_info.major}.{sys.version_info.minor}", "--dest", str(folder)]
     if not list(folder.glob("torch-*.whl")):
         try:
@@ -125,7 +135,10 @@ def _run(argv: Sequence[str]) -> None:
         argv, env=SURROUNDINGS, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=STEP_S, check=False
     )
     if done.returncode:
-        raise Unmade(f"{' '.join(argv[:6])} ...: {done.stderr.strip().splitlines()[-1:]}")
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise Unmade(
+            f"{' '.join(argv[:6])} ...: {next((line for line in lines if 'error' in line.lower()), lines[-1])}"
+        )
 
 
 if __name__ == "__main__":
