@@ -104,7 +104,7 @@ def _cluster(overrides: Sequence[str]) -> Cluster:
 def _remove() -> int:
     reaped = reap()
     for owned, outcome in reaped:
-        left = "; ".join(outcome.remaining) or outcome.error
+        left = "; ".join([*outcome.remaining, *([outcome.error] if outcome.error else [])])
         print(f"{owned.label}: {f'NOT REMOVED: {left}' if left else 'removed'} ({owned.run_dir})")
     print(f"{len(reaped)} leases without an owner, {sum(o.is_clean for _, o in reaped)} removed.")
     return 0 if all(outcome.is_clean for _, outcome in reaped) else 3

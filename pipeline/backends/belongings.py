@@ -16,7 +16,7 @@ from pathlib import Path
 from pipeline.backends import lease
 from pipeline.backends.lease import Lease
 from pipeline.core.errors import DeployFailed, FailureKind
-from pipeline.core.values import value
+from pipeline.core.values import printable, value
 from pipeline.machine import process, shared_memory
 from pipeline.machine.shared_memory import Thing
 
@@ -113,7 +113,7 @@ def look(owned: Lease) -> None:
 def _note(path: Path, new: Mapping[int, Thing], label: str) -> None:
     """Append those that are the trial's: one line each, so that two who do it do not harm each other."""
     made = shared_memory.written_by(one.pid for one in process.labelled(label))
-    lines = "".join(f"{inode} {new[inode].name}\n" for inode in made if inode in new)
+    lines = "".join(f"{inode} {printable(new[inode].name)}\n" for inode in made if inode in new)
     with suppress(FileNotFoundError):  # torn down meanwhile
         handle = os.open(path, os.O_WRONLY | os.O_APPEND)
         try:
@@ -124,10 +124,10 @@ def _note(path: Path, new: Mapping[int, Thing], label: str) -> None:
 
 def _noted(path: Path) -> dict[int, str]:
     try:
-        rows = (line.split(" ", 1) for line in path.read_text("utf-8").splitlines())
-        return {int(inode): name for inode, name in rows}
+        rows = (line.partition(" ") for line in path.read_text("utf-8").splitlines())
     except OSError:
         return {}
+    return {int(inode): name for inode, _, name in rows if inode.isdigit()}  # a full disk cuts a line off
 
 
 def remove(owned: Lease) -> Swept:
@@ -137,7 +137,7 @@ def remove(owned: Lease) -> Swept:
         return folder
     noted, before = _noted(path), set(owned.shared_before)
     new = [one for inode, one in shared_memory.things().items() if inode not in before]
-    ours = [one for one in new if noted.get(one.inode) == one.name]
+    ours = [one for one in new if noted.get(one.inode) == printable(one.name)]
     mine = {one.inode for one in ours}
     process.wait_until(lambda: not shared_memory.users(mine), timeout_s=process.DYING_S, interval_s=0.2)
     used = shared_memory.users({one.inode for one in new})

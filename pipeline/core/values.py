@@ -47,6 +47,11 @@ def plain(item: object) -> Any:
     return _adapter(type(item)).dump_python(item, mode="json")
 
 
+def printable(text: str) -> str:
+    """The text on one line, as UTF-8 has it: file names and command lines of other programs may hold any bytes."""
+    return text if text.isprintable() else ascii(text)[1:-1]
+
+
 def to_json(item: object) -> str:
     """`item`, a value or a list of values of one kind, as indented JSON text."""
     kind = list[type(item[0])] if isinstance(item, list) and item else type(item)  # type: ignore[misc]

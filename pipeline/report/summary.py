@@ -211,7 +211,8 @@ def _to_say(record: Record) -> Iterator[tuple[str, str]]:
     if record.tracker:
         yield "yellow", f", tracker: {record.tracker.message}"
     if record.teardown and not record.teardown.is_clean:
-        left = "; ".join(record.teardown.remaining) or record.teardown.error
+        error = [record.teardown.error] if record.teardown.error else []
+        left = "; ".join([*record.teardown.remaining, *error])
         yield "bold red", f" LEFT BEHIND: {left}. Run: python -m pipeline.reap"
 
 

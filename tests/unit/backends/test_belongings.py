@@ -26,6 +26,7 @@ from pipeline.core.files import RunDir
 from pipeline.core.plan import Plan
 from pipeline.core.schema_engine import Health
 from pipeline.core.teardown import Teardown
+from pipeline.core.values import load
 from pipeline.machine import process, shared_memory
 from support.places import FAKES
 
@@ -202,6 +203,37 @@ def foreign() -> Iterator[Path]:
         yield theirs
     finally:
         theirs.unlink()
+
+
+def test_the_server_goes_though_nothing_can_be_noted(deploy: Deploy) -> None:
+    """As on a full disk, where the notes cannot be written either."""
+    engine = deploy()
+    notes = lease.notes(engine.owned.label)
+    notes.unlink()
+    notes.mkdir()
+    outcome = teardown.run(lease.current(engine.owned), by="trial")
+    notes.rmdir()
+    assert not process.labelled(engine.owned.label)
+    assert outcome.remaining == ()
+    assert "Is a directory" in str(outcome.error)
+    gone(engine)
+
+
+@pytest.mark.parametrize("name", ["a\udcff", "a\n7 b"], ids=["not UTF-8", "two lines"])
+def test_names_of_any_bytes_are_removed_and_told(deploy: Deploy, name: str) -> None:
+    theirs, own = (shared_memory.PLACE / f"{secrets.token_hex(4)}{part}{name}" for part in ("theirs", "own"))
+    say = f"print('uses', {json.dumps({'memory': 'none', 'worker': 1})!r}, sep='\\n', flush=True); "
+    engine = deploy(argv=(sys.executable, "-c", f"file = open({str(own)!r}, 'wb'); {say}import time; time.sleep(600)"))
+    theirs.write_bytes(b"x")
+    try:
+        outcome = gone(engine)
+        assert theirs.exists()
+        assert not own.exists()
+    finally:
+        theirs.unlink()
+    assert any(own.name[:11] in told for told in outcome.removed)
+    assert any(theirs.name[:14] in told for told in outcome.unclaimed)
+    assert load(Lease, RunDir(engine.owned.run_dir).lease).released == outcome
 
 
 def test_what_was_there_before_stays_though_the_engine_writes_it(deploy: Deploy) -> None:
