@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.machine import shared_memory
+from pipeline.machine import process, shared_memory
+
+GONE_S = 20.0
 
 
 def lying() -> dict[str, int]:
@@ -23,5 +25,6 @@ def nothing_left() -> Iterator[Path]:
         yield Path(folder)
         left = sorted(path.name for path in Path(folder).iterdir())
         assert left == [], f"left in the folder for temporary files: {left}"
-    new = lying().keys() - before.keys()
-    assert not new, f"left in {shared_memory.PLACE}: {sorted(new)}"
+    # What others beside us have just left is gone in a moment
+    gone = process.wait_until(lambda: not lying().keys() - before.keys(), timeout_s=GONE_S)
+    assert gone, f"left in {shared_memory.PLACE}: {sorted(lying().keys() - before.keys())}"

@@ -20,6 +20,7 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from parts import engine_env
+from parts.left_behind import nothing_left
 from pipeline.core.record import Record
 from pipeline.machine import process
 from support.cli import Result, command
@@ -90,7 +91,7 @@ class Suite:
     def ctrl_c(self) -> str:
         """Ctrl-C while it measures: everything is gone, the trial is recorded as interrupted."""
         argv = self.engine.sweep(self.folder / "stopped", *KNOBS[self.engine.name], *LONG_LOAD, *self.env)
-        with measuring(argv, self.folder / "stopped") as us:
+        with nothing_left() as tmp, measuring(argv, self.folder / "stopped", tmp=tmp) as us:
             started, at = family(us), time.monotonic()
             us.send_signal(signal.SIGINT)
             us.wait(timeout=GONE_S)

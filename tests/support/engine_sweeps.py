@@ -1,5 +1,6 @@
 """Commands for sweeps of real engines on CPUs, as small as can be, and what is seen of a sweep while it runs."""
 
+import os
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -59,16 +60,20 @@ class Engine:
         ]
 
 
-def run(argv: list[str], folder: Path, *, timeout_s: float = PATIENCE_S) -> Result:
-    """The command, to its end."""
-    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s, check=False)
+def run(argv: list[str], folder: Path, *, tmp: Path | None = None, timeout_s: float = PATIENCE_S) -> Result:
+    """The command, to its end. `tmp`: where its temporary files go."""
+    done = subprocess.run(
+        argv, cwd=ROOT, env=_environment(tmp), capture_output=True, text=True, timeout=timeout_s, check=False
+    )
     return Result(code=done.returncode, out=done.stdout, err=done.stderr, folder=folder)
 
 
 @contextmanager
-def measuring(argv: list[str], folder: Path) -> Iterator[subprocess.Popen[str]]:
+def measuring(argv: list[str], folder: Path, *, tmp: Path | None = None) -> Iterator[subprocess.Popen[str]]:
     """The command, from when the engine answers requests of trial 0's level; gone at the end, if it is still there."""
-    with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as us:
+    with subprocess.Popen(
+        argv, cwd=ROOT, env=_environment(tmp), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as us:
         try:
             began = process.wait_until(lambda: _answers(folder) or us.poll() is not None, timeout_s=PATIENCE_S)
             assert began
@@ -77,6 +82,10 @@ def measuring(argv: list[str], folder: Path) -> Iterator[subprocess.Popen[str]]:
         finally:
             if us.poll() is None:
                 us.kill()
+
+
+def _environment(tmp: Path | None) -> dict[str, str]:
+    return {**os.environ, **({"TMPDIR": str(tmp)} if tmp else {})}
 
 
 def _answers(folder: Path) -> bool:

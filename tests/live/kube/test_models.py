@@ -91,8 +91,8 @@ def test_goes_on_after_the_api_server_was_away(kube: Kube, tmp_path: Path) -> No
     def tell(words: str) -> None:
         if "In_Transit" in words and "stopped" not in seen:
             seen.add("stopped")
-            kube.operator.behave("/tiny", download_s=0)
             kube.cluster.stop_api_server()
+            kube.operator.behave("/tiny", download_s=0)
         if "does not answer" in words and "away" not in seen:
             seen.add("away")
             restart.start()

@@ -233,7 +233,7 @@ def test_names_what_may_run_where_nobody_answers(kube: Kube, owned: Lease, make:
 
 def test_the_cluster_removes_a_trial_that_nobody_looks_after(kube: Kube, make: Make) -> None:
     """What is left of SIGKILL of us, our keeper and our machine."""
-    make(lifetime_s=4)
+    make(lifetime_s=20)  # it must be seen to run first
     pod = engine_of(kube)
     assert process.wait_until(lambda: not left(kube), timeout_s=60)
     assert kube.operator.process_ids(pod) == []

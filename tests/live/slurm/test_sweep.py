@@ -178,7 +178,7 @@ def test_a_trial_whose_job_is_requeued_begins_anew(
 
 def test_a_killed_sweep_goes_on_without_the_jobs_it_left(tmp_path: Path, tiny_gguf: Path, slurm: Cluster) -> None:
     later = ("hydra/sweeper=tuner", "hydra.sweeper.baseline=false", "hydra.launcher.array_parallelism=3")
-    with sweep(tmp_path, tiny_gguf, *later, "parallel=2,4,6", bench="sleep:3") as killed:
+    with sweep(tmp_path, tiny_gguf, *later, "parallel=2,4,6", bench="sleep:100") as killed:
         killed.await_levels(0, 1)
         killed.child.kill()
         killed.end()

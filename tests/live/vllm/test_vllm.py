@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from parts.handed_over import served
+from parts.left_behind import nothing_left
 from pipeline.core.errors import FailureKind
 from pipeline.machine import process
 from support.cli import Result
@@ -17,37 +18,39 @@ KNOBS = ("max_num_seqs=null,2", "traffic.min_requests=60")  # a level that lasts
 
 
 @pytest.fixture(scope="module")
-def swept(vllm: Engine, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def swept(vllm: Engine, tmp_path_factory: pytest.TempPathFactory) -> Result:
     """A sweep of two trials that was killed while it measured the first one, and started again: three starts."""
     folder = tmp_path_factory.mktemp("sweep") / "out"
-    with measuring(vllm.sweep(folder, *KNOBS), folder) as us:
-        started = family(us)
-        us.send_signal(signal.SIGKILL)
-        us.wait(timeout=10)
-    assert len(started) > 2
-    assert not (folder / "0" / "record.json").exists()
-    assert process.wait_until(lambda: living(started) == [], timeout_s=GONE_S), living(started)
-    return folder
+    argv = vllm.sweep(folder, *KNOBS)
+    with nothing_left() as tmp:
+        with measuring(argv, folder, tmp=tmp) as us:
+            started = family(us)
+            us.send_signal(signal.SIGKILL)
+            us.wait(timeout=10)
+        assert len(started) > 2
+        assert not (folder / "0" / "record.json").exists()
+        assert process.wait_until(lambda: living(started) == [], timeout_s=GONE_S), living(started)
+        return run(argv, folder, tmp=tmp)
 
 
-def test_after_sigkill_while_measuring_nothing_runs_and_the_sweep_goes_on(vllm: Engine, swept: Path) -> None:
-    result = run(vllm.sweep(swept, *KNOBS), swept)
-    assert result.code == 0, f"{result.out}\n{result.err}"
-    assert [record.status for record in result.records] == ["ok", "ok"]
-    for record in result.records:
+def test_after_sigkill_while_measuring_nothing_is_left_and_the_sweep_goes_on(swept: Result) -> None:
+    assert swept.code == 0, f"{swept.out}\n{swept.err}"
+    assert [record.status for record in swept.records] == ["ok", "ok"]
+    for record in swept.records:
         (level,) = record.levels
         assert level.metrics is not None
         assert level.metrics.num_errors == 0
         assert level.metrics.output_tokens_mean == 8
         assert level.cache_reset == "reset by /reset_prefix_cache"
         assert record.settings is not None
+        assert record.engine_version == "0.32.0"
         assert record.teardown is not None
         assert record.teardown.is_clean
-    assert result.records[1].config.knobs["max_num_seqs"] == 2
+    assert swept.records[1].config.knobs["max_num_seqs"] == 2
 
 
-def test_what_is_handed_over_answers_nothing_without_its_key(swept: Path, short: Path) -> None:
-    script = swept / "best" / "serve.sh"
+def test_what_is_handed_over_answers_nothing_without_its_key(swept: Result, short: Path) -> None:
+    script = swept.folder / "best" / "serve.sh"
     if not script.exists():
         pytest.fail("no best/: the sweep before this did not end well")
     with served(script, short, timeout_s=PATIENCE_S) as up:
@@ -57,11 +60,13 @@ def test_what_is_handed_over_answers_nothing_without_its_key(swept: Path, short:
 
 def test_a_killed_engine_core_is_a_death_while_measuring(vllm: Engine, tmp_path: Path) -> None:
     folder = tmp_path / "out"
-    with measuring(vllm.sweep(folder, "max_num_seqs=null", *LONG_LOAD), folder) as us:
+    argv = vllm.sweep(folder, "max_num_seqs=null", *LONG_LOAD)
+    with nothing_left() as tmp, measuring(argv, folder, tmp=tmp) as us:
         started = family(us)
-        next(
+        core = next(
             one for one in started if one.name().startswith("VLLM::EngineCor")
-        ).kill()  # the kernel keeps 15 characters
+        )  # the kernel keeps 15 characters
+        core.kill()
         us.wait(timeout=GONE_S)
     (record,) = Result(code=us.returncode, out="", err="", folder=folder).records
     assert record.failure is not None
