@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.machine import process, shared_memory
 
-GONE_S = 20.0
+GONE_S = 60.0
 
 
 def lying() -> dict[str, int]:
