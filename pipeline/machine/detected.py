@@ -9,6 +9,7 @@ from pipeline.core.schema_hardware import Seen
 from pipeline.machine import amd, gpus
 from pipeline.machine.gpus import NVLINK, Gpu
 
+NONE = ("-1", "NoDevFiles")  # as people hide all GPUs from CUDA, which ends the list at what is no GPU
 HIDDEN = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 
 
@@ -19,7 +20,8 @@ def here(ids: Sequence[str] = ()) -> tuple[Seen, ...]:
     empty CUDA_VISIBLE_DEVICES does, hides them here too.
 
     Raises:
-        ConfigError: CUDA_VISIBLE_DEVICES names slices of GPUs (MIG), which servetune does not know.
+        ConfigError: CUDA_VISIBLE_DEVICES names slices of GPUs (MIG), which servetune does not know; or it, or `ids`,
+            names GPUs of which none is there.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible and "MIG-" in visible:
@@ -27,7 +29,14 @@ def here(ids: Sequence[str] = ()) -> tuple[Seen, ...]:
             f"hardware=auto: CUDA_VISIBLE_DEVICES={visible} names slices of a GPU (MIG). Name the hardware, and its "
             "memory: e.g. hardware=h100 hardware.gpu_count=1 hardware.gpu_memory_gib=9.75."
         )
-    seen = () if visible is not None and not visible.strip() else gpus.allowed(gpus.look() or (), ids)
+    there = () if visible is not None and not visible.strip() else gpus.look() or ()
+    seen = gpus.allowed(there, ids)
+    if there and not seen and (ids or visible not in NONE):
+        named = f"hardware.gpu_ids=[{','.join(ids)}]" if ids else f"CUDA_VISIBLE_DEVICES={visible}"
+        known = ", ".join(str(gpu.index) for gpu in there)
+        raise ConfigError(
+            f"{named}: expected GPUs of this machine, which has {known}. Name some of them, or set hardware=cpu."
+        )
     if seen:
         kinds = [_seen(list(some)) for _, some in groupby(sorted(seen, key=_kind), key=_kind)]
         return tuple(sorted(kinds, key=lambda kind: -kind.count))

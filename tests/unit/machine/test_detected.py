@@ -121,3 +121,20 @@ def test_tools_that_say_something_else_are_not_believed(
 ) -> None:
     tool(tmp_path, "amd-smi", prints, monkeypatch)
     assert amd.look() == ()
+
+
+@pytest.mark.parametrize(("ids", "visible"), [(("9",), None), ((), "7")], ids=["gpu_ids", "CUDA_VISIBLE_DEVICES"])
+def test_gpus_that_are_not_there_are_not_the_cpu(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, ids: tuple[str, ...], visible: str | None
+) -> None:
+    machine.has(2)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    with pytest.raises(ConfigError, match=r"=\[?[97]\]?: expected GPUs of this machine, which has 0, 1\."):
+        detected.here(ids)
+
+
+def test_all_gpus_can_be_hidden(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.has(2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert detected.here() == ()
