@@ -5,14 +5,8 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-TEXT = """\
-Shall I compare thee to a summer's day? Thou art more lovely and more temperate: rough winds do shake the darling
-buds of May, and summer's lease hath all too short a date. Sometime too hot the eye of heaven shines, and often is his
-gold complexion dimmed; and every fair from fair sometime declines, by chance, or nature's changing course, untrimmed.
-But thy eternal summer shall not fade, nor lose possession of that fair thou ow'st, nor shall death brag thou
-wander'st in his shade, when in eternal lines to time thou grow'st. So long as men can breathe, or eyes can see, so
-long lives this, and this gives life to thee.
-"""
+from gpu_check.model import TEXT
+
 VOCABULARY = 512
 LAYERS, HIDDEN, HEADS, KV_HEADS, CONTEXT = 2, 64, 4, 2, 4096
 SPECIAL = ["<s>", "</s>"]
