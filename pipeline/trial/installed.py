@@ -143,7 +143,8 @@ def _install(config: Config) -> str:
         return "Install it: pip install 'servetune[llamacpp]'; in a checkout, make setup."
     wanted, more = " ".join([f"{runtime.name}=={runtime.version}", *runtime.needs_modules[1:]]), ""
     if config.hardware.is_cpu and on_cpu.package:
-        wanted, more = f"--torch-backend cpu {on_cpu.package}=={runtime.version}", f"; docs: {LAPTOP}"
+        # Somebody else builds it, later: <= takes the newest that there is, and the next check names its version
+        wanted, more = f"--torch-backend cpu '{on_cpu.package}<={runtime.version}'", f"; docs: {LAPTOP}"
     return (
         f"Install it in its own virtual environment (uv venv ENGINE; uv pip install --python ENGINE/bin/python "
         f"{wanted}) and set runtime.python=ENGINE/bin/python{more}."
