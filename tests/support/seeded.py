@@ -159,8 +159,8 @@ FAULTS = (
     Fault(
         "local: the temporary folder stays",
         "pipeline/backends/teardown.py",
-        "swept = belongings.remove(owned)",
-        "pass",
+        "swept = _tried(lambda: belongings.remove(owned), errors) or belongings.Swept()",
+        "swept = belongings.Swept()",
         likely=r"hang_in\[local-(health|warmup)",
         backends=("local",),
     ),
