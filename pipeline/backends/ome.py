@@ -139,7 +139,11 @@ class Ome:
         trial = _trials.pop(owned.label, None)
         if trial:
             trial.close()
-        return removal.remove(owned)
+        try:
+            return removal.remove(owned)
+        finally:
+            if trial and trial.follower:  # not before: it copies what the engine says of its end
+                trial.follower.close()
 
 
 def _settings(plan: "Plan") -> "Kubernetes":
