@@ -69,13 +69,17 @@ def run(argv: list[str], folder: Path, *, tmp: Path | None = None, timeout_s: fl
 
 
 @contextmanager
-def measuring(argv: list[str], folder: Path, *, tmp: Path | None = None) -> Iterator[subprocess.Popen[str]]:
-    """The command, from when the engine answers requests of trial 0's level; gone at the end, if it is still there."""
+def measuring(
+    argv: list[str], folder: Path, *, trial: int = 0, tmp: Path | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """The command, from when the engine answers requests of the trial; gone at the end, if it is still there."""
     with subprocess.Popen(
         argv, cwd=ROOT, env=_environment(tmp), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as us:
         try:
-            began = process.wait_until(lambda: _answers(folder) or us.poll() is not None, timeout_s=PATIENCE_S)
+            began = process.wait_until(
+                lambda: _answers(folder / str(trial)) or us.poll() is not None, timeout_s=PATIENCE_S
+            )
             assert began
             assert us.poll() is None, us.communicate()[0]
             yield us
@@ -89,8 +93,8 @@ def _environment(tmp: Path | None) -> dict[str, str]:
 
 
 def _answers(folder: Path) -> bool:
-    """Whether a request of trial 0's level has been answered."""
-    return any(b'"end"' in path.read_bytes() for path in folder.glob("0/bench/*/*/requests.jsonl"))
+    """Whether a request of the trial's level has been answered."""
+    return any(b'"end"' in path.read_bytes() for path in folder.glob("bench/*/*/requests.jsonl"))
 
 
 def family(us: subprocess.Popen[str]) -> list[psutil.Process]:

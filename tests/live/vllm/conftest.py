@@ -1,4 +1,4 @@
-"""The real vLLM on a tiny model: five starts of it in all, because each takes long."""
+"""The real vLLM on a tiny model: four starts of it in all, because each takes long."""
 
 from pathlib import Path
 
