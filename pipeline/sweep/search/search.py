@@ -1,7 +1,7 @@
 """The search in one process: which trial is next, and what its result was."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pipeline.core.limits import SEARCH_SHARE, Limits
 from pipeline.sweep.search import policy
@@ -14,16 +14,26 @@ from pipeline.sweep.search.study import Job, Study
 class Search:
     """Asks the policy and the sampler, tells the study. Safe beside other processes on the same study."""
 
-    def __init__(
-        self, study: Study, limits: Limits, baseline: Params | None, *, is_maximised: Sequence[bool], in_order: bool
+    def __init__(  # noqa: PLR0913 - the clock is replaced where time is simulated
+        self,
+        study: Study,
+        limits: Limits,
+        baseline: Params | None,
+        *,
+        is_maximised: Sequence[bool],
+        in_order: bool,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`is_maximised`: of each objective. `in_order`: every combination in turn, without a sampler."""
+        """`is_maximised`: of each objective. `in_order`: every combination in turn, without a sampler.
+
+        `clock`: seconds since whenever.
+        """
         self.study, self.limits, self.baseline, self.is_maximised = study, limits, baseline, is_maximised
         size = study.space.size if study.space.is_listable else None
         is_whole = size is not None and (limits.n_trials is None or size <= limits.n_trials)
         self.in_order = in_order or is_whole  # where all are run, their order is the one that was typed
         self.share = SEARCH_SHARE if limits.confirms and baseline is not None else 1.0
-        self.began = time.monotonic()
+        self.clock, self.began = clock, clock()
 
     def next(self) -> Job | None:
         """The next trial to run; None when no new one is to start."""
@@ -55,7 +65,7 @@ class Search:
             self.study.tell(number, outcome)
 
     def _is_out_of_time(self, share: float) -> bool:
-        elapsed_s = time.monotonic() - self.began
+        elapsed_s = self.clock() - self.began
         return policy.is_out_of_time(self.limits, elapsed_s=elapsed_s, gpu_hours=self.study.gpu_hours(), share=share)
 
     def _new(self, seen: list[Seen]) -> Job | None:

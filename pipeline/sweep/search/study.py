@@ -6,7 +6,7 @@ attributes: `next` (what the trial is), `owner` (the process that runs it), `res
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
 import optuna
@@ -44,9 +44,9 @@ class Study:
     """A study that may be shared with other processes. Every change happens inside `locked`."""
 
     def __init__(
-        self, storage: BaseStorage, name: str, space: Space, directions: Sequence[Direction], lock: str
+        self, storage: BaseStorage, name: str, space: Space, directions: Sequence[Direction], lock: str | None
     ) -> None:
-        """Open the study, made if it is missing.
+        """Open the study, made if it is missing. `lock`: None where it is in memory, and nobody shares it.
 
         Raises:
             ConfigError: it is a search in another space.
@@ -84,7 +84,7 @@ class Study:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """No other process of this machine asks meanwhile."""
-        with _locked(self.lock):
+        with _locked(self.lock) if self.lock else nullcontext():
             yield
 
     def seen(self) -> list[Seen]:
