@@ -15,7 +15,6 @@ from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 from pydantic import ValidationError
 
@@ -32,12 +31,11 @@ from pipeline.sweep.search import outcome, space
 from pipeline.sweep.search.outcome import Outcome
 from pipeline.sweep.search.search import Search
 from pipeline.sweep.search.study import Job, Study, opened
-from pipeline.sweep.tuner import dimensions, streams
+from pipeline.sweep.tuner import dimensions, samplers, streams
 from pipeline.trial import hardware, preflight, run, twin
 from pipeline.trial.story import Place
 
 BEAT_S = 60.0
-SAMPLERS = ["optuna.samplers.*", "hydra_plugins.hydra_optuna_sweeper.*"]
 
 
 class Tuner(Sweeper):
@@ -86,22 +84,13 @@ class Tuner(Sweeper):
             f"study-{resume.key(str(self.folder.path))}",
         )
         study.agree("overrides", sorted(each.input_line or "" for each in given if not each.is_sweep_override()))
-        if sampler := self._sampler(len(study.seen())):
+        slots = streams.slots(self.launcher, self.settings.n_jobs)
+        if sampler := samplers.made(self.sampler, done=len(study.seen()), slots=slots):
             study.optuna.sampler = sampler
         baseline = dimensions.baseline_of(found, [*base.knobs]) if self.settings.baseline else None
-        in_order = "Grid" in str(self.sampler.get("_target_"))
+        in_order = samplers.is_grid(self.sampler)
         with _beating(study):
             yield Search(study, self.settings.limits, baseline, is_maximised=directions, in_order=in_order)
-
-    def _sampler(self, done: int) -> Any:
-        """Optuna's, with a seed that does not repeat itself in a resumed search, and told of trials that still run."""
-        target, seed = str(self.sampler.get("_target_")), self.sampler.get("seed")
-        if "Grid" in target:  # every combination in turn is the policy's
-            return None
-        own: dict[str, Any] = {} if seed is None else {"seed": seed + done}
-        if "TPE" in target and streams.slots(self.launcher, self.settings.n_jobs) > 1:
-            own["constant_liar"] = True
-        return instantiate(self.sampler, _execution_whitelist_=SAMPLERS, **own)
 
     def _run(self, jobs: Iterator[Launched]) -> bool:
         """Run them; whether there were any."""
