@@ -38,9 +38,8 @@ def render(sweep: SweepDir, records: Sequence[Record], found: Verdict, command: 
     """The page. Everything that is data is escaped by the template."""
     secrets = Secrets(os.environ)
     groups, figures, missing = _figures(records, found.rows)
-    environment = Environment(loader=FileSystemLoader(TEMPLATES / "report"), autoescape=True, undefined=StrictUndefined)
     told = {
-        "sweep": sweep.path.name,
+        "title": sweep.path.name,
         "subject": _subject(records[0]),
         "headline": sentences.of(found) or ["One trial."],
         "facts": list(_facts(records, found)),
@@ -59,10 +58,16 @@ def render(sweep: SweepDir, records: Sequence[Record], found: Verdict, command: 
         "notes": list(_notes(records)),
         "environment": _environment(records),
     }
+    return filled("report.html.j2", secrets.hide(told), secrets.hide(figures))
+
+
+def filled(template: str, told: Mapping[str, Any], figures: Mapping[str, Any]) -> str:
+    """A page of `templates/report` that needs nothing else: plotly and the figures are inside."""
+    environment = Environment(loader=FileSystemLoader(TEMPLATES / "report"), autoescape=True, undefined=StrictUndefined)
     plotly = (resources.files("plotly") / "package_data" / "plotly.min.js").read_text("utf-8")
-    return environment.get_template("report.html.j2").render(
-        **secrets.hide(told),
-        figures=Markup(json.dumps(secrets.hide(figures)).replace("<", "\\u003c")),  # noqa: S704 - no element ends in it
+    return environment.get_template(template).render(
+        **told,
+        figures=Markup(json.dumps(figures).replace("<", "\\u003c")),  # noqa: S704 - no element ends in it
         plotly=Markup(plotly),  # noqa: S704
     )
 

@@ -49,7 +49,7 @@ def pareto(records: Sequence[Record], rows: Sequence[Row], latency: str) -> Figu
         _line(list(_front([(x, y) for x, y, _, _ in points])), "Pareto front"),
     ]
     shapes = [_limit(limit) for limit in _limits(records[0], latency)]
-    layout = _layout(f"{latency.upper()} p95 (s)", "output tokens/s per GPU")
+    layout = axes(f"{latency.upper()} p95 (s)", "output tokens/s per GPU")
     return {"data": [trace for trace in traces if trace["x"]], "layout": {**layout, "shapes": shapes}}
 
 
@@ -130,7 +130,7 @@ def curves(records: Sequence[Record], rows: Sequence[Row], name: str, title: str
             )
     if not any(trace["x"] for trace in traces):
         return None
-    return {"data": traces, "layout": _layout("concurrency", title, x={"type": "log", "tickvals": _ticks(traces)})}
+    return {"data": traces, "layout": axes("concurrency", title, x={"type": "log", "tickvals": _ticks(traces)})}
 
 
 def _ticks(traces: Sequence[Trace]) -> list[int]:
@@ -144,7 +144,7 @@ def importances(found: Mapping[str, float]) -> Figure | None:
     names = sorted(found, key=lambda name: found[name])
     bar = {"type": "bar", "orientation": "h", "x": [found[name] for name in names], "y": names}
     marker = {"color": COLOURS[0]}
-    layout = _layout("share of the variation among good trials", "")
+    layout = axes("share of the variation among good trials", "")
     return {"data": [{**bar, "marker": marker, "hovertemplate": "%{y}: %{x:.0%}<extra></extra>"}], "layout": layout}
 
 
@@ -166,7 +166,7 @@ def slices(records: Sequence[Record], rows: Sequence[Row]) -> Iterator[tuple[str
             "hovertemplate": "%{text}<br>%{y:.4g}<extra></extra>",
             "marker": {"color": COLOURS[0], "opacity": 0.7, "size": 8},
         }
-        yield knob, {"data": [trace], "layout": _layout(knob, title, x={} if numeric else {"type": "category"})}
+        yield knob, {"data": [trace], "layout": axes(knob, title, x={} if numeric else {"type": "category"})}
 
 
 def varied(records: Sequence[Record]) -> list[str]:
@@ -206,7 +206,7 @@ def timeline(records: Sequence[Record]) -> Figure | None:
     traces = [_bars(part, found) for part, found in bars.items() if found]
     count = max(lanes.values()) + 1
     y = {"tickvals": list(range(count)), "ticktext": [f"slot {i + 1}" for i in range(count)], "autorange": "reversed"}
-    layout = _layout("minutes since the first trial began", "")
+    layout = axes("minutes since the first trial began", "")
     return {
         "data": traces,
         "layout": {**layout, "barmode": "overlay", "yaxis": {**layout["yaxis"], **y}, "bargap": 0.3},
@@ -239,7 +239,8 @@ def _lanes(records: Sequence[Record]) -> dict[int, int]:
     return lanes
 
 
-def _layout(x_title: str, y_title: str, *, x: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def axes(x_title: str, y_title: str, *, x: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The layout that all figures have in common."""
     return {
         "xaxis": {"title": {"text": x_title}, "automargin": True, **(x or {})},
         "yaxis": {"title": {"text": y_title}, "automargin": True},

@@ -1,0 +1,200 @@
+"""Plays one search on a landscape: the product's own search and study, a simulated clock, and slots."""
+
+import heapq
+import time
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from omegaconf import OmegaConf
+
+from pipeline.core.limits import Limits
+from pipeline.core.values import value
+from pipeline.replay import trial
+from pipeline.replay.landscape import Landscape
+from pipeline.replay.strategies import Strategy
+from pipeline.replay.trial import Choose, Measured, Running
+from pipeline.sweep.search import policy
+from pipeline.sweep.search.policy import Next, Seen
+from pipeline.sweep.search.search import Search
+from pipeline.sweep.search.study import Job, in_memory
+from pipeline.sweep.tuner import samplers
+
+REFUSALS = 10  # in a row; then a search gets a random combination that can start
+FRUITLESS = 3_000  # answered without a trial, in a row: nothing more will come
+
+
+@value
+class Budget:
+    """How long a search may take."""
+
+    trials: int  # whole trials that follow each other
+    slots: int = 1
+
+
+@value
+class Run:
+    """What became of one search. Times are in whole trials, scores are shares of the best true score."""
+
+    landscape: str
+    strategy: str
+    seed: int
+    times: tuple[float, ...]  # at which trials ended
+    recommended: tuple[float, ...]  # what would be recommended from then on, by its true score
+    default: float
+    deployed: int
+    crashed: int
+    refused: int  # proposals that cost nothing
+    asked_s: float  # real time for all proposals
+    proposals: int
+
+
+class Clock:
+    """Simulated seconds."""
+
+    def __init__(self) -> None:
+        self.at = 0.0
+
+    def __call__(self) -> float:
+        """What time it is."""
+        return self.at
+
+
+@dataclass
+class Play:
+    """A search on its way."""
+
+    found: Landscape
+    strategy: Strategy
+    seed: int
+    budget: Budget
+    choose: Choose = trial.every_level
+    clock: Clock = field(default_factory=Clock)
+    running: list[tuple[float, int, Running]] = field(default_factory=list)
+    had: Counter[int] = field(default_factory=Counter)
+    levels: dict[int, Sequence[Measured]] = field(default_factory=dict)  # by number
+    ended: list[tuple[float, float]] = field(default_factory=list)
+    crashed: int = 0
+    refused: int = 0
+    proposals: int = 0
+    asked_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        study = in_memory(self.found.space, ["maximize"])
+        option = OmegaConf.create({**self.strategy.sampler, **self._seed()})
+        if sampler := samplers.made(option, done=0, slots=self.budget.slots):
+            study.optuna.sampler = sampler
+        limits = Limits(
+            n_trials=1 if self.strategy.is_default_only else self.budget.trials * self.budget.slots,
+            timeout_s=self.budget.trials * self.found.whole_s,
+            confirm=0,
+        )
+        baseline = self.found.params(self.found.default) if self.strategy.baseline else None
+        is_grid = samplers.is_grid(option)
+        self.search = Search(study, limits, baseline, is_maximised=[True], in_order=is_grid, clock=self.clock)
+        self.search.in_order = is_grid  # a small space is no reason not to search: that is what is compared
+
+    def _seed(self) -> dict[str, int]:
+        return {"seed": self.seed} if "seed" in self.strategy.sampler else {}
+
+    def run(self) -> Run:
+        """All of it."""
+        end_s = self.budget.trials * self.found.whole_s
+        self._fill()
+        while self.running and self.running[0][0] <= end_s:
+            self.clock.at, _, one = heapq.heappop(self.running)
+            self._go_on(one)
+            self._fill()
+        return Run(
+            landscape=self.found.name,
+            strategy=self.strategy.name,
+            seed=self.seed,
+            times=tuple(at / self.found.whole_s for at, _ in self.ended),
+            recommended=tuple(share for _, share in self.ended),
+            default=float(self.found.truth[self.found.default] / self.found.best),
+            deployed=len(self.ended),
+            crashed=self.crashed,
+            refused=self.refused,
+            asked_s=self.asked_s,
+            proposals=self.proposals,
+        )
+
+    def _fill(self) -> None:
+        """Start trials while slots are free."""
+        fruitless = 0
+        while len(self.running) < self.budget.slots and fruitless < FRUITLESS:
+            job = self._asked(is_refused_again=fruitless > 0 and fruitless % REFUSALS == 0)
+            if job is None:
+                return
+            row = self.found.row(job.params)
+            if row is None:
+                self.search.tell(job.number, trial.REFUSED)
+                self.refused += 1
+                fruitless += 1
+                continue
+            fruitless = 0
+            one = trial.begun(self.found, job, row, self.seed, self.had[row])
+            self.had[row] += 1
+            self._later(one, one.ready_s(self.found))
+
+    def _asked(self, *, is_refused_again: bool) -> Job | None:
+        began = time.perf_counter()
+        job = self._drawn() if is_refused_again else self.search.next()
+        self.asked_s += time.perf_counter() - began
+        self.proposals += 1
+        return job
+
+    def _drawn(self) -> Job | None:
+        """A combination that can start, for a sampler that cannot be told which those are."""
+        had = {self.found.row(one.params) for one in self.search.study.seen()}
+        left = [row for row in range(len(self.found.picks)) if row not in had]
+        if not left:
+            return None
+        pick = left[int(np.random.default_rng([self.seed, len(had)]).integers(len(left)))]
+        return self.search.study.begin(Next(params=self.found.params(pick)))
+
+    def _later(self, one: Running, seconds: float) -> None:
+        heapq.heappush(self.running, (self.clock.at + seconds, one.job.number, one))
+
+    def _go_on(self, one: Running) -> None:
+        """The start-up or a level of a trial has come to its end."""
+        one.measure(self.found)
+        fails = bool(self.found.failure[one.row])
+        level = None if fails else self.choose(self.found, one.measured, self._incumbent())
+        if level is not None:
+            self._later(one, one.level_s(self.found, level))
+            return
+        self.levels[one.job.number] = one.measured
+        self.crashed += fails
+        self.search.tell(one.job.number, trial.outcome(self.found, one))
+        self.ended.append((self.clock.at, self._recommended()))
+
+    def _incumbent(self) -> Sequence[Measured]:
+        number = recommended(self.search.study.seen())
+        return self.levels.get(number, ()) if number is not None else ()
+
+    def _recommended(self) -> float:
+        """The true score of what would be recommended now, as a share of the best."""
+        seen = self.search.study.seen()
+        number = recommended(seen)
+        if number is None:
+            return 0.0
+        row = self.found.row(next(one.params for one in seen if one.number == number))
+        return float(self.found.truth[row] / self.found.best) if row is not None else 0.0
+
+
+def recommended(seen: Sequence[Seen]) -> int | None:
+    """The trial that a search would recommend: its first contender, else the baseline, else whatever has a result."""
+    if base := policy.baseline(seen):
+        return next(iter(policy.contenders(seen, base, is_maximised=True)), base.number)
+    found = policy.means([one for one in seen if one.is_feasible])
+    return max(found, key=lambda number: found[number], default=None)
+
+
+def play(found: Landscape, strategy: Strategy, seed: int, budget: Budget) -> Run:
+    """One search from its start to the end of its budget."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*experimental.*")  # Optuna says so of the multivariate TPE
+        return Play(found, strategy, seed, budget).run()

@@ -1,0 +1,244 @@
+"""Landscapes of files: npz, CSV or Parquet with a row for each configuration.
+
+CSV and Parquet: every column is a knob but `score` (more is better; empty where it fails), `failure` (its kind),
+`crash` (1: it fails), `startup_s` and `default` (1: the engine's defaults). Rows of the same combination are repeats.
+npz: `X` (rows x knobs: indices of values), `score`, and `meta`, JSON with `knobs: [{name, values}]`; `crash`; for each
+level `thr`, `conc` and `lat` (shares of the limit; all zero: none).
+"""
+
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.core.errors import ConfigError
+from pipeline.core.values import value
+from pipeline.replay import costs
+from pipeline.replay.landscape import Landscape, Numbers, Picks, check, default_row
+from pipeline.sweep.search.space import Choice, Space
+
+SUFFIXES = (".npz", ".csv", ".parquet")
+OWN = ("failure", "crash", "startup_s", "default")  # columns that are no knobs, beside the score
+
+
+@value
+class Options:
+    """What is told of sources that do not say it themselves."""
+
+    score: str = "score"  # the column
+    noise: float | None = None
+    default_at: float | None = None  # share of the best; None: the table's own, else a decent one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Raw:
+    """What a file says."""
+
+    names: tuple[str, ...]
+    picks: Sequence[Picks]
+    score: Numbers
+    failed: Any = None  # of each row, a boolean
+    failure: Sequence[str] | None = None
+    startup_s: Numbers | None = None
+    default: int | None = None
+    speed: Numbers | None = None
+    latency: Numbers | None = None
+    levels: tuple[str, ...] = ()
+    noise: float | None = None
+    source: str = ""
+    values: tuple[tuple[str, ...], ...] | None = None  # of each knob, in their order
+
+
+def read(path: Path, options: Options) -> Landscape:
+    """The landscape in a file.
+
+    Raises:
+        ConfigError: it is no table that can be searched.
+    """
+    name = path.stem
+    try:
+        raw = _npz(path) if path.suffix == ".npz" else _columns(path, options)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ConfigError(f"{path} cannot be read: {_words(error)}. Expected a table as in docs/replay.md.") from error
+    return made(name, "table", raw, options)
+
+
+def _words(error: Exception) -> str:
+    told = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
+    return (told.splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def made(name: str, kind: Any, raw: Raw, options: Options) -> Landscape:
+    """A landscape; what the file does not say is drawn.
+
+    Raises:
+        ConfigError: there is nothing to search.
+    """
+    space = Space(dimensions=_dimensions(raw)) if raw.names and len(raw.picks) else Space(dimensions=())
+    truth = np.where(_failed(raw), np.nan, raw.score)
+    check(name, truth, space)
+    count = len(raw.levels) or costs.level_count(name)
+    own = costs.drawn(name, len(truth), count)
+    startup = own.startup_s if raw.startup_s is None else _filled(raw.startup_s)
+    crash_s = own.crash_s * startup / own.startup_s
+    failed = ~np.isfinite(truth)
+    noise = next(seen for seen in (options.noise, raw.noise, own.noise) if seen is not None)
+    given = None if options.default_at is not None else raw.default
+    return Landscape(
+        name=name,
+        kind=kind,
+        source=raw.source,
+        space=space,
+        picks=raw.picks,
+        rows={picks: row for row, picks in enumerate(raw.picks)},
+        truth=truth,
+        levels=raw.levels or tuple(f"level {at + 1}" for at in range(count)),
+        speed=costs.speeds(name, truth, count) if raw.speed is None else raw.speed,
+        latency=raw.latency,
+        startup_s=startup,
+        level_s=own.level_s,
+        failure=_failures(raw, failed, startup, crash_s),
+        crash_s=crash_s,
+        noise=noise,
+        default=default_row(truth, costs.dice_of(name, 4), at=options.default_at) if given is None else given,
+    )
+
+
+def _failed(raw: Raw) -> Any:
+    missing = ~np.isfinite(raw.score)
+    return missing if raw.failed is None else missing | raw.failed
+
+
+def _failures(raw: Raw, failed: Any, startup_s: Numbers, crash_s: Numbers) -> tuple[str, ...]:
+    drawn = costs.kinds(failed, startup_s, crash_s)
+    if raw.failure is None:
+        return drawn
+    return tuple((said or own) if own else "" for said, own in zip(raw.failure, drawn, strict=True))
+
+
+def _filled(seconds: Numbers) -> Numbers:
+    """What is missing is like the others."""
+    fine = seconds[np.isfinite(seconds) & (seconds > 0)]
+    if not len(fine):
+        raise ConfigError("startup_s has no number above 0. Leave the column out to have start-up times drawn.")
+    return np.where(np.isfinite(seconds) & (seconds > 0), seconds, np.median(fine))
+
+
+def _dimensions(raw: Raw) -> tuple[Choice, ...]:
+    columns = [*zip(*raw.picks, strict=True)]
+    listed = raw.values or [_ordered({*column}) for column in columns]
+    return tuple(Choice(name=name, values=values) for name, values in zip(raw.names, listed, strict=True))
+
+
+def _ordered(values: set[str]) -> tuple[str, ...]:
+    """Numbers by their size, then words."""
+    return tuple(sorted(values, key=lambda one: (_number(one) is None, _number(one) or 0.0, one)))
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _npz(path: Path) -> Raw:
+    with np.load(path, allow_pickle=False) as file:
+        meta = json.loads(str(file["meta"]))
+        cells, score = file["X"], file["score"].astype(float)
+        seen = {name: file[name] for name in ("crash", "thr", "lat", "conc") if name in file.files}
+    knobs = meta["knobs"]
+    if cells.ndim != 2 or cells.shape != (len(score), len(knobs)):
+        raise ValueError(f"X has the shape {cells.shape}, but there are {len(score)} scores and {len(knobs)} knobs")
+    values = tuple(tuple(map(str, knob["values"])) for knob in knobs)
+    latency = seen["lat"].astype(float) if np.any(seen.get("lat", 0)) else None
+    return Raw(
+        names=tuple(str(knob["name"]) for knob in knobs),
+        picks=[tuple(values[knob][at] for knob, at in enumerate(row)) for row in cells],
+        score=score,
+        failed=seen["crash"].astype(bool) if "crash" in seen else None,
+        speed=seen["thr"].astype(float) if "thr" in seen else None,
+        latency=latency,
+        levels=tuple(f"x{load:g}" for load in seen["conc"]) if "thr" in seen else (),
+        default=meta.get("default"),
+        source=str(meta.get("source", path.name)),
+        values=values,
+    )
+
+
+def _columns(path: Path, options: Options) -> Raw:
+    """A CSV or Parquet file."""
+    import pandas as pd
+
+    found = pd.read_csv(path, dtype=str, keep_default_na=False) if path.suffix == ".csv" else _parquet(path)
+    if options.score not in found.columns:
+        known = ", ".join(map(str, found.columns)) or "none"
+        raise ConfigError(f"{path} has no column {options.score}. Its columns: {known}. Name the score's with --score.")
+    own = [name for name in OWN if name in found.columns]
+    names = tuple(str(name) for name in found.columns if name not in {*own, options.score})
+    cells = [tuple(row) for row in found[[*names]].to_numpy()]
+    numbers = {
+        name: pd.to_numeric(found[name].replace("", "nan"), errors="raise").to_numpy(float)
+        for name in (options.score, *own)
+        if name != "failure"
+    }
+    score = numbers[options.score]
+    return _merged(
+        Raw(
+            names=names,
+            picks=cells,
+            score=score,
+            failed=np.nan_to_num(numbers["crash"]) > 0 if "crash" in numbers else None,
+            failure=[*found["failure"]] if "failure" in own else None,
+            startup_s=numbers.get("startup_s"),
+            default=_flagged(numbers.get("default")),
+            source=path.name,
+        )
+    )
+
+
+def _parquet(path: Path) -> Any:
+    import pandas as pd
+
+    found = pd.read_parquet(path)
+    return found.map(lambda cell: "" if pd.isna(cell) else str(cell))
+
+
+def _flagged(column: Numbers | None) -> int | None:
+    rows = np.flatnonzero(np.nan_to_num(column) > 0) if column is not None else []
+    return int(rows[0]) if len(rows) else None
+
+
+def _merged(raw: Raw) -> Raw:
+    """Repeats of a combination become one row: their mean; how far they lie apart is the noise."""
+    groups: dict[Picks, list[int]] = {}
+    for row, picks in enumerate(raw.picks):
+        groups.setdefault(picks, []).append(row)
+    if len(groups) == len(raw.picks):
+        return raw
+    firsts = [rows[0] for rows in groups.values()]
+    of = {row: at for at, rows in enumerate(groups.values()) for row in rows}
+    scores = [raw.score[rows] for rows in groups.values()]
+    return Raw(
+        names=raw.names,
+        picks=[*groups],
+        score=np.array([np.mean(seen[np.isfinite(seen)]) if np.isfinite(seen).any() else np.nan for seen in scores]),
+        failed=None if raw.failed is None else np.array([raw.failed[rows].all() for rows in groups.values()]),
+        failure=None if raw.failure is None else [raw.failure[row] for row in firsts],
+        startup_s=None if raw.startup_s is None else raw.startup_s[firsts],
+        default=None if raw.default is None else of[raw.default],
+        noise=pooled(scores),
+        source=raw.source,
+    )
+
+
+def pooled(scores: Sequence[Numbers]) -> float | None:
+    """The standard deviation of the logarithm of repeats; None without any."""
+    logs = [np.log(seen[np.isfinite(seen) & (seen > 0)]) for seen in scores]
+    squares = sum(float(np.sum((one - one.mean()) ** 2)) for one in logs if len(one) > 1)
+    free = sum(len(one) - 1 for one in logs if len(one) > 1)
+    return float(np.sqrt(squares / free)) if free else None

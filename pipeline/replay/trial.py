@@ -1,0 +1,103 @@
+"""A simulated trial: what its levels would measure, how long that takes, and what the search is told in the end."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pipeline.replay import costs
+from pipeline.replay.landscape import Landscape, Numbers
+from pipeline.sweep.search.outcome import Outcome
+from pipeline.sweep.search.study import Job
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """A level, with noise."""
+
+    at: int
+    score: float
+    latency: float | None  # a share of the SLO's limit
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether it meets the SLO, if there is one."""
+        return self.latency is None or self.latency <= 1
+
+
+# The level to measure next, None: enough. Asked after each level: of the landscape, by what was measured of this trial
+# and of the incumbent, which is empty while there is none.
+Choose = Callable[[Landscape, Sequence[Measured], Sequence[Measured]], int | None]
+
+
+def every_level(found: Landscape, measured: Sequence[Measured], _incumbent: Sequence[Measured]) -> int | None:
+    """All of them, in rising load."""
+    return len(measured) if len(measured) < len(found.levels) else None
+
+
+@dataclass
+class Running:
+    """A trial on its way."""
+
+    job: Job
+    row: int
+    noise: Numbers  # factors: of the score and the latency of each level
+    measured: list[Measured] = field(default_factory=list)
+    at: int | None = None  # the level that is being measured; None: it starts up
+
+    def ready_s(self, found: Landscape) -> float:
+        """How long until its first level can begin, or until it crashes."""
+        return float(found.crash_s[self.row] if found.failure[self.row] else found.startup_s[self.row])
+
+    def level_s(self, found: Landscape, at: int) -> float:
+        """How long a level takes."""
+        self.at = at
+        return float(found.level_s[self.row, at])
+
+    def measure(self, found: Landscape) -> None:
+        """The level has come to its end."""
+        if self.at is None or not np.isfinite(found.speed[self.row, self.at]):
+            return
+        speed, latency = self.noise[:, self.at]
+        limit = None if found.latency is None else float(found.latency[self.row, self.at] * latency)
+        score = float(found.speed[self.row, self.at] * speed)
+        self.measured.append(Measured(at=self.at, score=score, latency=limit))
+
+
+def begun(found: Landscape, job: Job, row: int, seed: int, had: int) -> Running:
+    """A trial that starts. Its noise is that of the configuration in this replay, whatever strategy proposes it.
+
+    `had`: how often the configuration was measured before.
+    """
+    dice = costs.dice_of(found.name, 5, seed, row, had)
+    return Running(job=job, row=row, noise=np.exp(found.noise * dice.normal(size=(2, len(found.levels)))))
+
+
+def score(measured: Sequence[Measured]) -> float | None:
+    """What a search is told: the best level inside the SLO, else the best as measured; None: nothing was measured."""
+    inside = [one.score for one in measured if one.is_inside] or [one.score for one in measured]
+    return max(inside, default=None)
+
+
+def outcome(found: Landscape, trial: Running) -> Outcome:
+    """The end of a trial, in the words of a sweep's."""
+    failure, seen = found.failure[trial.row], score(trial.measured)
+    levels = {found.levels[one.at]: _metrics(one) for one in trial.measured}
+    if failure or seen is None:
+        step = "health" if found.crash_s[trial.row] <= found.startup_s[trial.row] else "bench"
+        told = {"status": "failed", "failure": failure or "bench_error", "failure_step": step, "levels": levels}
+        return Outcome(values=(), attributes=told)
+    best = next(one for one in trial.measured if one.score == seen)
+    constraints = {} if best.latency is None else {"latency": best.latency - 1}
+    return Outcome(
+        values=(seen,),
+        constraints=constraints,
+        attributes={"status": "ok", "level": found.levels[best.at], "levels": levels},
+    )
+
+
+def _metrics(one: Measured) -> dict[str, float]:
+    return {"score": one.score} | ({} if one.latency is None else {"latency": one.latency})
+
+
+REFUSED = Outcome(values=(), attributes={"status": "refused"}, is_answered=True)
