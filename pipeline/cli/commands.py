@@ -45,6 +45,23 @@ COMMANDS: Mapping[str, Command] = {
             "--latency-tolerance": "relative difference allowed of latencies",
         },
     ),
+    "replay": Command(
+        module="pipeline.replay.__main__",
+        summary="compare search strategies on recorded measurements, without a server",
+        takes="folder",
+        flags={
+            "--strategies": "strategies to compare",
+            "--reference": "strategies that the others are compared with",
+            "--seeds": "searches of each strategy on each table",
+            "--trials": "budget in whole trials",
+            "--slots": "trials at once",
+            "--workers": "processes",
+            "--out": "folder to write to",
+            "--score": "the score's column",
+            "--noise": "standard deviation of a measurement",
+            "--default-at": "the engine's defaults as a share of the best",
+        },
+    ),
     "reap": Command(
         module="pipeline.reap",
         summary="remove servers whose trial was killed",

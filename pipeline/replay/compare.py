@@ -1,7 +1,7 @@
-"""Compares strategies: ratios with bootstrap intervals over landscapes and seeds, and paired tests for each landscape. Pure.
+"""Compares strategies: ratios with bootstrap intervals over landscapes and seeds, and paired tests. Pure.
 
 A ratio is the geometric mean over landscapes of ratios of medians or means over seeds. Every strategy meets the same
-noise under the same seed, so that seeds are pairs: Wilcoxon's signed-rank test on T5, corrected by Holm over landscapes.
+noise under the same seed, so that seeds are pairs: Wilcoxon's signed-rank test on T5, Holm-corrected over landscapes.
 """
 
 import warnings

@@ -24,7 +24,6 @@ class OnLandscape:
 class Results:
     """Times are in whole trials of a landscape, scores are shares of its best."""
 
-    version: str  # of servetune
     budget: Budget
     seeds: int
     budgets: tuple[float, ...]  # at which scores are given
@@ -44,7 +43,6 @@ def made(  # noqa: PLR0913 - one value
     budget: Budget,
     references: Sequence[str],
     *,
-    version: str,
     real_s: float,
 ) -> Results:
     """Of whole replays: every strategy on every landscape with every seed."""
@@ -52,7 +50,6 @@ def made(  # noqa: PLR0913 - one value
     tables = measures.tables(runs, names, seeds, budget)
     pairs = [(name, other) for other in references if other in tables for name in tables if name != other]
     return Results(
-        version=version,
         budget=budget,
         seeds=seeds,
         budgets=measures.budgets(budget),

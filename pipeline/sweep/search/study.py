@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -184,6 +184,11 @@ def opened(url: str, name: str, space: Space, directions: Sequence[Direction], l
     """
     with _locked(lock):
         return Study(storage(url), name, space, directions, lock)
+
+
+def in_memory(space: Space, directions: Sequence[Direction]) -> Study:
+    """A study of this process alone, which leaves nothing."""
+    return Study(InMemoryStorage(), "memory", space, directions, None)
 
 
 @contextmanager
