@@ -62,8 +62,8 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     parser.add_argument("tables", nargs="*", metavar="TABLE", help=_TABLE)
     parser.add_argument("--strategies", metavar="NAMES", help=f"separated by spaces. {known}; or any sampler's option, "
                         "with keys after a colon (tpe:n_startup_trials=5,baseline=true)")  # fmt: skip
-    parser.add_argument("--reference", metavar="NAMES", default=" ".join(REFERENCES), help="strategies that the others "
-                        "are compared with; default: %(default)s, those of them that are replayed")  # fmt: skip
+    parser.add_argument("--reference", metavar="NAMES", help="strategies that the others are compared with; default: "
+                        f"those of {' and '.join(REFERENCES)} that are replayed")  # fmt: skip
     for name, default, what in _NUMBERS:
         parser.add_argument(
             f"--{name}", type=_count, metavar="N", default=default, help=f"{what}; default: %(default)s"
@@ -107,6 +107,8 @@ def _setup(given: argparse.Namespace) -> Setup:
     named = given.strategies.replace(";", " ").split() if given.strategies is not None else strategies.usual()
     if not named:
         raise ConfigError("--strategies names none.")
+    if given.reference is not None and (unknown := [name for name in given.reference.split() if name not in named]):
+        raise ConfigError(f"--reference {unknown[0]}: it is not replayed. Replayed are {', '.join(named)}.")
     return Setup(
         sources=tuple(sources.found(given.tables)),
         options=Options(score=given.score, noise=given.noise, default_at=given.default_at),
@@ -160,8 +162,9 @@ def _results(
     there = {run.landscape for run in runs}
     known = [one for one in facts if one["name"] in there]
     names, order = [one["name"] for one in known], [one.name for one in setup.strategies]
+    references = REFERENCES if given.reference is None else given.reference.split()
     ordered = sorted(runs, key=lambda run: (names.index(run.landscape), run.seed, order.index(run.strategy)))
-    return results.made(ordered, known, setup.seeds, setup.budget, given.reference.split(), real_s=real_s)
+    return results.made(ordered, known, setup.seeds, setup.budget, references, real_s=real_s)
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ class Curve:
 class Resamples:
     """The same ones for every comparison: landscapes, and seeds within each of them."""
 
-    def __init__(self, landscapes: int, seeds: int, count: int, seed: int = 0) -> None:
+    def __init__(self, landscapes: int, seeds: int, *, count: int, seed: int = 0) -> None:
         dice = np.random.default_rng(seed)
         self.rows = dice.integers(landscapes, size=(count, landscapes))[:, :, None]
         self.columns = dice.integers(seeds, size=(count, landscapes, seeds))
@@ -86,7 +86,7 @@ class Resamples:
 def against(name: str, reference: str, all_of: Mapping[str, Table], landscapes: Sequence[str]) -> Against:
     """One against another."""
     ours, theirs = all_of[name], all_of[reference]
-    resamples = Resamples(*ours.t5.shape, RESAMPLES)
+    resamples = Resamples(*ours.t5.shape[:2], count=RESAMPLES)
     return Against(
         strategy=name,
         reference=reference,
@@ -156,7 +156,7 @@ def holm(raw: Sequence[float]) -> list[float]:
 def curve(name: str, table: Table) -> Curve:
     """One strategy's."""
     cells: NDArray[np.float64] = table.curves
-    resamples = Resamples(*table.t5.shape, CURVE_RESAMPLES)
+    resamples = Resamples(*table.t5.shape[:2], count=CURVE_RESAMPLES)
     drawn = np.array(
         [
             cells[rows, columns].mean(axis=(0, 1))

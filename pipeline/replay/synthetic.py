@@ -167,7 +167,8 @@ def _odd_pair(recipe: Recipe, cells: Cells, dice: np.random.Generator) -> NDArra
     if len(named) < 2:
         return np.zeros(len(cells), bool)
     picked = [(at, int(dice.integers(len(KNOBS[recipe.knobs[at]])))) for at in named[:2]]
-    return np.logical_and.reduce([cells[:, at] == value for at, value in picked])
+    found: NDArray[np.bool_] = np.all([cells[:, at] == value for at, value in picked], axis=0)
+    return found
 
 
 def _top(score: Numbers, share: float) -> NDArray[np.bool_]:

@@ -181,11 +181,7 @@ def _columns(path: Path, options: Options) -> Raw:
     own = [name for name in OWN if name in found.columns]
     names = tuple(str(name) for name in found.columns if name not in {*own, options.score})
     cells = [tuple(row) for row in found[[*names]].to_numpy()]
-    numbers = {
-        name: pd.to_numeric(found[name].replace("", "nan"), errors="raise").to_numpy(float)
-        for name in (options.score, *own)
-        if name != "failure"
-    }
+    numbers = {name: _numbers(name, found[name]) for name in (options.score, *own) if name != "failure"}
     score = numbers[options.score]
     return _merged(
         Raw(
@@ -201,16 +197,23 @@ def _columns(path: Path, options: Options) -> Raw:
     )
 
 
+def _numbers(name: str, cells: Any) -> Numbers:
+    """A column of numbers; empty ones are missing."""
+    try:
+        return np.array([float(cell or "nan") for cell in cells])
+    except ValueError as error:
+        raise ValueError(f"column {name}: {error}") from error
+
+
 def _parquet(path: Path) -> Any:
     import pandas as pd
 
     found = pd.read_parquet(path)
-    return found.map(lambda cell: "" if pd.isna(cell) else str(cell))
+    return found.astype(object).where(found.notna(), "").map(str)
 
 
 def _flagged(column: Numbers | None) -> int | None:
-    rows = np.flatnonzero(np.nan_to_num(column) > 0) if column is not None else []
-    return int(rows[0]) if len(rows) else None
+    return None if column is None else next((row for row, flag in enumerate(column) if flag > 0), None)
 
 
 def _merged(raw: Raw) -> Raw:

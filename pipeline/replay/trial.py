@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from pipeline.core.errors import FailureKind
 from pipeline.replay import costs
 from pipeline.replay.landscape import Landscape, Numbers
-from pipeline.sweep.search.outcome import Outcome
+from pipeline.sweep.search.outcome import Attributes, Outcome
 from pipeline.sweep.search.study import Job
 
 
@@ -85,7 +86,8 @@ def outcome(found: Landscape, trial: Running) -> Outcome:
     levels = {found.levels[one.at]: _metrics(one) for one in trial.measured}
     if failure or seen is None:
         step = "health" if found.crash_s[trial.row] <= found.startup_s[trial.row] else "bench"
-        told = {"status": "failed", "failure": failure or "bench_error", "failure_step": step, "levels": levels}
+        kind = failure or str(FailureKind.BENCH_ERROR)
+        told: Attributes = {"status": "failed", "failure": kind, "failure_step": step, "levels": levels}
         return Outcome(values=(), attributes=told)
     best = next(one for one in trial.measured if one.score == seen)
     constraints = {} if best.latency is None else {"latency": best.latency - 1}

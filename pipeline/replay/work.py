@@ -101,7 +101,7 @@ def _given(one: Companion, waiting: Iterator[Job]) -> bool:
 
 
 def _heard_from(busy: set[Companion]) -> Sequence[Companion]:
-    by_pipe = {one.child.stdout: one for one in busy}
+    by_pipe = {one.child.stdout: one for one in busy if one.child.stdout}
     while True:
         signals.check()
         ready, _, _ = select.select([*by_pipe], [], [], TICK_S)

@@ -28,9 +28,11 @@ FENCE = re.compile(r"^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BLOCKS = [(name, block) for name, text in LINKED.items() for block in FENCE.findall(text)]
 README_LINES = 160
 
-MODULES = {"doctor": "pipeline.doctor", "report": "pipeline.report.__main__", "recheck": "pipeline.recheck"} | {
-    name: f"pipeline.{name}" for name in ("reap", "sync", "catalogues")
-}
+MODULES = (
+    {"doctor": "pipeline.doctor", "recheck": "pipeline.recheck"}
+    | {name: f"pipeline.{name}.__main__" for name in ("report", "replay")}
+    | {name: f"pipeline.{name}" for name in ("reap", "sync", "catalogues")}
+)
 TAKE_OVERRIDES = {"doctor": (), "reap": ("runtime=sglang",), "recheck": ()}  # and what they are checked with
 WRAPPERS = ("nohup", "systemd-run", "tmux")
 
