@@ -49,6 +49,7 @@ class Run:
     refused: int  # proposals that cost nothing
     asked_s: float  # real time for all proposals
     proposals: int
+    cpu_s: float  # for all of it
 
 
 class Clock:
@@ -82,13 +83,14 @@ class Play:
     asked_s: float = 0.0
 
     def __post_init__(self) -> None:
+        self.whole_s, self.best = self.found.whole_s, self.found.best
         study = in_memory(self.found.space, ["maximize"])
         option = OmegaConf.create({**self.strategy.sampler, **self._seed()})
         if sampler := samplers.made(option, done=0, slots=self.budget.slots):
             study.optuna.sampler = sampler
         limits = Limits(
             n_trials=1 if self.strategy.is_default_only else self.budget.trials * self.budget.slots,
-            timeout_s=self.budget.trials * self.found.whole_s,
+            timeout_s=self.budget.trials * self.whole_s,
             confirm=0,
         )
         baseline = self.found.params(self.found.default) if self.strategy.baseline else None
@@ -101,7 +103,8 @@ class Play:
 
     def run(self) -> Run:
         """All of it."""
-        end_s = self.budget.trials * self.found.whole_s
+        began = time.process_time()
+        end_s = self.budget.trials * self.whole_s
         self._fill()
         while self.running and self.running[0][0] <= end_s:
             self.clock.at, _, one = heapq.heappop(self.running)
@@ -111,14 +114,15 @@ class Play:
             landscape=self.found.name,
             strategy=self.strategy.name,
             seed=self.seed,
-            times=tuple(at / self.found.whole_s for at, _ in self.ended),
+            times=tuple(at / self.whole_s for at, _ in self.ended),
             recommended=tuple(share for _, share in self.ended),
-            default=float(self.found.truth[self.found.default] / self.found.best),
+            default=float(self.found.truth[self.found.default] / self.best),
             deployed=len(self.ended),
             crashed=self.crashed,
             refused=self.refused,
             asked_s=self.asked_s,
             proposals=self.proposals,
+            cpu_s=time.process_time() - began,
         )
 
     def _fill(self) -> None:
@@ -182,7 +186,7 @@ class Play:
         if number is None:
             return 0.0
         row = self.found.row(next(one.params for one in seen if one.number == number))
-        return float(self.found.truth[row] / self.found.best) if row is not None else 0.0
+        return float(self.found.truth[row] / self.best) if row is not None else 0.0
 
 
 def recommended(seen: Sequence[Seen]) -> int | None:

@@ -33,7 +33,8 @@ def heading(found: Results) -> Iterator[str]:
     yield (
         f"{len(found.landscapes)} landscape{'s' * (len(found.landscapes) > 1)}, {found.seeds} seeds, "
         f"{len(found.summaries)} strategies; {slots} slot{'s' * (slots > 1)}, each with the time of "
-        f"{found.budget.trials} whole trials. {len(found.runs)} searches in {found.real_s:.0f} s."
+        f"{found.budget.trials} whole trials. {len(found.runs)} searches in {found.real_s:.0f} s, "
+        f"{sum(run.cpu_s for run in found.runs):.0f} s of CPU time."
     )
 
 

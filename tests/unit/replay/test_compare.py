@@ -16,6 +16,7 @@ def run(**changes: Any) -> Run:
     base: dict[str, Any] = {
         "landscape": "a", "strategy": "s", "seed": 0, "times": (1.0, 2.0, 3.5), "recommended": (0.5, 0.9, 0.96),
         "default": 0.5, "deployed": 3, "crashed": 1, "refused": 2, "asked_s": 0.01, "proposals": 5,
+        "cpu_s": 0.02,
     }  # fmt: skip
     return Run(**{**base, **changes})
 
