@@ -19,6 +19,16 @@ POINTS = 81  # of a curve
 
 
 @value
+class Confirmed:
+    """What is recommended after contenders and default were measured in turn, as a sweep does at its end."""
+
+    score: float  # mean, as a share of the best
+    below_1: float
+    below_3: float
+    trials: float  # that this takes, mean
+
+
+@value
 class Summary:
     """One strategy over some searches."""
 
@@ -31,6 +41,7 @@ class Summary:
     crashed: float  # share of trials
     below_1: float  # share of searches that recommend what is worse than the default by more than 1%
     below_3: float
+    confirmed: Confirmed | None  # the same after rounds against the default; None: it has no default
     trials: float  # mean
     refused: float  # proposals that could not start, mean
     proposal_ms: float  # real time for one
@@ -77,9 +88,22 @@ def summary(strategy: str, runs: Sequence[Run], budget: Budget) -> Summary:
         crashed=sum(run.crashed for run in runs) / max(1, deployed),
         below_1=_share(_end(run) < 0.99 * run.default for run in runs),
         below_3=_share(_end(run) < 0.97 * run.default for run in runs),
+        confirmed=_confirmed(runs),
         trials=deployed / len(runs),
         refused=float(np.mean([run.refused for run in runs])),
         proposal_ms=1000 * sum(run.asked_s for run in runs) / max(1, sum(run.proposals for run in runs)),
+    )
+
+
+def _confirmed(runs: Sequence[Run]) -> Confirmed | None:
+    ends = [(run.confirmed, run.default) for run in runs if run.confirmed is not None]
+    if not ends:
+        return None
+    return Confirmed(
+        score=float(np.mean([end for end, _ in ends])),
+        below_1=_share(end < 0.99 * default for end, default in ends),
+        below_3=_share(end < 0.97 * default for end, default in ends),
+        trials=float(np.mean([run.rounds for run in runs if run.confirmed is not None])),
     )
 
 

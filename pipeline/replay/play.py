@@ -50,6 +50,8 @@ class Run:
     asked_s: float  # real time for all proposals
     proposals: int
     cpu_s: float  # for all of it
+    confirmed: float | None = None  # what is recommended after rounds against the default; None: there was no default
+    rounds: int = 0  # trials that those rounds took, beyond the budget
 
 
 class Clock:
@@ -78,7 +80,6 @@ class Play:
     levels: dict[int, Sequence[Measured]] = field(default_factory=dict)  # by number
     ended: list[tuple[float, float]] = field(default_factory=list)
     crashed: int = 0
-    refused: int = 0
     proposals: int = 0
     asked_s: float = 0.0
 
@@ -110,6 +111,7 @@ class Play:
             self.clock.at, _, one = heapq.heappop(self.running)
             self._go_on(one)
             self._fill()
+        confirmed, rounds = self._confirmed() if self.strategy.baseline else (None, 0)
         return Run(
             landscape=self.found.name,
             strategy=self.strategy.name,
@@ -119,10 +121,12 @@ class Play:
             default=float(self.found.truth[self.found.default] / self.best),
             deployed=len(self.ended),
             crashed=self.crashed,
-            refused=self.refused,
+            refused=sum(one.is_answered for one in self.search.study.seen()),
             asked_s=self.asked_s,
             proposals=self.proposals,
             cpu_s=time.process_time() - began,
+            confirmed=confirmed,
+            rounds=rounds,
         )
 
     def _fill(self) -> None:
@@ -135,7 +139,6 @@ class Play:
             row = self.found.row(job.params)
             if row is None:
                 self.search.tell(job.number, trial.REFUSED)
-                self.refused += 1
                 fruitless += 1
                 continue
             fruitless = 0
@@ -175,6 +178,26 @@ class Play:
         self.search.tell(one.job.number, trial.outcome(self.found, one))
         self.ended.append((self.clock.at, self._recommended()))
 
+    def _confirmed(self) -> tuple[float | None, int]:
+        """Contenders and default measured in turn, as at the end of a sweep; what is recommended then."""
+        self.search.limits = Limits(confirm=None)
+        rounds = 0
+        while job := self.search.confirmation():
+            row = self.found.row(job.params)
+            if row is None:
+                break
+            rounds += 1
+            one = trial.begun(self.found, job, row, self.seed, self.had[row])
+            self.had[row] += 1
+            one.measure_all(self.found)
+            self.search.tell(job.number, trial.outcome(self.found, one))
+        seen = self.search.study.seen()
+        base = policy.baseline(seen)
+        if base is None:
+            return None, rounds
+        winner = policy.decision(seen, base, self.search.limits, is_maximised=True).winner
+        return self._true(seen, base.number if winner is None else winner), rounds
+
     def _incumbent(self) -> Sequence[Measured]:
         number = recommended(self.search.study.seen())
         return self.levels.get(number, ()) if number is not None else ()
@@ -183,8 +206,9 @@ class Play:
         """The true score of what would be recommended now, as a share of the best."""
         seen = self.search.study.seen()
         number = recommended(seen)
-        if number is None:
-            return 0.0
+        return 0.0 if number is None else self._true(seen, number)
+
+    def _true(self, seen: Sequence[Seen], number: int) -> float:
         row = self.found.row(next(one.params for one in seen if one.number == number))
         return float(self.found.truth[row] / self.best) if row is not None else 0.0
 

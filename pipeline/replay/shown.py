@@ -6,14 +6,16 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.replay.compare import Against
-from pipeline.replay.measures import Summary
+from pipeline.replay.measures import Confirmed, Summary
 from pipeline.replay.results import Results
 
+CONFIRMED = ("confirmed", "worse", "trials")
 LEGEND = (
     "T5: time until what would be recommended is truly within 5% of the best, in whole trials, at most the budget. "
     "score: true score of what is recommended, as a share of the best. Ratios below 1: less time than the reference; "
     "95% bootstrap intervals over landscapes and seeds. faster, slower: landscapes by Wilcoxon's test over seeds, "
-    "Holm-corrected, 5%."
+    "Holm-corrected, 5%. worse: searches that end more than 1%, and more than 3%, below the default. confirmed: the "
+    "same after contender and default were measured in turn, by so many more trials."
 )
 
 
@@ -41,15 +43,21 @@ def heading(found: Results) -> Iterator[str]:
 def titles(found: Results) -> tuple[str, ...]:
     """Of the columns of a strategy's row."""
     scores = (f"score at {at:g}" for at in found.budgets)
-    return ("strategy", "hit 5%", "T5 median", "T5 mean", *scores, "crashed", "below default by 1%", "3%", "ms")
+    return (*("strategy", "hit 5%", "T5 median", "T5 mean", *scores, "crashed", "worse"), *CONFIRMED, "ms")
 
 
 def cells(one: Summary) -> tuple[str, ...]:
     """A strategy's row."""
     scores = (f"{score:.3f}" for score in one.scores)
-    shares = (f"{share:.1%}" for share in (one.below_1, one.below_3))
     times = (f"{one.t5_median:.1f}", f"{one.t5_mean:.1f}")
-    return (one.strategy, f"{one.hit:.2f}", *times, *scores, f"{one.crashed:.1%}", *shares, f"{one.proposal_ms:.1f}")
+    end = one.confirmed
+    after = (f"{end.score:.3f}", _worse(end), f"{end.trials:.1f}") if end else ("", "", "")
+    more = (f"{one.crashed:.1%}", _worse(one), *after, f"{one.proposal_ms:.1f}")
+    return (one.strategy, f"{one.hit:.2f}", *times, *scores, *more)
+
+
+def _worse(one: Summary | Confirmed) -> str:
+    return f"{one.below_1:.1%} {one.below_3:.1%}"
 
 
 AGAINST = ("strategy", "against", "T5 median", "T5 mean", "crashes", "faster", "slower")

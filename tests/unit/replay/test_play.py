@@ -78,6 +78,18 @@ def test_tuner_begins_with_the_default_and_default_ends_with_it(hill: Landscape,
     assert alone.recommended == pytest.approx((default,))
 
 
+def test_confirmation_keeps_the_default_unless_better_is_shown(tmp_path: Path, named: dict[str, Strategy]) -> None:
+    rows = "".join(f"{n},{score},{int(n == 0)}\n" for n, score in enumerate((100, 99, 98, 97, 150, 60, 50, 40)))
+    (tmp_path / "t.csv").write_text(f"n,score,default\n{rows}")
+    clear = played(tables.read(tmp_path / "t.csv", Options(noise=0.01)), named["tuner"], trials=12)
+    assert clear.confirmed == 1.0
+    assert 6 <= clear.rounds <= 12
+    (tmp_path / "t.csv").write_text(f"n,score,default\n{rows.replace('4,150', '4,99.5')}")
+    alike = [played(tables.read(tmp_path / "t.csv", Options(noise=0.05)), named["tuner"], seed=s) for s in range(4)]
+    assert sum(run.confirmed == 1.0 for run in alike) >= 3
+    assert played(tables.read(tmp_path / "t.csv", Options()), named["random"]).confirmed is None
+
+
 def test_a_small_space_is_searched_to_its_end(hill: Landscape, named: dict[str, Strategy]) -> None:
     run = played(hill, named["random"], trials=60)
     assert (run.deployed, run.crashed) == (SIDE**2 - 1, 1)
