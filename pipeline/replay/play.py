@@ -77,7 +77,7 @@ class Play:
     clock: Clock = field(default_factory=Clock)
     running: list[tuple[float, int, Running]] = field(default_factory=list)
     had: Counter[int] = field(default_factory=Counter)
-    levels: dict[int, Sequence[Measured]] = field(default_factory=dict)  # by number
+    incumbent: Sequence[Measured] = ()  # the best trial that was measured whole
     ended: list[tuple[float, float]] = field(default_factory=list)
     crashed: int = 0
     proposals: int = 0
@@ -169,11 +169,12 @@ class Play:
         """The start-up or a level of a trial has come to its end."""
         one.measure(self.found)
         fails = bool(self.found.failure[one.row])
-        level = None if fails else self.choose(self.found, one.measured, self._incumbent())
+        level = None if fails else self.choose(self.found, one.measured, self.incumbent)
         if level is not None:
             self._later(one, one.level_s(self.found, level))
             return
-        self.levels[one.job.number] = one.measured
+        if one.is_whole(self.found) and trial.inside(one.measured) > trial.inside(self.incumbent):
+            self.incumbent = one.measured
         self.crashed += fails
         self.search.tell(one.job.number, trial.outcome(self.found, one))
         self.ended.append((self.clock.at, self._recommended()))
@@ -197,10 +198,6 @@ class Play:
             return None, rounds
         winner = policy.decision(seen, base, self.search.limits, is_maximised=True).winner
         return self._true(seen, base.number if winner is None else winner), rounds
-
-    def _incumbent(self) -> Sequence[Measured]:
-        number = recommended(self.search.study.seen())
-        return self.levels.get(number, ()) if number is not None else ()
 
     def _recommended(self) -> float:
         """The true score of what would be recommended now, as a share of the best."""

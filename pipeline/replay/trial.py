@@ -26,8 +26,8 @@ class Measured:
         return self.latency is None or self.latency <= 1
 
 
-# The level to measure next, None: enough. Asked after each level: of the landscape, by what was measured of this trial
-# and of the incumbent, which is empty while there is none.
+# The level to measure next, None: enough. Asked before each level, of the landscape, by what was measured of this trial
+# and of the best one that was measured whole, which is empty while there is none.
 Choose = Callable[[Landscape, Sequence[Measured], Sequence[Measured]], int | None]
 
 
@@ -45,6 +45,7 @@ class Running:
     noise: Numbers  # factors: of the score and the latency of each level
     measured: list[Measured] = field(default_factory=list)
     at: int | None = None  # the level that is being measured; None: it starts up
+    ran: int = 0  # levels
 
     def ready_s(self, found: Landscape) -> float:
         """How long until its first level can begin, or until it crashes."""
@@ -57,12 +58,17 @@ class Running:
 
     def measure(self, found: Landscape) -> None:
         """The level has come to its end."""
+        self.ran += self.at is not None
         if self.at is None or not np.isfinite(found.speed[self.row, self.at]):
             return
         speed, latency = self.noise[:, self.at]
         limit = None if found.latency is None else float(found.latency[self.row, self.at] * latency)
         score = float(found.speed[self.row, self.at] * speed)
         self.measured.append(Measured(at=self.at, score=score, latency=limit))
+
+    def is_whole(self, found: Landscape) -> bool:
+        """Whether every level was measured."""
+        return self.ran == len(found.levels)
 
     def measure_all(self, found: Landscape) -> None:
         """Every level, without a look at the clock; nothing where it crashes."""
@@ -78,6 +84,11 @@ def begun(found: Landscape, job: Job, row: int, seed: int, had: int) -> Running:
     """
     dice = costs.dice_of(found.name, 5, seed, row, had)
     return Running(job=job, row=row, noise=np.exp(found.noise * dice.normal(size=(2, len(found.levels)))))
+
+
+def inside(measured: Sequence[Measured]) -> float:
+    """The best level inside the SLO; 0: there is none."""
+    return max((one.score for one in measured if one.is_inside), default=0.0)
 
 
 def score(measured: Sequence[Measured]) -> float | None:
@@ -100,7 +111,12 @@ def outcome(found: Landscape, trial: Running) -> Outcome:
     return Outcome(
         values=(seen,),
         constraints=constraints,
-        attributes={"status": "ok", "level": found.levels[best.at], "levels": levels},
+        attributes={
+            "status": "ok",
+            "level": found.levels[best.at],
+            "levels": levels,
+            "raced": None if trial.is_whole(found) else True,
+        },
     )
 
 

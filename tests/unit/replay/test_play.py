@@ -122,14 +122,20 @@ def test_what_chooses_levels_sees_what_was_measured_and_saves_the_rest(
 
     def busiest(found: Landscape, measured: Sequence[Measured], incumbent: Sequence[Measured]) -> int | None:
         asked.append((len(measured), len(incumbent)))
-        return None if measured else len(found.levels) - 1
+        if incumbent:
+            return None if measured else len(found.levels) - 1
+        return trial.every_level(found, measured, incumbent)
 
-    budget = Budget(trials=8)
-    raced = Play(hill, named["random"], 1, budget, choose=busiest).run()
-    assert raced.times[0] < played(hill, named["random"]).times[0]
-    assert {had for had, _ in asked} == {0, 1}
+    one = Play(hill, named["random"], 1, Budget(trials=8), choose=busiest)
+    run, whole = one.run(), played(hill, named["random"])
+    first, *others = [each.user_attrs.get("raced") for each in one.search.study.optuna.trials if each.values]
+    assert (first, {*others}) == (None, {True})
+    assert run.times[0] == whole.times[0]
+    assert run.deployed > whole.deployed
+    levels = len(hill.levels)
     assert asked[0] == (0, 0)
-    assert asked[-1][1] == 1
+    assert {had for had, best in asked if best} == {0, 1}
+    assert {best for _, best in asked} == {0, levels}
 
 
 def test_noise_is_the_configurations_own_whoever_measures_it(hill: Landscape, named: dict[str, Strategy]) -> None:
