@@ -68,6 +68,36 @@ class FailureKind(StrEnum):
     INTERNAL = "internal"
 
 
+BY_SURROUNDINGS = frozenset(
+    {
+        FailureKind.PREFLIGHT,
+        FailureKind.MODEL_MISSING,
+        FailureKind.MODEL_GATED,
+        FailureKind.HUB_UNREACHABLE,
+        FailureKind.IMAGE_MISSING,
+        FailureKind.REGISTRY_UNREACHABLE,
+        FailureKind.DISK_FULL,
+        FailureKind.BACKEND_DOWN,
+        FailureKind.PORT_TAKEN,
+        FailureKind.NO_GPU,
+        FailureKind.GPU_BUSY,
+        FailureKind.DRIVER_TOO_OLD,
+        FailureKind.CLIENT_LIMIT,
+        FailureKind.WORKER_DIED,
+        FailureKind.NEVER_STARTED,
+        FailureKind.TIME_LIMIT,
+        FailureKind.CANCELLED,
+        FailureKind.PREEMPTED,
+        FailureKind.NODE_FAILED,
+        FailureKind.TEARDOWN_FAILED,
+        FailureKind.TRACKER_FAILED,
+        FailureKind.NOT_RUN,
+        FailureKind.INTERRUPTED,
+        FailureKind.INTERNAL,
+    }
+)  # they say nothing of the configuration that was tried: the search learns nothing of them
+
+
 class PipelineError(Exception):
     """Base class of all errors of this project. `kind`: which kind of failure; `hint`: what to do next."""
 
