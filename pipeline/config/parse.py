@@ -18,6 +18,7 @@ PURPOSES = ("measuring", "development")  # of the engine's variables and flags t
 PHASES = ("search", "confirm", "held_out")
 BESIDE = (
     "dry_run",
+    "reason",
     "repeat_of",
     "phase",
     "rounds",

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from pipeline.core.errors import FailureKind, PipelineError
 from pipeline.core.findings import Verdict
+from pipeline.core.reasons import Reason
 from pipeline.core.resolved import Rewrite
 from pipeline.core.schema import Config
 from pipeline.core.teardown import Teardown
@@ -163,6 +164,7 @@ class Record:
     rewrites: tuple[Rewrite, ...] = ()  # what the engine made of the knobs, where that is not what was asked
     repeat_of: int | None = None  # the number of the trial whose configuration was measured again
     phase: Phase = "search"
+    reason: Reason | None = None  # why the search proposed it; None: nobody searched
     rounds: int | None = None  # of the confirmation that this is part of; None: as many as its test takes
     same_as: int | None = None  # the number of the trial whose levels these are: both resolved alike
     cached_from: str | None = None  # the trial of another sweep whose levels these are: cache=read

@@ -18,9 +18,10 @@ from pipeline.config.sweepers import runs_elsewhere
 from pipeline.core import objectives
 from pipeline.core.errors import Interrupted, PipelineError, WorkerDied
 from pipeline.core.files import RunDir
+from pipeline.core.reasons import Reason
 from pipeline.core.record import Record
 from pipeline.core.schema import Config
-from pipeline.core.values import plain
+from pipeline.core.values import parse, plain
 from pipeline.machine import owner, progress, signals
 from pipeline.machine.progress import Display, Progress
 from pipeline.trial import hardware, kept, postmortem, run
@@ -196,7 +197,12 @@ def _is_searching(hydra: HydraConf) -> bool:
 def telling(overrides: Sequence[str]) -> tuple[str, ...]:
     """The overrides that tell this trial from the others of its sweep; all of them for a single one."""
     swept = _session.outline.swept if _session.outline else ()
-    return tuple(word for word in overrides if not swept or word.split("=", 1)[0] in swept)
+    return tuple(word for word in own(overrides) if not swept or word.split("=", 1)[0] in swept)
+
+
+def own(overrides: Sequence[str]) -> tuple[str, ...]:
+    """The overrides of a trial's configuration: not why the search proposed it."""
+    return tuple(word for word in overrides if not word.startswith("reason="))
 
 
 def place_of(tree: DictConfig, hydra: HydraConf, folder: Path) -> Place:
@@ -205,10 +211,11 @@ def place_of(tree: DictConfig, hydra: HydraConf, folder: Path) -> Place:
     return Place(
         sweep_id=folder.parent.name,
         number=number or 0,  # a single run has no number
-        overrides=tuple(hydra.overrides.task),
+        overrides=own(hydra.overrides.task),
         run_dir=RunDir(folder),
         repeat_of=tree.repeat_of,
         phase=tree.phase,
+        reason=parse(Reason, OmegaConf.to_container(tree.reason)) if tree.reason else None,
         rounds=tree.rounds,
         reuses=bool(_session.outline and _session.outline.reuses),
         cache=cache_of(tree, folder.parent),

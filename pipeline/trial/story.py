@@ -14,6 +14,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.files import RunDir
 from pipeline.core.findings import Verdict
 from pipeline.core.plan import Plan
+from pipeline.core.reasons import Reason
 from pipeline.core.record import Failure, Level, Phase, Record, Timings
 from pipeline.core.resolved import Rewrite
 from pipeline.core.schema import Config
@@ -38,6 +39,7 @@ class Place:
     run_dir: RunDir
     repeat_of: int | None = None  # the number of the trial that this one measures again
     phase: Phase = "search"
+    reason: Reason | None = None  # why the search proposed it
     rounds: int | None = None  # of the confirmation; None: as many as its test takes
     reuses: bool = False  # the server may be taken over from the trial before, and left to the next one
     cache: Path | None = None  # below which records of other sweeps may answer
@@ -137,6 +139,7 @@ def to_record(story: Story) -> Record:
             rewrites=rewrites,
             repeat_of=place.repeat_of,
             phase=place.phase,
+            reason=place.reason,
             rounds=place.rounds,
             same_as=story.same_as,
             cached_from=story.cached_from,
