@@ -1,19 +1,23 @@
 """What a study stores of a trial: values, constraints, and every metric as attributes. Pure."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from pydantic import Field
 
-from pipeline.core import metrics, objectives
+from pipeline.core import metrics, objectives, resolved
 from pipeline.core.errors import BenchFailed
 from pipeline.core.objectives import violations
-from pipeline.core.record import Level, Record
+from pipeline.core.record import Level, LevelMetrics, Record
 from pipeline.core.schema import Config, Slo
 from pipeline.core.values import Scalar, value
 
 FINE = ("_p50_s", "_p90_s", "_p99_s", "_mean")  # told in `levels` alone: each attribute is a write to the database
-Attributes = Mapping[str, Scalar | Mapping[str, Mapping[str, float]] | Sequence[Sequence[float]] | None]
+Told = Scalar | Mapping[str, Mapping[str, float]] | Mapping[str, Scalar] | Sequence[Sequence[float]] | None
+Attributes = Mapping[str, Told]
+TILT = 0.7  # how fast a score falls with the distance from the SLO: the power of the worst ratio to a limit
+LEAST_ATTAINMENT = 0.05  # below it, a trial is as far from the SLO as any
 
 
 @value
@@ -45,6 +49,8 @@ def of(record: Record) -> Outcome:
             "seconds": (record.ended_at - record.started_at).total_seconds(),
             "same_as": record.same_as,
             "place": record.place,
+            "resolved": _resolved(record),
+            "outside": _outside(level, record),
             "points": list(objectives.points(record).values()) if len(record.config.objective) > 1 else None,
         },
         gpu_hours=_gpu_hours(record),
@@ -64,6 +70,37 @@ def _values(record: Record) -> tuple[float, ...]:
     if found is None or record.status == "interrupted" or not {*names} <= found.keys():
         return ()
     return tuple(found[name] for name in names)
+
+
+def _resolved(record: Record) -> dict[str, Scalar]:
+    """What the engine made of the knobs that were left to it, as far as it says."""
+    told = resolved.reported(record.config, record.settings)
+    return {name: told[name] for name, asked in record.config.knobs.items() if asked is None and name in told}
+
+
+def _outside(level: Level | None, record: Record) -> float | None:
+    """Of a trial outside the SLO: what it would score without one, less the further outside it is.
+
+    The objective itself is 0 there or jumps, and tells a model nothing of where the SLO is met.
+    """
+    slo, name = record.config.slo, objectives.names(record.config)[0]
+    if not slo.is_set or level is None or level.metrics is None or level.metrics.meets_slo:
+        return None
+    score = objectives.score(name.replace("goodput_", ""), level, record.config)
+    if score is None:
+        return None
+    ratio = max([1.0, *_ratios(level.metrics, slo)])
+    penalty = math.pow(ratio, TILT)
+    return score / penalty if objectives.is_maximised(name) else score * penalty
+
+
+def _ratios(seen: LevelMetrics, slo: Slo) -> Iterator[float]:
+    """How many times each limit of the SLO is missed; 1 or less: it is met."""
+    for name, amount in violations(seen, slo).items():
+        if name == "attainment":
+            yield slo.attainment / max(slo.attainment - amount, LEAST_ATTAINMENT)
+        else:
+            yield 1 + amount
 
 
 def _without_slo(config: Config) -> Config:

@@ -1,16 +1,15 @@
 """Decides what a search runs next, from its study alone. Pure: a resumed search goes on as if it had never stopped."""
 
 import math
-import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
 from typing import Literal
 
 from pydantic import Field
 
 from pipeline.core import pareto, rounds, sequential
 from pipeline.core.limits import Limits
+from pipeline.core.reasons import Reason
 from pipeline.core.record import Phase
 from pipeline.core.rounds import Decision, How, Rules, Sample, Step
 from pipeline.core.values import value
@@ -45,13 +44,14 @@ class Next:
     repeat_of: int | None = None
     phase: Phase = "search"
     is_baseline: bool = False
+    reason: Reason | None = None  # why it was proposed
 
 
 def first(seen: Sequence[Seen], baseline: Params | None) -> Next | None:
     """The baseline, if it has not been run: it is trial 0, whatever the space."""
     if baseline is None or any(one.is_baseline for one in seen):
         return None
-    return Next(params=baseline, is_baseline=True)
+    return Next(params=baseline, is_baseline=True, reason=Reason(by="baseline"))
 
 
 def repeat(seen: Sequence[Seen], limits: Limits) -> Next | None:
@@ -76,14 +76,10 @@ def is_out_of_time(limits: Limits, *, elapsed_s: float, gpu_hours: float, share:
     )
 
 
-def unseen(seen: Iterable[Seen], space: Space, *, seed: int | None = None) -> Params | None:
-    """A combination of a listable space that was not run: the first, or with a seed any; None when there is none."""
+def unseen(seen: Iterable[Seen], space: Space) -> Params | None:
+    """The first combination of a listable space that was not run; None when there is none."""
     had = {key(one.params) for one in seen}
-    left = (params for params in space.combinations() if key(params) not in had)
-    if seed is None:
-        return next(left, None)
-    some = list(islice(left, 10_000))
-    return random.Random(seed).choice(some) if some else None  # noqa: S311 - no secret
+    return next((params for params in space.combinations() if key(params) not in had), None)
 
 
 def same(seen: Iterable[Seen], params: Params) -> Seen | None:

@@ -3,11 +3,16 @@
 import time
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
+from pipeline.core.errors import FailureKind
 from pipeline.core.limits import SEARCH_SHARE, Limits
+from pipeline.core.reasons import By, Reason
 from pipeline.sweep.search import policy
 from pipeline.sweep.search.outcome import Outcome
 from pipeline.sweep.search.policy import Next, Seen
 from pipeline.sweep.search.space import Params
+from pipeline.sweep.search.strategy.candidates import Candidates
 from pipeline.sweep.search.study import Job, Study
 
 
@@ -34,6 +39,7 @@ class Search:
         self.in_order = in_order or is_whole  # where all are run, their order is the one that was typed
         self.share = SEARCH_SHARE if limits.confirms and baseline is not None else 1.0
         self.clock, self.began = clock, clock()
+        self.free = Candidates(study.space, study.foresee)
 
     def next(self) -> Job | None:
         """The next trial to run; None when no new one is to start."""
@@ -70,17 +76,30 @@ class Search:
 
     def _new(self, seen: list[Seen]) -> Job | None:
         if self.in_order:
-            return self._unseen(seen, None)
+            params = policy.unseen(seen, self.study.space)
+            return None if params is None else self._begin(params, "order")
         for _ in range(policy.PROPOSALS):
             job = self.study.begin(Next())
             twin = policy.same(seen, job.params)
-            if twin is None:
+            if twin is None and self.free.can_start(job.params):
                 return job
-            self.study.tell(job.number, Outcome(values=(), attributes={"same_as": twin.number}, is_answered=True))
-            if self.study.space.is_listable:
-                return self._unseen(seen, job.number)
-        return None
+            self._answer(job.number, twin)
+            if twin and self.study.space.is_listable:
+                break
+        return self._drawn(seen, job.number)
 
-    def _unseen(self, seen: list[Seen], seed: int | None) -> Job | None:
-        params = policy.unseen(seen, self.study.space, seed=seed)
-        return self.study.begin(Next(params=params)) if params is not None else None
+    def _answer(self, number: int, twin: Seen | None) -> None:
+        """Tell a proposal that was run before, or that cannot start: nothing is deployed for it."""
+        told = {"failure": str(FailureKind.UNSUPPORTED_COMBINATION)} if twin is None else {"same_as": twin.number}
+        self.study.tell(number, Outcome(values=(), attributes=told, is_answered=True))
+
+    def _drawn(self, seen: list[Seen], seed: int) -> Job | None:
+        """Any combination that can start and was not run; None when there is none."""
+        self.free.note((one.params for one in seen), {})
+        drawn = self.free.any(np.random.default_rng(seed))
+        if drawn is None and self.study.space.is_listable:
+            drawn = next(filter(self.free.is_free, self.study.space.combinations()), None)
+        return self._begin(drawn, "random") if drawn else None
+
+    def _begin(self, params: Params, by: By) -> Job:
+        return self.study.begin(Next(params=params, reason=Reason(by=by)))

@@ -1,7 +1,7 @@
 """The space of a search: dimensions with their values, and the combinations of a finite space. Pure."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import product
 from typing import Literal
 
@@ -10,6 +10,8 @@ from pydantic import Field
 from pipeline.core.values import Scalar, value
 
 Params = Mapping[str, Scalar]  # of every dimension: a choice as its text, a number as such
+Foresee = Callable[[Params], Params | None]  # the combination as the engine would run it; None: it cannot start
+LEFT = "null"  # a knob that is left to the engine
 LINES = 1_000_000  # combinations: a space with more is not gone through one by one
 
 
@@ -25,6 +27,16 @@ class Choice:
     def size(self) -> int:
         """How many values there are."""
         return len(self.values)
+
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """Those of its values that are numbers, each once, from low to high."""
+        return tuple(sorted({number for each in self.values if (number := number_of(each)) is not None}))
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether it is a list of numbers; words such as `null` may be among them."""
+        return len(self.numbers) > 1
 
     def each(self) -> Iterator[Scalar]:
         """Every value, in order."""
@@ -84,9 +96,45 @@ class Space:
         for picks in product(*(dimension.each() for dimension in self.dimensions)):
             yield dict(zip(self.names, picks, strict=True))
 
+    def placed(self, params: Params, resolved: Params) -> dict[str, Scalar] | None:
+        """Where a combination lies, given what the engine made of the knobs left to it; None: beside this space."""
+        found = {
+            one.name: _placed(one, params[one.name], resolved.get(one.name))
+            for one in self.dimensions
+            if one.name in params
+        }
+        inside = {name: pick for name, pick in found.items() if pick is not None}
+        return inside if inside.keys() == {*self.names} else None
+
     def holds(self, params: Params) -> bool:
         """Whether a combination is one of this space's."""
         return params.keys() == {*self.names} and all(_holds(one, params[one.name]) for one in self.dimensions)
+
+
+def as_asked(params: Params) -> Params:
+    """Where nothing is known of an engine, it runs what it is told."""
+    return params
+
+
+def only(is_allowed: Callable[[Params], bool]) -> Foresee:
+    """Where all that is known is which combinations can start."""
+    return lambda params: params if is_allowed(params) else None
+
+
+def _placed(dimension: Choice | Span, pick: Scalar, resolved: Scalar | None) -> Scalar | None:
+    """The value of a dimension that a pick is, or that the engine made of a knob left to it; None: there is none."""
+    if _holds(dimension, pick) or pick != LEFT or resolved is None:
+        return pick if _holds(dimension, pick) else None
+    if isinstance(dimension, Span):
+        number = number_of(resolved)
+        at = int(number) if number is not None and dimension.is_whole and number.is_integer() else number
+        return at if at is not None and _holds(dimension, at) else None
+    return next((each for each in dimension.values if _is_alike(each, resolved)), None)
+
+
+def _is_alike(each: str, seen: Scalar) -> bool:
+    number = number_of(each)
+    return number == number_of(seen) if number is not None else each.lower() == str(seen).lower()
 
 
 def _holds(dimension: Choice | Span, pick: Scalar) -> bool:
@@ -95,8 +143,21 @@ def _holds(dimension: Choice | Span, pick: Scalar) -> bool:
     return isinstance(pick, int | float) and dimension.low <= pick <= dimension.high
 
 
+def number_of(pick: Scalar | None) -> float | None:
+    """The number that a value is or spells; None for words, and for yes and no."""
+    if pick is None or isinstance(pick, bool):
+        return None
+    try:
+        number = float(pick)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
 def spelled(pick: Scalar) -> str:
     """A value as an override spells it."""
+    if isinstance(pick, bool):
+        return str(pick).lower()
     return pick if isinstance(pick, str) else f"{pick:.15g}"
 
 

@@ -7,25 +7,31 @@ attributes: `next` (what the trial is), `owner` (the process that runs it), `res
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any, Literal
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from pipeline.core.errors import ConfigError
-from pipeline.core.values import from_json, parse, plain, to_json, value
+from pipeline.core.errors import BY_SURROUNDINGS, ConfigError
+from pipeline.core.reasons import Reason
+from pipeline.core.values import Scalar, from_json, parse, plain, to_json, value
 from pipeline.machine import identity, locks
 from pipeline.machine.identity import Identity
+from pipeline.sweep.search import codecs, samplers
 from pipeline.sweep.search.outcome import Outcome
 from pipeline.sweep.search.policy import Next, Seen
-from pipeline.sweep.search.space import Choice, Params, Space, Span
+from pipeline.sweep.search.space import Foresee, Params, Space, as_asked
 
 Direction = Literal["maximize", "minimize"]
 NEXT, OWNER, RESULT, ANSWERED, GPU_HOURS, BEAT = "next", "owner", "result", "answered", "gpu_hours", "alive"
-PLACE, POINTS, SAME_AS = "place", "points", "same_as"  # as outcome.py calls them
+PLACE, POINTS, SAME_AS, FAILURE = "place", "points", "same_as", "failure"  # as outcome.py calls them
+OUTSIDE, RESOLVED = "outside", "resolved"  # likewise
+REASON = "reason"  # why the sampler proposed it
+CRASH = "crash"  # a constraint: 1 for a trial that failed
 SILENT_S = 300.0  # a process of another machine that has not been heard of for so long is gone
 BUSY_S = 60.0  # to wait for the database while others write
 
@@ -53,15 +59,16 @@ class Study:
         """
         optuna.logging.set_verbosity(optuna.logging.ERROR)  # the progress table owns the terminal
         self.space, self.lock, self.storage = space, lock, storage
-        self.distributions = {one.name: _distribution(one) for one in space.dimensions}
         self.optuna = optuna.create_study(
             storage=storage, study_name=name, directions=list(directions), load_if_exists=True
         )
+        self.foresee: Foresee = as_asked  # asked before a combination is proposed
         self.me = to_json(identity.of())
         self.running: dict[int, Trial] = {}
         self._ended: dict[int, Seen] = {}
         self.agree("space", [to_json(one) for one in space.dimensions])
         self.agree("directions", list(directions))
+        self.codecs = codecs.of(space, self._distributions())
 
     def agree(self, name: str, told: list[str]) -> None:
         """Make sure that all processes on this study, also later ones, mean the same.
@@ -103,18 +110,33 @@ class Study:
 
     def begin(self, wanted: Next) -> Job:
         """A new trial of ours: what is wanted, or what the sampler proposes."""
+        self.optuna.sampler = samplers.prepared(self.optuna.sampler, self.space, self.codecs, self.foresee)
         if wanted.params is not None:
-            inside = dict(wanted.params) if self.space.holds(wanted.params) else {}
+            inside = codecs.to_optuna(self.codecs, wanted.params) if self.space.holds(wanted.params) else {}
             self.optuna.enqueue_trial(inside, user_attrs={NEXT: plain(wanted)})
         trial = self.optuna.ask()
         told = trial.user_attrs.get(NEXT)
         what = parse(Next, told) if told else Next()
-        if what.params is None or self.space.holds(what.params):
-            params = {name: trial._suggest(name, each) for name, each in self.distributions.items()}  # noqa: SLF001
+        if what.params is None:
+            params = self._suggested(trial)
+            why = self.storage.get_trial(trial._trial_id).user_attrs.get(REASON)  # noqa: SLF001 - `trial` has a copy
+            what = replace(what, reason=parse(Reason, why or {"by": "sampler"}))
         else:
             params = dict(what.params)
-        trial.set_user_attr(NEXT, plain(Next(params=params, **_origin(what))))
+            if self.space.holds(params):
+                self._suggested(trial)
+        trial.set_user_attr(NEXT, plain(replace(what, params=params)))
         return self._ours(trial, Job(number=trial.number, what=what, params=params))
+
+    def _suggested(self, trial: Trial) -> dict[str, Scalar]:
+        """The parameters of a trial in the words of the space; asked of the sampler unless they are given."""
+        suggest = trial._suggest  # noqa: SLF001 - the public ones want to be told the kind
+        return {name: each.from_optuna(suggest(name, each.distribution)) for name, each in self.codecs.items()}
+
+    def _distributions(self) -> dict[str, BaseDistribution]:
+        """Of the trials there are: a study that was begun with categories goes on with them."""
+        trials = self.optuna.get_trials(deepcopy=False)
+        return {name: each for trial in trials for name, each in trial.distributions.items()}
 
     def orphan(self) -> Job | None:
         """A trial whose process is gone, now ours; the first of them."""
@@ -143,11 +165,25 @@ class Study:
                 trial.set_user_attr(name, item)
         for name, amount in outcome.constraints.items():
             trial.set_constraint(name, amount)
-        counts = bool(outcome.values) and what.phase != "held_out" and self.space.holds(what.params or {})
-        if counts:
+        is_known = self.space.holds(what.params or {}) or self._place_by_resolved(trial, what, outcome)
+        if outcome.values and what.phase != "held_out" and is_known:
             self.optuna.tell(number, list(outcome.values))
+        elif is_known and is_by_configuration(outcome) and samplers.learns_from_pruned(self.optuna.sampler):
+            trial.set_constraint(CRASH, 1.0)  # no value is made up
+            self.optuna.tell(number, state=TrialState.PRUNED)
         else:  # of no use to the sampler; what was measured is in `result`
             self.optuna.tell(number, state=TrialState.FAIL)
+
+    def _place_by_resolved(self, trial: Trial, what: Next, outcome: Outcome) -> bool:
+        """Tell Optuna where a baseline beside the space lies in it, if the engine said so; whether it does."""
+        told = outcome.attributes.get(RESOLVED)
+        meant = self.space.placed(what.params or {}, told if isinstance(told, dict) else {})
+        if meant is None or what.repeat_of is not None:
+            return False
+        for name, pick in codecs.to_optuna(self.codecs, meant).items():
+            each = self.codecs[name].distribution
+            self.storage.set_trial_param(trial._trial_id, name, each.to_internal_repr(pick), each)  # noqa: SLF001
+        return True
 
     def gpu_hours(self) -> float:
         """Used by all trials that have ended."""
@@ -219,13 +255,10 @@ def storage(url: str) -> BaseStorage:
         ) from error
 
 
-def _distribution(dimension: Choice | Span) -> BaseDistribution:
-    if isinstance(dimension, Choice):
-        return CategoricalDistribution(dimension.values)
-    if dimension.is_whole:
-        low, high = int(dimension.low), int(dimension.high)
-        return IntDistribution(low, high, log=dimension.is_log, step=int(dimension.step or 1))
-    return FloatDistribution(dimension.low, dimension.high, log=dimension.is_log, step=dimension.step)
+def is_by_configuration(outcome: Outcome) -> bool:
+    """Whether a trial failed because of what it was told to run, so that a sampler can learn from it."""
+    kind = outcome.attributes.get(FAILURE)
+    return not outcome.values and kind is not None and kind not in BY_SURROUNDINGS
 
 
 def _origin(what: Next) -> dict[str, Any]:

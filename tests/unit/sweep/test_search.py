@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.core.errors import ConfigError
 from pipeline.core.limits import Limits
+from pipeline.core.schema import Knob
 from pipeline.core.values import to_json
 from pipeline.machine import identity
 from pipeline.sweep.search import outcome
@@ -230,6 +231,30 @@ def test_a_latency_outside_the_slo_is_told_as_measured() -> None:
         status="failed",
     )
     assert outcome.of(record).values == (0.35,)
+
+
+@pytest.mark.parametrize(
+    ("attainment", "limits", "ratio"),
+    [(0.6, {}, 1.5), (0.6, {"tpot_p95_s": 0.1}, 3.5), (0.95, {}, None)],
+    ids=["attainment", "a limit that is missed by more", "inside"],
+)
+def test_outside_the_slo_a_model_is_told_what_it_would_deliver_and_how_far_off_it_is(
+    attainment: float, limits: dict[str, float], ratio: float | None
+) -> None:
+    slo = {"name": "tight", "attainment": 0.9, "max_error_rate": 0.1, "ttft_s": 0.1, "limits": limits}
+    seen = make_metrics(slo_attainment=attainment, goodput_requests_per_s=2.0, meets_slo=ratio is None)
+    config = make_config(slo=slo, objective=["goodput_requests_per_s"])
+    record = make_record(config=config, levels=(replace(make_levels()[0], metrics=seen),), objective=None)
+    expected = None if ratio is None else pytest.approx(seen.requests_per_s / ratio**0.7)
+    assert outcome.of(record).attributes["outside"] == expected
+
+
+def test_a_record_tells_what_the_engine_made_of_knobs_that_were_left_to_it() -> None:
+    knob = Knob(kind="int", flag="--n", help="", setting="server.n")
+    runtime = replace(make_config().runtime, knobs={"n": knob, "m": knob})
+    record = make_record(config=replace(make_config(), runtime=runtime, knobs={"n": None, "m": 7}))
+    told = outcome.of(replace(record, settings={"server": {"n": 7}}))
+    assert told.attributes["resolved"] == {"n": 7}
 
 
 def test_constraints_reach_the_study(search: Open) -> None:
