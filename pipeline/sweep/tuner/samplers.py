@@ -6,7 +6,7 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-TRUSTED = ["optuna.samplers.*", "hydra_plugins.hydra_optuna_sweeper.*"]
+TRUSTED = ["optuna.samplers.*", "pipeline.sweep.search.strategy.*", "hydra_plugins.hydra_optuna_sweeper.*"]
 
 
 def is_grid(option: Mapping[Any, Any]) -> bool:
@@ -26,8 +26,9 @@ def made(option: DictConfig, *, done: int, slots: int) -> Any:
     """
     if is_grid(option):
         return None
-    seed = option.get("seed")
-    own: dict[str, Any] = {} if seed is None else {"seed": seed + done}
-    if "TPE" in str(option.get("_target_")) and slots > 1:
+    target, seed = str(option.get("_target_")), option.get("seed")
+    # Ours draws anew for each trial's number, so that a resumed search goes on as if it had never stopped
+    own: dict[str, Any] = {} if seed is None or "Strategy" in target else {"seed": seed + done}
+    if "TPE" in target and slots > 1:
         own["constant_liar"] = True
     return instantiate(option, _execution_whitelist_=TRUSTED, **own)

@@ -29,7 +29,9 @@ from pipeline.sweep import adoption, resume, session
 from pipeline.sweep.launchers.streaming import Job as Launched
 from pipeline.sweep.search import outcome, space
 from pipeline.sweep.search.outcome import Outcome
+from pipeline.sweep.search.policy import Next
 from pipeline.sweep.search.search import Search
+from pipeline.sweep.search.space import Params
 from pipeline.sweep.search.study import Job, Study, opened
 from pipeline.sweep.tuner import dimensions, samplers, streams
 from pipeline.trial import hardware, preflight, run, twin
@@ -84,6 +86,7 @@ class Tuner(Sweeper):
             f"study-{resume.key(str(self.folder.path))}",
         )
         study.agree("overrides", sorted(each.input_line or "" for each in given if not each.is_sweep_override()))
+        study.foresee = self._foreseen
         slots = streams.slots(self.launcher, self.settings.n_jobs)
         if sampler := samplers.made(self.sampler, done=len(study.seen()), slots=slots):
             study.optuna.sampler = sampler
@@ -116,7 +119,7 @@ class Tuner(Sweeper):
         if found := self._answer(job, lines):
             self._tell(found)
             return []
-        return [(job.number, lines)]
+        return [(job.number, [*([job.what.reason.override] if job.what.reason else []), *lines])]
 
     def _lines(self, job: Job) -> list[str]:
         """The overrides of a trial."""
@@ -150,9 +153,18 @@ class Tuner(Sweeper):
             run_dir=self.folder.trial(job.number),
             repeat_of=job.what.repeat_of,
             phase=job.what.phase,
+            reason=job.what.reason,
             rounds=self._rounds(job.what.phase),
         )
         return run.run(config, place, shown)
+
+    def _foreseen(self, params: Params) -> Params | None:
+        """A combination with its knobs as the engine would run them; None: it would not start."""
+        config = self._config(self._lines(Job(number=0, what=Next(), params=params)))
+        foreseen = preflight.foresee(config)
+        if foreseen.reasons("refused"):
+            return None
+        return {**params, **{name: space.spelled(pick) for name, pick in foreseen.knobs.items() if pick is not None}}
 
     def _config(self, lines: Sequence[str]) -> Config:
         """The trial's, composed by Hydra but for the knobs, which takes most of the time."""
