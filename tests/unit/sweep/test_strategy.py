@@ -13,6 +13,7 @@ from pipeline.sweep.search.strategy import acquisition, crashes, targets
 from pipeline.sweep.search.strategy.candidates import Candidates
 from pipeline.sweep.search.strategy.encoding import Encoding, agreed_of, resolved_of
 from pipeline.sweep.search.strategy.propose import Proposer, Switches
+from pipeline.sweep.search.strategy.surrogate import JITTER, GaussianProcess
 from pipeline.sweep.search.strategy.told import Told
 
 PAGES = Choice(name="page_size", values=("null", "16", "32", "64"))
@@ -160,6 +161,32 @@ def test_two_objectives_are_searched_along_their_front() -> None:
     assert max(one.values[0] for one in found) == 8
     assert min(one.values[1] for one in found) == 1
     assert any(one.values == (8.0, 1.0) for one in found)
+
+
+def test_the_process_predicts_what_scikit_learns_own_does() -> None:
+    from sklearn.gaussian_process import GaussianProcessRegressor
+    from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct, Matern
+
+    rows, y, at = dice(1).random((30, 3)) - 0.5, dice(2).standard_normal(30), dice(3).random((5, 3)) - 0.5
+    ours = GaussianProcess()
+    mean, sd = ours.predict(rows, y, at)
+    kernel = ours.kernel
+    assert kernel
+    theirs = ConstantKernel(kernel.main) * DotProduct(0, sigma_0_bounds="fixed")
+    theirs += ConstantKernel(kernel.near) * Matern(kernel.lengths, nu=2.5)
+    model = GaussianProcessRegressor(theirs, alpha=kernel.noise + JITTER, optimizer=None)
+    expected, spread = model.fit(rows, (y - y.mean()) / y.std()).predict(at, return_std=True)
+    assert mean == pytest.approx(expected * y.std() + y.mean())
+    assert sd == pytest.approx(spread * y.std())
+
+
+def test_the_process_learns_which_knob_matters() -> None:
+    rows = dice(1).random((40, 3)) - 0.5
+    ours = GaussianProcess()
+    ours.predict(rows, np.sin(6 * rows[:, 1]) + 0.02 * dice(2).standard_normal(40), rows)
+    assert ours.kernel
+    first, second, third = ours.kernel.lengths
+    assert second < min(first, third) / 2
 
 
 def test_running_trials_push_the_next_proposal_away() -> None:

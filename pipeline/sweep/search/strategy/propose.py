@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from threadpoolctl import ThreadpoolController
 
 from pipeline.core.reasons import By, Reason
 from pipeline.core.values import value
@@ -46,9 +47,17 @@ class Proposer:
     def __init__(self, candidates: Candidates, switches: Switches, is_maximised: Sequence[bool]) -> None:
         self.candidates, self.switches, self.is_maximised = candidates, switches, tuple(is_maximised)
         self.model = GaussianProcess()
+        self._threads = ThreadpoolController()
 
     def next(self, trials: Sequence[Told], dice: np.random.Generator) -> Proposal | None:
-        """The next combination; None when no free one turns up."""
+        """The next combination; None when no free one turns up.
+
+        On one thread: the matrices are small, and threads that wait for each other cost a trial beside them its cores.
+        """
+        with self._threads.limit(limits=1):
+            return self._next(trials, dice)
+
+    def _next(self, trials: Sequence[Told], dice: np.random.Generator) -> Proposal | None:
         space = self.candidates.space
         self.candidates.note((one.params for one in trials), agreed_of(trials, space))
         measured = [one for one in trials if one.values]
