@@ -64,6 +64,7 @@ class FailureKind(StrEnum):
     TEARDOWN_FAILED = "teardown_failed"
     TRACKER_FAILED = "tracker_failed"
     NOT_RUN = "not_run"
+    RACED = "raced"
     INTERRUPTED = "interrupted"
     INTERNAL = "internal"
 

@@ -102,6 +102,11 @@ class SweepDir:
         return self.path / "owners.json"
 
     @property
+    def incumbent(self) -> Path:
+        """What a search that races holds its trials against: the best one so far."""
+        return self.path / "incumbent.json"
+
+    @property
     def records(self) -> tuple[Path, ...]:
         """The record of every trial that has left one."""
         return tuple(sorted(self.path.glob("*/record.json")))

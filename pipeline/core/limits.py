@@ -43,6 +43,7 @@ class Settings:
     study_name: str | None = None
     n_jobs: int | None = Field(default=None, ge=1)
     baseline: bool = True
+    racing: bool = True
     limits: Limits
 
 

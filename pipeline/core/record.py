@@ -180,6 +180,11 @@ class Record:
     ended_at: datetime
 
     @property
+    def is_raced(self) -> bool:
+        """Whether levels were left out because the trial could not beat another one: its score is no whole one's."""
+        return any(level.failure is not None and level.failure.kind == FailureKind.RACED for level in self.levels)
+
+    @property
     def place(self) -> str:
         """The host and GPUs that it ran on: only what was measured on the same can be compared in pairs."""
         where = (self.environment.get("host"), *(self.deployment.get(name) for name in ("node", "gpus")))

@@ -11,6 +11,7 @@ ONCE = "(once)"
 MEANINGS = {
     ONCE: "measured once, so the difference can be noise",
     "misses SLO": "measured, but outside of the SLO",
+    "raced": "levels were left out: where it was measured, it was behind the best one at that time",
     "cut": "a level had fewer requests than planned; it does not count",
     "crowded": "the machine was busy with something else",
     "clocks differ": "the load generator saw another latency than the engine itself: see the notes",
@@ -40,6 +41,8 @@ def _of(row: Row, mine: Sequence[Record], points: Sequence[Point]) -> Iterator[s
     on_front = [point for point in points if point.number == row.number]
     if on_front:
         yield "front" if all(point.rounds > 1 for point in on_front) else f"front {ONCE}"
+    if row.is_raced:
+        yield "raced"
     yield from _of_levels(levels)
     if any(one.settings_unknown for one in mine):
         yield "settings unknown"

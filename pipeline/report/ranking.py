@@ -31,6 +31,7 @@ class Row:
     rounds: int = 0  # of the confirmation, which the change is by; 0: it is the search's
     is_optimal: bool = False  # with several objectives: a level of it is on the Pareto front
     flags: tuple[str, ...] = ()
+    is_raced: bool = False  # levels were left out, as another configuration was better: below the whole ones
     best_level: str | None
     cached_from: str | None
     ttft_p95_s: float | None
@@ -41,14 +42,14 @@ class Row:
 
 
 def standings(records: Sequence[Record]) -> list[Row]:
-    """Best search score first; then those outside the SLO, then those without a result, in their order."""
+    """Best search score first, raced trials last; then those outside the SLO, then those without a result."""
     firsts = originals(records)
     common, names = shared_overrides(firsts), objective_names(records)
     baselines = {record.number for record in firsts if is_baseline(record, firsts)}
     rows = [_row(record, records, names, common, is_base=record.number in baselines) for record in firsts]
     rows.sort(key=lambda row: row.same_as is not None)  # of equals, first the one that was measured
     more = [objectives.is_maximised(name) for name in names]
-    rows.sort(key=lambda row: (row.objective is None, not row.meets_slo, -_worth(row.objective, more)))
+    rows.sort(key=lambda row: (row.objective is None, not row.meets_slo, row.is_raced, -_worth(row.objective, more)))
     return rows
 
 
@@ -157,6 +158,7 @@ def _row(
         measured=means[0].count if means else 0,
         runs=len(samples(record, records)),
         meets_slo=meets_slo(record) or not record.config.slo.is_set,
+        is_raced=record.is_raced,
         best_level=record.best_level,
         cached_from=record.cached_from,
         ttft_p95_s=_p95(seen.ttft) if seen else None,

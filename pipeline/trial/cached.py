@@ -88,9 +88,8 @@ def unpinned(config: Config) -> str | None:
 def may_answer(record: Record) -> bool:
     """Whether it was measured by itself, once, in full and alone."""
     is_own = record.same_as is None and record.cached_from is None and record.repeat_of is None
-    return (
-        record.status == "ok" and is_own and not any("ran on this machine meanwhile" in note for note in record.notes)
-    )
+    was_alone = not any("ran on this machine meanwhile" in note for note in record.notes)
+    return record.status == "ok" and is_own and was_alone and not record.is_raced
 
 
 def _index(root: Path) -> Index:

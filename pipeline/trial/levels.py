@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 
 from pipeline.backends import Backend, Deployment
 from pipeline.bench import Job, Outcome, Runner, beside, command, ledger, results
-from pipeline.core import engine_times, files, metrics, objectives, record
+from pipeline.core import engine_times, files, metrics, objectives, racing, record
 from pipeline.core.errors import BenchFailed, FailureKind, Interrupted, PipelineError
 from pipeline.core.files import RunDir
 from pipeline.core.plan import LevelPlan, Plan
+from pipeline.core.racing import Incumbent, Rung
 from pipeline.core.record import Failure, Level, LevelMetrics
 from pipeline.core.requests import Measurement
 from pipeline.core.schema import Config
@@ -34,28 +35,48 @@ class Ladder:
     backend: Backend
     runner: Runner
     progress: Progress
+    best: Incumbent | None = None  # of the search, where trials race
     death_s: float = DEATH_S
 
     def climb(self, done: list[Level]) -> None:
-        """Measure every level of the plan, appending each to `done` as it ends, also when this one raises.
+        """Measure every level of the plan, or those by which it can be told that another trial is better.
+
+        Each is appended to `done` as it ends, also when this one raises; at the end they are in the plan's order.
 
         Raises:
             ServerDied, Interrupted: the level it happened in is failed, those after it skipped.
         """
-        for index, level in enumerate(self.plan.levels):
-            reason = self.reason_to_skip(level, done)
-            if reason:
-                done.append(skipped(level, reason, FailureKind.OVERLOADED))
-                continue
-            self.progress.step("bench", detail=f"{level.scenario} x{level.concurrency}")
-            try:
-                done.append(self.measure(level))
-            except (Exception, Interrupted, KeyboardInterrupt) as error:
-                done.append(_failed(level, record.failure("bench", error)))
-                rest = self.plan.levels[index + 1 :]
-                done.extend(skipped(later, "the trial ended before this level", FailureKind.NOT_RUN) for later in rest)
-                raise
+        levels, config = self.plan.levels, self.config
+        rungs = [Rung(scenario=one.scenario, concurrency=one.concurrency, name=one.name) for one in levels]
+        race = racing.race(rungs, config, self.best)
+        try:
+            while (then := race.step([racing.seen(level, config) for level in done])).level is not None:
+                self.take(levels[then.level], done)
+        except (Exception, Interrupted, KeyboardInterrupt):
+            self.leave_out(done, "the trial ended before this level", FailureKind.NOT_RUN)
+            raise
         self.complete(done)
+        if self.best is not None and then.reason == "raced":
+            self.leave_out(done, _raced(done, self.config, self.best), FailureKind.RACED)
+        names = [one.name for one in rungs]
+        done.sort(key=lambda level: names.index(level.name))
+
+    def take(self, level: LevelPlan, done: list[Level]) -> None:
+        """Measure it, or say why not. Raises what ends the trial, when the level has been noted as failed."""
+        if reason := self.reason_to_skip(level, done):
+            done.append(skipped(level, reason, FailureKind.OVERLOADED))
+            return
+        self.progress.step("bench", detail=f"{level.scenario} x{level.concurrency}")
+        try:
+            done.append(self.measure(level))
+        except (Exception, Interrupted, KeyboardInterrupt) as error:
+            done.append(_failed(level, record.failure("bench", error)))
+            raise
+
+    def leave_out(self, done: list[Level], reason: str, kind: FailureKind) -> None:
+        """Note all levels that have not been measured."""
+        had = {level.name for level in done}
+        done.extend(skipped(level, reason, kind) for level in self.plan.levels if level.name not in had)
 
     def complete(self, done: list[Level]) -> None:
         """Measure the level that would decide again if it was cut, with the time that its plan needs.
@@ -209,6 +230,17 @@ def _as_if_whole(level: Level, config: Config) -> Level:
         return level
     may_be_slow = not config.slo.is_set and {*seen.error_codes} <= {"missed"}
     return replace(level, metrics=replace(seen, is_cut=False, is_usable=seen.is_usable or may_be_slow))
+
+
+def _raced(done: Sequence[Level], config: Config, best: Incumbent) -> str:
+    """Why a trial was stopped."""
+    top = objectives.best_level(done, config)
+    score = objectives.score(objectives.names(config)[0], top, config) if top else None
+    said = f"{score:.4g} at {top.name}" if top and score is not None else f"nothing inside the SLO at {done[-1].name}"
+    return (
+        f"raced: {said}, trial {best.number} has {best.score:.4g} at {best.level}: "
+        f"behind by more than {racing.SDS:g} standard deviations ({best.spread:.1%} each)"
+    )
 
 
 def _failed(level: LevelPlan, why: Failure) -> Level:

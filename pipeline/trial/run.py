@@ -20,7 +20,7 @@ from pipeline.core.teardown import Teardown
 from pipeline.engines import http
 from pipeline.machine import claims, process, signals, slots
 from pipeline.machine.progress import Progress
-from pipeline.trial import asking, cached, checks, hardware, health, kept, preflight, twin
+from pipeline.trial import asking, cached, checks, hardware, health, incumbent, kept, preflight, twin
 from pipeline.trial.kept import Tenant
 from pipeline.trial.levels import Ladder
 from pipeline.trial.story import FILES_TIMEOUT_S, Place, Story, save, to_record
@@ -89,7 +89,7 @@ def _deploy_and_measure(story: Story) -> None:
             return
         with story.step("warmup", timeout_s=timeouts.warmup_s):
             _warm_up(deployment, backend, story.plan, timeout_s=timeouts.warmup_s)
-        ladder = Ladder(config, story.plan, deployment, backend, runner, story.progress)
+        ladder = Ladder(config, story.plan, deployment, backend, runner, story.progress, incumbent.of(story.place))
         with story.step("bench_start"):  # what is imported meanwhile must not take time from a measurement
             runner.wait_ready(timeout_s=config.bench.start_timeout_s, watch=ladder.check)
             tracker.wait_ready(timeout_s=config.tracker.timeout_s)

@@ -38,7 +38,7 @@ def _measured(sweep: SweepDir) -> Iterator[Record]:
         if path not in _read:
             _read[path] = _load(path)
         record = _read[path]
-        if record and record.status == "ok" and record.same_as is None:
+        if record and record.status == "ok" and record.same_as is None and not record.is_raced:
             yield record
 
 

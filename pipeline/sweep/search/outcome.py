@@ -51,6 +51,7 @@ def of(record: Record) -> Outcome:
             "place": record.place,
             "resolved": _resolved(record),
             "outside": _outside(level, record),
+            "raced": record.is_raced or None,
             "points": list(objectives.points(record).values()) if len(record.config.objective) > 1 else None,
         },
         gpu_hours=_gpu_hours(record),

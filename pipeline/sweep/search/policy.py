@@ -32,6 +32,7 @@ class Seen:
     repeat_of: int | None = None
     phase: Phase = "search"
     same_as: int | None = None  # the trial whose result this is
+    is_raced: bool = False  # some of its levels were left out
     place: str = ""  # host and GPUs
     points: tuple[tuple[float, ...], ...] = ()  # with several objectives: those of each level, inside the SLO
 
@@ -167,7 +168,8 @@ def contenders(seen: Sequence[Seen], base: Seen, *, is_maximised: bool) -> list[
         if _is_measured(one) and one.is_feasible and one.number in found and one.number != base.number
     ]
     better = [number for number in fine if bar is None or sign * found[number] > sign * bar]
-    return sorted(better, key=lambda number: -sign * found[number])[: sequential.CONTENDERS]
+    raced = {one.number for one in seen if one.is_raced}  # a whole one has shown more; a confirmation measures all
+    return sorted(better, key=lambda number: (number in raced, -sign * found[number]))[: sequential.CONTENDERS]
 
 
 def means(seen: Iterable[Seen]) -> Mapping[int, float]:

@@ -29,7 +29,7 @@ from pipeline.sweep.search.space import Foresee, Params, Space, as_asked
 Direction = Literal["maximize", "minimize"]
 NEXT, OWNER, RESULT, ANSWERED, GPU_HOURS, BEAT = "next", "owner", "result", "answered", "gpu_hours", "alive"
 PLACE, POINTS, SAME_AS, FAILURE = "place", "points", "same_as", "failure"  # as outcome.py calls them
-OUTSIDE, RESOLVED = "outside", "resolved"  # likewise
+OUTSIDE, RESOLVED, RACED = "outside", "resolved", "raced"  # likewise
 REASON = "reason"  # why the sampler proposed it
 CRASH = "crash"  # a constraint: 1 for a trial that failed
 SILENT_S = 300.0  # a process of another machine that has not been heard of for so long is gone
@@ -277,6 +277,7 @@ def _seen(trial: FrozenTrial) -> Seen:
         is_feasible=all(amount <= 0 for amount in trial.constraints.values()),
         is_answered=bool(trial.user_attrs.get(ANSWERED)),
         same_as=trial.user_attrs.get(SAME_AS),
+        is_raced=bool(trial.user_attrs.get(RACED)),
         place=trial.user_attrs.get(PLACE, ""),
         points=tuple(map(tuple, trial.user_attrs.get(POINTS, ()))),
         **_origin(what),

@@ -34,7 +34,7 @@ from pipeline.sweep.search.search import Search
 from pipeline.sweep.search.space import Params
 from pipeline.sweep.search.study import Job, Study, opened
 from pipeline.sweep.tuner import dimensions, samplers, streams
-from pipeline.trial import hardware, preflight, run, twin
+from pipeline.trial import hardware, incumbent, preflight, run, twin
 from pipeline.trial.story import Place
 
 BEAT_S = 60.0
@@ -189,6 +189,8 @@ class Tuner(Sweeper):
 
     def _tell(self, record: Record) -> None:
         self.search.tell(record.number, outcome.of(record))
+        if self.settings.racing and not self.search.in_order:
+            incumbent.update(self.folder, record)
 
 
 @contextmanager

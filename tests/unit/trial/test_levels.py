@@ -12,6 +12,7 @@ from pipeline.config import planning
 from pipeline.core import objectives
 from pipeline.core.errors import BenchFailed, FailureKind, Interrupted, ServerDied
 from pipeline.core.plan import Assets
+from pipeline.core.racing import Incumbent
 from pipeline.core.record import Level
 from pipeline.trial.levels import Ladder
 from support.records import CONFIG, make_config
@@ -31,6 +32,7 @@ class Climb:
     how: str | None = None
     backend: FakeBackend = field(default_factory=FakeBackend)
     url: str = "http://127.0.0.1:9"  # discard: nothing listens there
+    best: Incumbent | None = None
     death_s: float = 0
     done: list[Level] = field(default_factory=list)
     progress: FakeProgress = field(default_factory=FakeProgress)
@@ -48,6 +50,7 @@ class Climb:
             backend=backend,
             runner=FakeRunner(backend, self.table),
             progress=self.progress,
+            best=self.best,
             death_s=self.death_s,
         )
 
@@ -305,3 +308,21 @@ def test_a_level_with_too_many_errors_says_why_it_cannot_be_used(tmp_path: Path)
     assert level.failure is not None
     assert (level.status, level.failure.kind) == ("ok", FailureKind.REQUEST_REJECTED)
     assert why(level) == "4 of 8 requests failed: HTTP 400 (4); at most 10% may fail (slo.max_error_rate)"
+
+
+def test_what_is_behind_the_best_one_at_its_level_is_not_measured_elsewhere(tmp_path: Path) -> None:
+    climb = Climb(tmp_path, {}, best=Incumbent(number=3, level="D(64,16) x2", score=1e6))
+    levels = climb.run()
+    assert climb.progress.told == ["bench D(64,16) x2"]
+    assert climb.statuses == ["skipped", "ok", "skipped"]
+    assert why(levels[0]).startswith("raced: ")
+    assert "trial 3 has 1e+06 at D(64,16) x2" in why(levels[0])
+    assert levels[0].failure is not None
+    assert levels[0].failure.kind == FailureKind.RACED
+
+
+def test_what_is_better_is_measured_at_every_level_and_told_in_their_order(tmp_path: Path) -> None:
+    climb = Climb(tmp_path, {}, best=Incumbent(number=3, level="D(64,16) x4", score=1e-6))
+    assert [level.name for level in climb.run()] == ["D(64,16) x1", "D(64,16) x2", "D(64,16) x4"]
+    assert climb.progress.told == ["bench D(64,16) x4", "bench D(64,16) x1", "bench D(64,16) x2"]
+    assert climb.statuses == ["ok"] * 3

@@ -1,0 +1,139 @@
+"""Which level of a trial comes next, and when the trial cannot beat the best one any more. Pure.
+
+Racing as in irace and Hyperband, by load level instead of by repetition: the level that decides comes first, and what
+is clearly behind there is not measured elsewhere. What it saves was measured by replay: docs/search.md.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pipeline.core import objectives
+from pipeline.core.record import Level, Record
+from pipeline.core.schema import Config
+from pipeline.core.values import value
+
+SPREAD = 0.03  # one measurement of a level on a quiet machine: 1 to 6% in published repeats
+SDS = 2.0  # standard deviations of a measurement that may be luck
+
+
+@value
+class Incumbent:
+    """The best configuration so far that was measured at every level."""
+
+    number: int  # of its trial
+    level: str  # that gave the score
+    score: float  # of the only objective
+    spread: float = SPREAD  # standard deviation of one measurement, as a share of it
+
+
+@value
+class Rung:
+    """A level that is planned."""
+
+    scenario: str
+    concurrency: int
+    name: str
+
+
+@value
+class Seen:
+    """A level that was measured, or could not be. None: it has no such value."""
+
+    name: str
+    score: float | None  # of the objective, where the level counts
+    potential: float | None  # the score that it would have, were it inside the SLO
+    is_cut: bool = False
+
+
+@value
+class Step:
+    """What to do next: measure the level with that index, or stop, and why."""
+
+    level: int | None = None
+    reason: Literal["whole", "raced"] | None = None
+
+
+@dataclass(frozen=True)
+class Race:
+    """A trial against the incumbent."""
+
+    ladder: Sequence[Rung]
+    best: Incumbent | None
+    is_maximised: bool
+    has_slo: bool
+
+    def step(self, seen: Sequence[Seen]) -> Step:
+        """The next level: without an incumbent one after the other; else first the incumbent's own.
+
+        Under an SLO then up while it is inside and improves, down while it is outside and would be better if it were
+        not; all others only for a trial whose score may still be the better one.
+        """
+        had = {one.name for one in seen}
+        left = {rung.name: index for index, rung in enumerate(self.ladder) if rung.name not in had}
+        if not left:
+            return Step(reason="whole")
+        rising = Step(level=min(left.values()))
+        if self.best is None or self.best.level not in {rung.name for rung in self.ladder}:
+            return rising
+        if self.best.level in left:
+            return Step(level=left[self.best.level])
+        if self._may_win(seen, self.best):
+            return rising
+        beside = self._beside(seen, self.best) if self.has_slo else None
+        return Step(level=left[beside]) if beside in left else Step(reason="raced")
+
+    def _may_win(self, seen: Sequence[Seen], best: Incumbent) -> bool:
+        """Whether the best level, with luck, reaches the incumbent. A cut level has not said yet."""
+        luck = 1 + SDS * best.spread
+        scores = [one.score * luck if self.is_maximised else one.score / luck for one in seen if one.score is not None]
+        return any(one.is_cut for one in seen) or any(self._reaches(score, best) for score in scores)
+
+    def _beside(self, seen: Sequence[Seen], best: Incumbent) -> str | None:
+        """The level of the same scenario to move to from the last one; None where no move can pay."""
+        last = seen[-1]
+        here = next(rung for rung in self.ladder if rung.name == last.name)
+        rungs = sorted((one for one in self.ladder if one.scenario == here.scenario), key=lambda one: one.concurrency)
+        if last.score is not None:
+            higher = (one.name for one in rungs if one.concurrency > here.concurrency)
+            return next(higher, None) if self._improves(seen, last.score) else None
+        lower = (one.name for one in reversed(rungs) if one.concurrency < here.concurrency)
+        may_fit = last.potential is None or self._reaches(last.potential, best)
+        return next(lower, None) if may_fit else None
+
+    def _improves(self, seen: Sequence[Seen], score: float) -> bool:
+        scores = [one.score for one in seen if one.score is not None]
+        return score == (max(scores) if self.is_maximised else min(scores))
+
+    def _reaches(self, score: float, best: Incumbent) -> bool:
+        return score >= best.score if self.is_maximised else score <= best.score
+
+
+def race(ladder: Sequence[Rung], config: Config, best: Incumbent | None) -> Race:
+    """The race of a trial with that configuration."""
+    more = objectives.is_maximised(objectives.names(config)[0])
+    return Race(ladder, best, is_maximised=more, has_slo=config.slo.is_set)
+
+
+def seen(level: Level, config: Config) -> Seen:
+    """A level as the race needs it."""
+    name = objectives.names(config)[0]
+    counts = objectives.counted([level], config.slo)
+    return Seen(
+        name=level.name,
+        score=objectives.score(name, level, config) if counts else None,
+        potential=objectives.score(name.removeprefix("goodput_"), level, config),
+        is_cut=level.metrics is not None and level.metrics.is_cut,
+    )
+
+
+def better(best: Incumbent | None, record: Record) -> Incumbent | None:
+    """The trial as the new incumbent; None where it is not the best one, or was not measured by itself and in full."""
+    is_own = record.phase == "search" and record.repeat_of is None and record.same_as is None
+    if not is_own or record.status != "ok" or record.is_raced or record.best_level is None or not record.objective:
+        return None
+    ((name, score), *others) = record.objective.items()
+    if others:  # a front has no best one
+        return None
+    is_first = best is None or (score > best.score if objectives.is_maximised(name) else score < best.score)
+    return Incumbent(number=record.number, level=record.best_level, score=score) if is_first else None
