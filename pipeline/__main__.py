@@ -125,7 +125,9 @@ def _reap() -> None:
 
 def _finish(folders: list[Path], code: int | None, *, is_sweep: bool) -> int:
     """Print, save and publish the ranking of each sweep folder; the exit code of it all."""
-    sums = [summary.finish(folder, run=None if is_sweep else session.run_in(folder)) for folder in folders]
+    runs = {folder: None if is_sweep else session.run_in(folder) for folder in folders}
+    is_told = not is_sweep and session.has_told_failures()  # of a sweep, many lines ago
+    sums = [summary.finish(folder, run=run, is_told=is_told) for folder, run in runs.items()]
     for folder, found in zip(folders, sums, strict=True):
         if is_sweep:
             publication.publish(SweepDir(folder), found.records)

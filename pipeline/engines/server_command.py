@@ -25,6 +25,17 @@ def argv(config: Config, assets: Assets, run_dir: Path, *, host: str | None = No
     return (*command, *flags(config), *config.runtime.extra_args)
 
 
+def filled(text: str, config: Config, assets: Assets, run_dir: Path, *, host: str | None = None) -> str:
+    """A variable or flag with its places filled in, as those of the command line are; one with others stays as it is.
+
+    `host`: as for `argv`.
+    """
+    try:
+        return text.format_map(_places(config, assets, run_dir, host))
+    except (KeyError, ValueError, IndexError):
+        return text
+
+
 def request_name(config: Config, assets: Assets, run_dir: Path) -> str:
     """What requests call the model: its served name, or its path for an engine that answers to nothing else.
 

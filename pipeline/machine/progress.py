@@ -37,6 +37,8 @@ class Progress(Protocol):
 class Display(Progress, Protocol):
     """The display for people: shows one trial itself, or several, each through its own Progress."""
 
+    tells_failures: bool  # says why a trial failed as it ends
+
     def beside(self) -> Progress:
         """The progress of one of several trials that run at the same time."""
 
@@ -79,6 +81,8 @@ def words(overrides: Sequence[str]) -> str:
 
 class Lines:
     """One line per event, for logs; `is_beside` others, each line begins with the trial's number."""
+
+    tells_failures = True
 
     def __init__(self, total: int | None, *, is_beside: bool = False) -> None:
         self.total = total
@@ -155,6 +159,8 @@ class Row:
 
 class LiveTable:
     """Ended trials, the running ones with step and time, best so far, a bar with the time left."""
+
+    tells_failures = False  # their kind alone
 
     def __init__(self, console: Console, total: int | None) -> None:
         self.total = total

@@ -12,6 +12,7 @@ from pipeline.core.record import Level, LevelMetrics, Record
 from pipeline.core.statistics import Interval
 from pipeline.machine import signals
 from pipeline.report import sentences, table, verdict
+from pipeline.report.best import scripts
 from pipeline.report.ranking import Row, samples
 from pipeline.report.verdict import Verdict
 from pipeline.trackers.result import GROUPS, SweepResult, TrialResult, Winner
@@ -107,7 +108,7 @@ def _winner(records: Sequence[Record], found: Verdict) -> Winner | None:
         number=record.number,
         overrides=" ".join(row.overrides),
         command=shlex.join(["python", "-m", "pipeline", *record.overrides]),
-        server_command=shlex.join(record.argv),
+        server_command=scripts.server_line(record),
         best_level=record.best_level,
         objectives=dict(zip(found.names, row.objective or (), strict=False)),
         against_baseline=row.change,

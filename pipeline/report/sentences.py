@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from pipeline.core.rounds import Contest
 from pipeline.core.sequential import Finding
+from pipeline.report import flags
 from pipeline.report.ranking import Row
 from pipeline.report.verdict import Verdict
 
@@ -24,7 +25,9 @@ def _headline(verdict: Verdict) -> Iterator[str]:
     elif kind == "not kept":
         yield "No configuration kept meeting the SLO when it was measured again: none is recommended."
     elif kind == "no baseline":
-        yield f"Trial {number} has the best search score. There is no baseline with a result to compare it with."
+        once = not any(row.measured > 1 for row in verdict.rows if row.number == number)
+        how = f"{flags.ONCE}: a difference to the others can be noise" if once else "by the search's repeats alone"
+        yield f"Trial {number} has the best search score {how}. There is no baseline with a result to compare it with."
     elif kind == "baseline":
         yield "Nothing was better than the baseline."
     elif kind == "once":

@@ -18,6 +18,7 @@ from pipeline.core.record import Record
 from pipeline.core.values import load, plain, value
 from pipeline.report import best as deliver
 from pipeline.report import export, page, sentences, table, verdict
+from pipeline.report.best import scripts
 from pipeline.report.ranking import Row
 from pipeline.report.verdict import Kind, Verdict
 
@@ -29,7 +30,7 @@ class Best:
     trial_id: str
     overrides: tuple[str, ...]
     command: str
-    server_command: str
+    server_command: str  # as it is handed over in best/serve.sh
     verdict: Kind
     objective: dict[str, float]  # in the search; what to expect is in best/card.json
     best_level: str | None
@@ -54,11 +55,11 @@ class Finding:
         return self.verdict.exit_code
 
 
-def finish(folder: Path, *, has_page: bool | None = None, run: Path | None = None) -> Finding:
+def finish(folder: Path, *, has_page: bool | None = None, run: Path | None = None, is_told: bool = False) -> Finding:
     """Print the verdict on a sweep's folder and save what people take from it; what cannot be saved is told.
 
     `has_page`: with report.html and the summaries; None: where there are several trials. `run`: of this one alone; then
-    nothing is saved beside runs of others.
+    nothing is saved beside runs of others. `is_told`: why trials failed has just been printed.
     """
     sweep = SweepDir(folder)
     every = read(sweep)
@@ -66,7 +67,7 @@ def finish(folder: Path, *, has_page: bool | None = None, run: Path | None = Non
     found = verdict.of(records)
     best = _best(records, found)
     if records:
-        show(folder, records, found, best)
+        show(folder, records, found, best, is_told=is_told)
         if len(records) == len(every):
             _save(sweep, records, found, best, has_page=len(records) > 1 if has_page is None else has_page)
     return Finding(best=best, remains=_remains(records), records=tuple(records), verdict=found)
@@ -122,7 +123,7 @@ def _best(records: Sequence[Record], found: Verdict) -> Best | None:
         trial_id=record.trial_id,
         overrides=record.overrides,
         command=shlex.join(["python", "-m", "pipeline", *record.overrides]),
-        server_command=shlex.join(record.argv),
+        server_command=scripts.server_line(record),
         verdict=found.kind,
         objective=dict(record.objective or {}),
         best_level=record.best_level,
@@ -157,11 +158,14 @@ def _flat(row: Row, names: Sequence[str]) -> dict[str, Any]:
     return {**data, **words, "flags": "; ".join(row.flags), **dict(zip(names, scores, strict=True))}
 
 
-def show(folder: Path, records: Sequence[Record], found: Verdict, best: Best | None) -> None:
-    """Print the table, the failures with their hints, the verdict, and the best overrides ready to paste."""
+def show(folder: Path, records: Sequence[Record], found: Verdict, best: Best | None, *, is_told: bool = False) -> None:
+    """Print the table, the failures with their hints, the verdict, and the best overrides ready to paste.
+
+    `is_told`: the failures have just been printed.
+    """
     console = Console(highlight=False, markup=False)
     _show_table(console, found)
-    _show_failures(console, records)
+    _show_failures(console, records, is_told=is_told)
     if not any(row.is_baseline for row in found.rows) and len(records) > 1:
         console.print(
             "No baseline in this sweep: add the value null to each knob, e.g. page_size=null,64.",
@@ -187,20 +191,20 @@ def _show_table(console: Console, found: Verdict) -> None:
     console.print(Text(table.legend(found), style="dim"), soft_wrap=True)
 
 
-def _show_failures(console: Console, records: Sequence[Record]) -> None:
+def _show_failures(console: Console, records: Sequence[Record], *, is_told: bool) -> None:
     """What to know of the trials; said once of all that it is true of."""
     trials: dict[tuple[str, str], list[int]] = {}
     for record in records:
-        for said in _to_say(record):
+        for said in _to_say(record, is_told=is_told):
             trials.setdefault(said, []).append(record.number)
     for (style, text), numbers in trials.items():
         who = f"Trial{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
         console.print(f"{who}{text}", style=style, soft_wrap=True)
 
 
-def _to_say(record: Record) -> Iterator[tuple[str, str]]:
+def _to_say(record: Record, *, is_told: bool) -> Iterator[tuple[str, str]]:
     """(style, what follows the trial's number)."""
-    if record.failure:
+    if record.failure and not is_told:
         seen = record.failure.message.splitlines()[0]
         yield "red", f", {record.failure.step}: {seen}\n  hint: {record.failure.hint}"
     for level in record.levels:

@@ -74,6 +74,11 @@ def report_to(progress: Progress) -> None:
     _session.progress = progress
 
 
+def has_told_failures() -> bool:
+    """Whether the display has said already why trials failed."""
+    return _session.display is not None and _session.display.tells_failures
+
+
 def display() -> Display:
     """What people look at, made on first use."""
     outline = _session.outline

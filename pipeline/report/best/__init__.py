@@ -8,7 +8,6 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.files import write_atomically
 from pipeline.core.record import Record
 from pipeline.core.values import to_json
-from pipeline.engines import purpose
 from pipeline.report.best import card, cluster, containers, scripts
 
 EXECUTABLE = 0o755
@@ -50,7 +49,7 @@ def remove(folder: Path) -> None:
 def _deployable(winner: Record) -> tuple[dict[str, str], dict[str, str]]:
     """What starts the engine, by file name; and what there is none of, with the reason."""
     files: dict[str, str] = {}
-    left_out = dict(purpose.withheld(winner.config))
+    left_out = scripts.withheld(winner)
     for name, make in (("serve.sh", scripts.serve), ("docker", containers.files), ("ome", cluster.files)):
         try:
             files |= make(winner)

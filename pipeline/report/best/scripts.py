@@ -13,24 +13,46 @@ from pipeline.models import assets
 
 MODEL, RUN_DIR, LISTEN, PORT = "/SERVETUNE_MODEL", "/SERVETUNE_RUN_DIR", "/SERVETUNE_LISTEN", "{port}"
 VARIABLES = {MODEL: '"$MODEL"', RUN_DIR: '"$RUN_DIR"', LISTEN: '"$LISTEN"', PORT: '"$PORT"'}
+USUAL_LISTEN, USUAL_PORT = "127.0.0.1", "8000"
 HEAD = "#!/bin/sh\n"
+_PLACES = Assets(model_path=Path(MODEL), tokenizer_dir=Path(MODEL))
 
 
 def serve(winner: Record) -> dict[str, str]:
     """The engine's command line as a script; model, address, port and working folder are variables."""
-    config, files = purpose.handed_over(winner.config), Assets(model_path=Path(MODEL), tokenizer_dir=Path(MODEL))
-    words = server_command.argv(config, files, Path(RUN_DIR), host=LISTEN)
+    config = purpose.handed_over(winner.config)
+    words = server_command.argv(config, _PLACES, Path(RUN_DIR), host=LISTEN)
     model = assets.expected(config.model).model_path
     lines = [
         f"{HEAD}# The engine of trial {winner.trial_id}: {config.runtime.name} {config.runtime.version or ''}".rstrip(),
         "# It answers this machine only. LISTEN=0.0.0.0 opens it to others: put a key or a proxy before it first.",
         "set -eu",
-        f': "${{MODEL:={model}}}" "${{LISTEN:=127.0.0.1}}" "${{PORT:=8000}}"',
+        f': "${{MODEL:={model}}}" "${{LISTEN:={USUAL_LISTEN}}}" "${{PORT:={USUAL_PORT}}}"',
         *(["RUN_DIR=$(mktemp -d)"] if any(RUN_DIR in word for word in words) else []),
         *environment(config),
         f'exec {command_line(words)} "$@"',
     ]
     return {"serve.sh": "\n".join(lines) + "\n"}
+
+
+def server_line(winner: Record) -> str:
+    """What serve.sh runs where no variable of it is set, on one line to paste; secrets are not in it."""
+    config = purpose.handed_over(winner.config)
+    model = shlex.quote(str(assets.expected(config.model).model_path))
+    usual = {MODEL: model, RUN_DIR: '"$(mktemp -d)"', LISTEN: USUAL_LISTEN, PORT: USUAL_PORT}
+    words = server_command.argv(config, _PLACES, Path(RUN_DIR), host=LISTEN)
+    variables = [f"{name}={shlex.quote(text)}" for name, text in config.runtime.env.items()]
+    return " ".join([*variables, *(_quoted(word, usual) for word in words)])
+
+
+def withheld(winner: Record) -> dict[str, str]:
+    """What was set while measuring and is not handed over, with the reason; places as serve.sh calls them."""
+    return {_called(what, winner.config): why for what, why in purpose.withheld(winner.config)}
+
+
+def _called(what: str, config: Config) -> str:
+    filled = server_command.filled(what, config, _PLACES, Path(RUN_DIR), host=LISTEN)
+    return re.sub("|".join(map(re.escape, VARIABLES)), lambda found: VARIABLES[found[0]].strip('"'), filled)
 
 
 def environment(config: Config) -> list[str]:

@@ -23,8 +23,8 @@ from pipeline.core.record import Record, Stats
 from pipeline.core.statistics import Interval
 from pipeline.core.values import load, plain
 from pipeline.machine import process
-from pipeline.report import best
-from pipeline.report.best import card
+from pipeline.report import best, publication
+from pipeline.report.best import card, scripts
 from support import forked
 from support.cli import Result, command, pipeline
 from support.places import ROOT
@@ -139,7 +139,7 @@ OPENING = f"{MEASURED}: it opens paths that no API key guards"
         (["runtime=vllm", "+runtime.env.VLLM_SERVER_DEV_MODE='1'"], {"VLLM_SERVER_DEV_MODE=1": OPENING}),
         (["runtime=vllm", "+runtime.measuring.env.VLLM_TRACE='1'"], {"VLLM_TRACE=1": MEASURED}),
         (["runtime=sglang"], {"--random-seed 42": MEASURED}),
-        (["runtime=llamacpp"], {"--cache-ram 0": MEASURED, "--slot-save-path {run_dir}": OPENING}),
+        (["runtime=llamacpp"], {"--cache-ram 0": MEASURED, "--slot-save-path $RUN_DIR": OPENING}),
     ],
     ids=["vllm", "vllm-in-docker", "set-by-the-user", "a-variable", "sglang", "llamacpp"],
 )
@@ -157,6 +157,26 @@ def test_nothing_is_handed_over_that_was_for_measuring(
         }
         assert startable
         assert [name for name, text in startable.items() if word in text] == []
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [["runtime=vllm", "+runtime.env.A='b c'"], ["runtime=sglang"], ["runtime=llamacpp", "n_threads=2"]],
+    ids=["vllm", "sglang", "llamacpp"],
+)
+def test_the_line_below_the_best_is_what_serve_sh_runs(overrides: list[str], tmp_path: Path) -> None:
+    """Shown on a terminal, in best.json and by a tracker: as it is handed over, not as it was measured."""
+    made = winner(*overrides, argv=("as", "measured"), objective={"output_tokens_per_s_per_gpu": 1.0})
+    files = written(tmp_path, made)
+    (model,) = re.findall(r"\$\{MODEL:=(.*?)\}", files["serve.sh"])
+    usual = {"$MODEL": model, "$LISTEN": "127.0.0.1", "$PORT": "8000"}
+    script = [usual.get(word, word) for word in words(files["serve.sh"])][:-1]
+    told = publication.result_of([made]).best
+    assert told is not None
+    variables = [word for word in shlex.split(told.server_command) if word.startswith("A=")]
+    assert shlex.split(told.server_command) == [*variables, *script]
+    assert variables == (["A=b c"] if "runtime=vllm" in overrides else [])
+    assert scripts.server_line(made) == told.server_command
 
 
 @pytest.mark.parametrize("overrides", [[], ["backend=docker"], ["backend=ome"], ["backend.host=0.0.0.0"]])

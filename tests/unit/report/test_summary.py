@@ -22,7 +22,7 @@ AWKWARD = ('traffic.scenarios=["D(64,16)"]', "model.path=/a b/c's.gguf", "object
 def sweep(folder: Path, *records: Record) -> Path:
     for number, record in enumerate(records):
         run = RunDir(folder / str(number))
-        run.path.mkdir()
+        run.path.mkdir(parents=True)
         save(run.record, record)
     return folder
 
@@ -57,11 +57,9 @@ def test_the_ranking_is_saved_as_csv(tmp_path: Path) -> None:
 
 
 def test_the_best_trial_can_be_run_again_as_it_is_written(tmp_path: Path) -> None:
-    argv = ("server", "--model", "/a b/c's.gguf", "--port", "{port}")
-    finding = finish(sweep(tmp_path, trial(0, 1.0, overrides=AWKWARD, argv=argv)))
+    finding = finish(sweep(tmp_path, trial(0, 1.0, overrides=AWKWARD)))
     best = json.loads(SweepDir(tmp_path).best.read_text())
     assert shlex.split(best["command"]) == ["python", "-m", "pipeline", *AWKWARD]
-    assert tuple(shlex.split(best["server_command"])) == argv
     assert best["objective"] == {"output_tokens_per_s": 1.0}
     assert finding.best is not None
     assert finding.best.trial_id == "sweep-1/7"
@@ -71,6 +69,15 @@ def test_what_is_printed_can_be_pasted(tmp_path: Path, capsys: pytest.CaptureFix
     finish(sweep(tmp_path, trial(0, 1.0, overrides=AWKWARD)))
     (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("Best: "))
     assert shlex.split(line.removeprefix("Best: ")) == ["python", "-m", "pipeline", *AWKWARD]
+
+
+def test_why_a_trial_failed_is_not_said_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    failed = make_failed_record(number=0, notes=("warned: a note",))
+    for is_told in (False, True):
+        finish(sweep(tmp_path / str(is_told), failed), is_told=is_told)
+        out = capsys.readouterr().out
+        assert ("hint:" in out) is not is_told
+        assert "Trial 0: warned: a note" in out
 
 
 def test_square_brackets_are_text_and_no_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -204,6 +204,9 @@ def test_without_a_baseline_the_best_score_is_all_there_is() -> None:
     seen = [trial(0, 100.0), trial(1, 150.0, page_size=64)]
     assert ends(verdict.of(seen)) == ("no baseline", 1, 0)
     assert "no baseline with a result" in told(seen)[0]
+    assert "(once): a difference to the others can be noise" in told(seen)[0]
+    again = [*seen, trial(2, 151.0, page_size=64, repeat_of=1)]
+    assert "(once)" not in told(again)[0]
     failed = [base(0, None), trial(1, 150.0)]
     assert ends(verdict.of(failed)) == ("no baseline", 1, 0)
 
