@@ -86,6 +86,14 @@ COMPILE = "torch.compile failed: set {eager} to do without compiling; read the f
 FILES = "Raise the limit of open files (ulimit -n) of the shell that starts this."
 LOST = "A process of the engine was killed or crashed in native code: see `dmesg`, and server.log above the last lines."
 SHM = "Shared memory is too small: in a container raise --shm-size or use --ipc=host; else check df /dev/shm."
+DISK = (
+    "A disk is full: free space where the message says; if it names no file, see `df -h` of TMPDIR, HF_HOME, ~/.cache "
+    "(compiled kernels) and this sweep's folder."
+)
+GPU_CRASH = (
+    "A kernel crashed on the GPU: set another {backend} or {kv_type}, or {eager}; CUDA_LAUNCH_BLOCKING=1 in "
+    "runtime.env makes the traceback name it. If other trials crash too, look for Xid errors in `dmesg`."
+)
 KILLED = "Give the engine more host memory: it ran out, or the kernel killed a process of the engine (see `dmesg`)."
 COMM = (
     "The GPUs cannot communicate: try NCCL_P2P_DISABLE=1 or --disable-custom-all-reduce in runtime.extra_args, "

@@ -6,6 +6,7 @@ the others' NCCL connections; llama.cpp ends with "failed to load model" whateve
 
 from pipeline.core.errors import FailureKind as Kind
 from pipeline.engines import death_hints as hints
+from pipeline.engines import death_patterns_machine as machine
 from pipeline.engines import death_patterns_transformers as transformers
 from pipeline.engines.death_hints import ANY, LLAMA, SGLANG, VLLM, Pattern
 
@@ -49,6 +50,7 @@ PATTERNS: tuple[Pattern, ...] = (
         "sglang 0.5.23 srt/utils/network.py:103",
     ),
     *transformers.COMMAND_LINE,
+    *machine.FULL,
     # The model's files.
     *transformers.MODEL,
     Pattern(
@@ -240,10 +242,10 @@ PATTERNS: tuple[Pattern, ...] = (
     ),
     Pattern(
         ANY,
-        r"Out of memory: Killed|Not enough host memory|Cannot allocate memory|^MemoryError",
+        r"Out of memory: Killed|Not enough host memory|Cannot allocate memory|^MemoryError|what\(\): +std::bad_alloc",
         Kind.OOM_HOST,
         hints.KILLED,
-        "the kernel, errno 12, CPython",
+        "the kernel, errno 12, CPython, libstdc++",
     ),
     Pattern(
         ANY,
@@ -262,15 +264,7 @@ PATTERNS: tuple[Pattern, ...] = (
         hints.COMPILE,
         "torch/_inductor/exc.py, torch/_dynamo/exc.py",
     ),
-    # Between the GPUs.
-    Pattern(
-        ANY,
-        r"NCCL error|DistBackendError|ncclUnhandled|ncclSystemError|custom_all_reduce\.cuh"
-        r"|Watchdog caught collective operation timeout",
-        Kind.GPU_COMMUNICATION,
-        hints.COMM,
-        "vllm 0.33.0 and sglang 0.5.23 pynccl_wrapper.py:464,474, torch ProcessGroupNCCL",
-    ),
+    *machine.GPUS,
     # What llama.cpp ends with in any case.
     Pattern(
         LLAMA,

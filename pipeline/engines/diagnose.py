@@ -12,16 +12,16 @@ from pipeline.core.errors import FailureKind
 from pipeline.core.values import value
 from pipeline.engines.death_hints import ANY, BAD_FLAG, KNOBS, LLAMA, LOST, SGLANG, TRANSFORMERS, VLLM, Pattern
 from pipeline.engines.death_patterns import PATTERNS
-from pipeline.engines.log_lines import errors
+from pipeline.engines.log_lines import Line, lines
 
 LONGEST_REASON = 240
 REFUSALS = ("429", "503")
 CLIENT_CAUSES = ("too_many_open_files", "name_resolution", "no_free_port", "no_buffers", "no_memory")
 
-_EXCEPTION = re.compile(r"\s*Value error, |(\w+\.)*\w*(Error|Exception|ExceptionGroup)(: |$)")
+_EXCEPTION = re.compile(r"\s*Value error, |\s*what\(\): |(\w+\.)*\w*(Error|Exception|ExceptionGroup)(: |$)")
 _ECHO = re.compile(
     r"[Ss]ee (stack trace|root cause)|scheduler died during initialization|ProcessRaisedException"
-    r"|RequestValidationError\b|RuntimeError: cancelled$"
+    r"|RequestValidationError\b|RuntimeError: cancelled$|ExceptionGroup: .* \(\d+ sub-exceptions?\)$"
     r"|(CancelledError|EOFError|BrokenPipeError|ConnectionResetError|EngineDeadError)\b"
 )  # what a process says because another one failed
 _KILL = re.compile(r"-9\b|^Killed$")
@@ -86,18 +86,18 @@ def server_death(how: str, log: str, *, oom_kills: int | None = None) -> Diagnos
 
     `oom_kills`: how many processes of its cgroup the kernel's OOM killer ended meanwhile; None where nobody can tell.
     """
-    lines = errors(log)
+    said = _telling(log)
     if "memory limit" in how:  # Docker has seen it
-        return Diagnosis(kind=FailureKind.OOM_HOST, hint=_LIMIT, reason=_short(_root(lines)))
-    pattern, line = _cause(log, lines)
+        return Diagnosis(kind=FailureKind.OOM_HOST, hint=_LIMIT, reason=_short(_root(said)))
+    pattern, line = _cause(log, said)
     if pattern and not pattern.is_loss:
         return _told(pattern, line, log)
-    if pattern and pattern.kind == FailureKind.SERVER_DIED and _root(lines):  # what it raised says more
+    if pattern and pattern.kind == FailureKind.SERVER_DIED and _root(said):  # what it raised says more
         pattern, line = None, ""
-    found = _by_the_kernel(how, lines, line, oom_kills)
+    found = _by_the_kernel(how, said, line, oom_kills)
     if found:
         return found
-    return _told(pattern, line, log) if pattern else _by_ending(how, log, lines)
+    return _told(pattern, line, log) if pattern else _by_ending(how, log, said)
 
 
 def _by_the_kernel(how: str, lines: Sequence[str], lost: str, oom_kills: int | None) -> Diagnosis | None:
@@ -139,7 +139,7 @@ def _told(pattern: Pattern, line: str, log: str) -> Diagnosis:
 
 def in_log(log: str) -> Diagnosis | None:
     """What the log of a living server that answers no request says of it: a part of it may have died."""
-    pattern, line = _cause(log, errors(log))
+    pattern, line = _cause(log, _telling(log))
     return _told(pattern, line, log) if pattern else None
 
 
@@ -148,7 +148,7 @@ def not_ready(seen: str, log: str) -> Diagnosis:
 
     `seen` is as pipeline.engines.http.health gives it: `HTTP 503: ...` or the name of a connection's error.
     """
-    pattern, line = _cause(log, errors(log))
+    pattern, line = _cause(log, _telling(log))
     if pattern:
         found = _told(pattern, line, log)
         return Diagnosis(kind=found.kind, hint=f"The engine hangs after an error. {found.hint}", reason=found.reason)
@@ -214,6 +214,20 @@ def _slow(hint: str) -> Diagnosis:
     return Diagnosis(kind=FailureKind.NOT_READY_IN_TIME, hint=hint)
 
 
+def _telling(log: str) -> list[str]:
+    """The lines that may tell why: without asides that came after an error, which they follow from."""
+    seen = lines(log)
+    if not any(line.is_aside for line in seen):
+        return [line.text for line in seen]
+    first = next((i for i, line in enumerate(seen) if not line.is_aside and _is_error(line)), len(seen))
+    return [line.text for i, line in enumerate(seen) if i < first or not line.is_aside]
+
+
+def _is_error(line: Line) -> bool:
+    is_raised = _EXCEPTION.match(line.text) and not _ECHO.search(line.text)
+    return bool(is_raised) or any(re.search(pattern.regex, line.text) for pattern in PATTERNS)
+
+
 def _cause(log: str, lines: Sequence[str]) -> tuple[Pattern | None, str]:
     """The first pattern in the order of causes that matches, with the first line it matches."""
     engine = engine_of(log)
@@ -245,6 +259,7 @@ def _root(lines: Sequence[str]) -> str:
 
 def _short(line: str) -> str:
     text = re.sub(r" \[type=\w+, input_value=.*", "", line.strip())  # pydantic repeats the whole configuration
+    text = re.sub(r"^what\(\): +", "", text)
     return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}..."
 
 

@@ -34,6 +34,26 @@ Traceback (most recent call last):
   File "/opt/venv/lib/python3.11/site-packages/zmq/sugar/socket.py", line 188, in __del__
     self.close()
 RuntimeError: CUDA out of memory. It only looks like it.""",
+    "destructor-of-3.14": """\
+Exception ignored while calling deallocator <function Pool.__del__ at 0x7f36f9d333d0>:
+Traceback (most recent call last):
+  File "/usr/lib64/python3.14/multiprocessing/pool.py", line 271, in __del__
+    self._change_notifier.put(None)
+OSError: [Errno 9] Bad file descriptor""",
+    "destructor-without-a-traceback": """\
+Exception ignored in: <_io.TextIOWrapper name='<stdout>' mode='w' encoding='utf-8'>
+ValueError: I/O operation on closed file.""",
+    "at-exit": """\
+Exception ignored in atexit callback: <function finalize at 0x7f40ed239bc0>
+Traceback (most recent call last):
+  File "/opt/venv/lib/python3.12/site-packages/x.py", line 4, in finalize
+KeyError: 'handle'
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "/opt/venv/lib/python3.12/site-packages/x.py", line 6, in finalize
+OSError: socket gone""",
     "pending-task": """\
 Task was destroyed but it is pending!
 task: <Task pending name='Task-4' coro=<AsyncLLM.output_handler() done, defined at vllm/v1/engine/async_llm.py:602>>""",
@@ -81,3 +101,110 @@ KeyError: 'x'
 def test_the_lines_of_an_exception_that_has_several_are_kept() -> None:
     log = 'Traceback (most recent call last):\n  File "x.py", line 1\nValidationError: 1 error\n  Value error, bad\n'
     assert errors(log) == ["ValidationError: 1 error", "  Value error, bad"]
+
+
+# CPython 3.11.7, provoked, and torch 2.13's ProcessGroupNCCL.cpp; what follows from an error
+ASIDES = {
+    "thread": """\
+Exception in thread Thread-3 (monitor):
+Traceback (most recent call last):
+  File "/usr/lib/python3.11/threading.py", line 1045, in _bootstrap_inner
+    self.run()
+  File "vllm/v1/utils.py", line 4, in monitor
+OSError: socket gone""",
+    "task": """\
+Task exception was never retrieved
+future: <Task finished name='Task-2' coro=<g() done, defined at t.py:6> exception=ValueError('in task')>
+Traceback (most recent call last):
+  File "t.py", line 6, in g
+    async def g(): raise ValueError("in task")
+ValueError: in task""",
+    "task-in-a-log-of-asyncio": """\
+ERROR:asyncio:Task exception was never retrieved
+future: <Task finished name='Task-2' coro=<g() done, defined at t.py:6> exception=ValueError('in task')>
+Traceback (most recent call last):
+  File "t.py", line 6, in g
+RuntimeError: CUDA out of memory. It only looks like it.""",
+    "callback": """\
+Exception in callback _run.<locals>.<lambda>() at t.py:10
+handle: <Handle _run.<locals>.<lambda>() at t.py:10>
+Traceback (most recent call last):
+  File "t.py", line 10, in <lambda>
+ZeroDivisionError: division by zero""",
+    "chain-in-a-thread": """\
+Exception in thread Thread-1 (poll):
+Traceback (most recent call last):
+  File "t.py", line 1, in poll
+KeyError: 'x'
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "t.py", line 3, in poll
+ValidationError: 1 error
+  Value error, bad""",
+    "watchdog": """\
+[rank1]:[E1130 02:14:41.600 ProcessGroupNCCL.cpp:683] [Rank 1] Watchdog caught collective operation timeout: \
+WorkNCCL(SeqNum=1210, OpType=ALLREDUCE, NumelIn=4096, Timeout(ms)=600000) ran for 600029 milliseconds before timing out.
+[rank1]:[E1130 02:14:41.601 ProcessGroupNCCL.cpp:2074] [PG ID 2 PG GUID 3 Rank 1] Process group watchdog thread \
+terminated with exception: NCCL error: remote process exited or there was a network error
+terminate called after throwing an instance of 'c10::DistBackendError'
+  what():  [PG ID 2 PG GUID 3 Rank 1] Process group watchdog thread terminated with exception: NCCL error: remote \
+process exited or there was a network error""",
+    "neighbour-is-gone": """\
+(Worker_TP1 pid=2) Traceback (most recent call last):
+(Worker_TP1 pid=2)   File "vllm/v1/worker/gpu_worker.py", line 1, in x
+(Worker_TP1 pid=2) RuntimeError: [/pytorch/third_party/gloo/transport/tcp/pair.cc:534] Connection closed by peer""",
+}
+
+
+@pytest.mark.parametrize("aside", ASIDES.values(), ids=ASIDES)
+def test_what_follows_from_an_error_is_not_the_reason(aside: str) -> None:
+    trace = f'Traceback (most recent call last):\n  File "vllm/v1/engine/core.py", line 1, in x\n    x()\n{CAUSE}'
+    found = server_death("exit code 1", f"{trace}\n{aside}\n")
+    assert (found.kind, found.reason) == (FailureKind.SERVER_DIED, CAUSE)
+    lost = "terminate called after throwing an instance of 'std::runtime_error'\n  what():  CUDA error: stuck"
+    assert server_death("exit code 1", f"{trace}\n{aside}\n{lost}").reason == CAUSE
+
+
+@pytest.mark.parametrize("aside", ASIDES.values(), ids=ASIDES)
+def test_it_is_the_reason_where_there_is_no_other(aside: str) -> None:
+    assert server_death("exit code 1", f"INFO 11-02 08:26:01 [x.py:1] begins\n{aside}\n").reason
+
+
+@pytest.mark.parametrize("aside", ASIDES.values(), ids=ASIDES)
+def test_an_error_behind_it_stays_an_error(aside: str) -> None:
+    trace = f'Traceback (most recent call last):\n  File "vllm/v1/engine/core.py", line 1, in x\n    x()\n{CAUSE}'
+    assert CAUSE in errors(f"{aside}\n{trace}")
+
+
+def test_processes_that_write_at_the_same_time_are_told_apart() -> None:
+    """Two workers' tracebacks, line by line, and a third process that ends with an exception in a thread."""
+    log = """\
+(Worker_TP0 pid=1) ERROR 11-02 08:26:59 [core.py:1] Traceback (most recent call last):
+(Worker_TP1 pid=2) Exception in thread Thread-1 (poll):
+(Worker_TP1 pid=2) Traceback (most recent call last):
+(Worker_TP0 pid=1) ERROR 11-02 08:26:59 [core.py:1]   File "vllm/a.py", line 1, in x
+(APIServer pid=3) Exception ignored in: <function Socket.__del__ at 0x7f3b>
+(Worker_TP1 pid=2)   File "vllm/b.py", line 1, in poll
+(Worker_TP1 pid=2) OSError: socket gone
+(APIServer pid=3) Traceback (most recent call last):
+(Worker_TP0 pid=1) ERROR 11-02 08:26:59 [core.py:1]     raise ValueError("CUDA out of memory")
+(APIServer pid=3)   File "zmq/sugar/socket.py", line 188, in __del__
+(Worker_TP0 pid=1) ERROR 11-02 08:26:59 [core.py:1] KeyError: 'x'
+(APIServer pid=3) RuntimeError: CUDA out of memory. It only looks like it.
+"""
+    assert errors(log) == ["KeyError: 'x'"]
+    assert server_death("exit code 1", log).reason == "KeyError: 'x'"
+
+
+def test_a_record_in_the_middle_of_sglangs_traceback_does_not_end_it() -> None:
+    log = """\
+[2026-11-02 08:26:20 TP0] Scheduler hit an exception: Traceback (most recent call last):
+  File "sglang/srt/managers/scheduler.py", line 6340, in run_scheduler_process
+[2026-11-02 08:26:20 TP1] Load weight end.
+    raise ValueError("CUDA out of memory")
+  File "sglang/x.py", line 1, in y
+KeyError: 'x'
+"""
+    assert errors(log) == ["Load weight end.", "KeyError: 'x'"]
