@@ -13,7 +13,7 @@ from pipeline.config.knobs import allowed
 from pipeline.core.errors import ConfigError, PipelineError
 from pipeline.core.places import CONF
 from pipeline.core.schema import Config, Knob, is_of
-from pipeline.engines import catalogue
+from pipeline.engines import catalogue, versions
 from pipeline.machine import entry
 from pipeline.trial import hardware, preflight
 
@@ -77,10 +77,10 @@ def _with_config(overrides: Sequence[str], action: Callable[[Config], int]) -> i
     try:
         with initialize_config_dir(str(CONF)):
             config = to_config(composed(overrides))
+        return action(config)
     except ConfigError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    return action(config)
 
 
 def _examine(asked: Config) -> int:
@@ -98,6 +98,8 @@ def _examine(asked: Config) -> int:
 
 def _show_knobs(config: Config) -> int:
     runtime = config.runtime
+    if versions.unknown(runtime.name, runtime.version):
+        catalogue.load(runtime.name, str(runtime.version))  # which raises
     console = Console(width=None if Console().is_terminal else PIPE_WIDTH, highlight=False, markup=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("knob", "values", "flag", "default", "meaning"):

@@ -18,7 +18,6 @@ from pipeline.backends.kube import manifests, rendering
 from pipeline.config import expand, planning
 from pipeline.config.expand import Trial
 from pipeline.core import plan
-from pipeline.core.errors import PipelineError
 from pipeline.core.findings import Verdict
 from pipeline.core.plan import Assets, Plan
 from pipeline.core.schema import Config
@@ -26,9 +25,10 @@ from pipeline.core.values import value
 from pipeline.engines import purpose, server_command
 from pipeline.models import assets, ome_model
 from pipeline.models.estimate import Estimate, estimate
-from pipeline.trial import hardware, preflight
+from pipeline.trial import here, preflight
+from pipeline.trial.here import Here
 
-Look = Callable[[Config], tuple[Config, str]]
+Look = Callable[[Config], Here]
 PORT, RUN_DIR = "PORT", Path("outputs/SWEEP")
 MEANT = {
     "ok": "would start as asked",
@@ -46,12 +46,17 @@ class Shown:
     verdict: Verdict
     twin: int | None  # the trial that it is the same as, once the engine has rewritten both
     time: Estimate | None  # None: it is not deployed
-    hardware: str | None  # what hardware=auto is, in words; None: the hardware was named
+    here: Here
 
     @property
     def word(self) -> str:
         """The verdict; `shared` for a twin."""
         return "shared" if self.twin is not None else self.verdict.word
+
+    @property
+    def meaning(self) -> str:
+        """Of the verdict."""
+        return MEANT[self.verdict.word] + ("" if self.here.is_known else " if its hardware were known")
 
 
 def show(overrides: Sequence[str], *, is_sweep: bool, is_elsewhere: bool = False) -> bool:
@@ -63,14 +68,19 @@ def show(overrides: Sequence[str], *, is_sweep: bool, is_elsewhere: bool = False
     seconds: Counter[str] = Counter()
     printed: set[str] = set()  # objects that trials share
     mark = ""
-    look = _elsewhere if is_elsewhere else _look
+    look = here.elsewhere if is_elsewhere else here.look
+    unasked: dict[str, None] = {}
     for shown in _foreseen(expand.trials(overrides, is_sweep=is_sweep), look):
         words[shown.word] += 1
         if shown.time:
             seconds["unknown"] += shown.time.total_s is None
             seconds["about"] += math.ceil(shown.time.total_s or 0)
             seconds["at most"] += math.ceil(shown.time.at_most_s)
-        is_yaml = shown.trial.config.backend.kubernetes is not None
+        backend = shown.trial.config.backend
+        is_yaml = backend.kubernetes is not None
+        unasked |= (
+            {} if backend.is_process or not shown.here.is_known else {"The cluster" if is_yaml else "Docker": None}
+        )
         mark = "# " if is_yaml else mark
         sys.stdout.write("".join(f"{'# ' if is_yaml else ''}{line}\n" for line in _lines(shown)))
         if is_yaml and shown.time:
@@ -78,16 +88,17 @@ def show(overrides: Sequence[str], *, is_sweep: bool, is_elsewhere: bool = False
     if is_sweep and expand.is_drawn(overrides):
         told = "The sweeper searches: these are random draws from its space, not what it will ask for."
         sys.stdout.write(f"\n{mark}{told}\n")
-    sys.stdout.write(f"\n{mark}{_sum(words, seconds)}\n")
+    sys.stdout.write(f"\n{mark}{_sum(words, seconds, unasked)}\n")
     return words.total() > words["refused"]
 
 
 def _foreseen(trials: Iterable[Trial], look: Look) -> Iterator[Shown]:
     first: dict[int, int] = {}  # what is deployed -> the trial that comes first with it
     for asked in trials:
-        config, seen = look(asked.config)
-        trial = replace(asked, config=config)
-        verdict = preflight.foresee(trial.config)
+        seen = look(asked.config)
+        trial = replace(asked, config=seen.config)
+        ruled = preflight.foresee(trial.config)
+        verdict = replace(ruled, findings=(*seen.findings, *ruled.findings))
         twin = None
         if verdict.word != "refused":
             twin = first.setdefault(hash((trial.others, *map(str, verdict.knobs.values()))), trial.number)
@@ -99,34 +110,21 @@ def _foreseen(trials: Iterable[Trial], look: Look) -> Iterator[Shown]:
             verdict=verdict,
             twin=twin if is_twin else None,
             time=time,
-            hardware=seen if asked.config.hardware.is_auto else None,
+            here=seen,
         )
-
-
-def _look(config: Config) -> tuple[Config, str]:
-    """For the hardware that is there; as it is where nobody can tell: nothing needs to be there for a dry run."""
-    try:
-        found = hardware.resolved(config)
-    except PipelineError as error:
-        return config, f"not known, so not judged: {str(error).splitlines()[0]} Name it to have it judged: hardware=..."
-    return found, f"{found.hardware.name}: what is here"
-
-
-def _elsewhere(config: Config) -> tuple[Config, str]:
-    return config, "looked at on the job's node, so not judged here"
 
 
 def _lines(shown: Shown) -> Iterator[str]:
     trial, config = shown.trial, shown.trial.config
     asked = [word for word in trial.overrides if not word.startswith("dry_run=")]
     yield f"trial {trial.number}  {' '.join(asked) or 'defaults'}"
-    yield f"  verdict  {shown.verdict.word}: {MEANT[shown.verdict.word]}"
+    yield f"  verdict  {shown.verdict.word}: {shown.meaning}"
     for finding in shown.verdict.findings:
         yield f"           {finding.verdict}: {finding.reason} [{finding.rule}; {finding.source}]"
     if shown.twin is not None:
         yield f"           the same as trial {shown.twin}: not deployed again, its result counts for both"
-    if shown.hardware:
-        yield f"  hardware {shown.hardware}"
+    if shown.here.hardware:
+        yield f"  hardware {shown.here.hardware}"
     yield f"  server   {_server(config, trial.number)}"
     if config.backend.container:
         yield f"  docker   {_docker(config, trial.number)}"
@@ -214,12 +212,13 @@ def _time(time: Estimate) -> str:
     return f"about {clock(time.total_s)} ({clock(time.load_s)} until it is ready), {most}"
 
 
-def _sum(words: Counter[str], seconds: Counter[str]) -> str:
+def _sum(words: Counter[str], seconds: Counter[str], unasked: Iterable[str]) -> str:
     counts = ", ".join(f"{words[word]} {word}" for word in (*MEANT, "shared") if words[word])
     told = [f"{words.total()} trial{'s' * (words.total() != 1)}: {counts}."]
     if seconds["at most"]:
         about = "" if seconds["unknown"] else f"about {clock(seconds['about'])}, "
         told.append(f"One after the other: {about}at most {clock(seconds['at most'])}.")
+    told += [f"{name} was not asked: servetune doctor does." for name in unasked]
     return " ".join([*told, "Nothing was started or written."])
 
 

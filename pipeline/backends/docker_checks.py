@@ -64,10 +64,9 @@ def gpus(config: "Config") -> "tuple[Seen, ...]":
         PreflightFailed: a remote daemon does not answer.
         ConfigError: it has GPUs that nobody knows.
     """
-    box = config.backend.container
-    endpoint = (box.socket if box else None) or os.environ.get("DOCKER_HOST", "")
-    if not endpoint.startswith(REMOTE):
+    if not is_remote(config):
         return detected.here(config.hardware.gpu_ids)
+    endpoint = _endpoint(config)
     how = gpu_support(_ask(config)["info"], has_hook=False)
     if how is None:
         return ()
@@ -75,6 +74,16 @@ def gpus(config: "Config") -> "tuple[Seen, ...]":
         f"hardware=auto: the Docker daemon at {endpoint} gives containers NVIDIA GPUs (by {how}), but does not tell "
         "which. Name them, e.g. hardware=h100 hardware.gpu_count=1."
     )
+
+
+def is_remote(config: "Config") -> bool:
+    """Whether trials run by a daemon on another machine."""
+    return config.backend.container is not None and _endpoint(config).startswith(REMOTE)
+
+
+def _endpoint(config: "Config") -> str:
+    box = config.backend.container
+    return (box.socket if box else None) or os.environ.get("DOCKER_HOST", "")
 
 
 def gpu_support(info: Mapping[str, Any], *, has_hook: bool) -> str | None:

@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -219,7 +220,8 @@ def _explain(error: Exception, overrides: Sequence[str]) -> str:
     if unknown:
         key = unknown[1]
         tree = compose("config", overrides=[line for line in overrides if _is_choice(line)], return_hydra_config=True)
-        return _unknown_key(key, tree) if "." in key else _unknown_knob(key, tree)
+        line = next((line for line in overrides if line.startswith(f"{key}=")), "")
+        return _unknown_key(key, tree, line) if "." in key else _unknown_knob(key, tree)
     for noise in ("\nfull_key:", "\nConfig search path:", "\nSee https:"):
         text = text.split(noise)[0]
     return " ".join(text.split())
@@ -245,11 +247,11 @@ def _unknown_knob(key: str, tree: DictConfig) -> str:
     return f"{key} is not a knob of runtime={tree.runtime.name}.{close}{owned} Its knobs: {', '.join(knobs)}."
 
 
-def _unknown_key(key: str, tree: DictConfig) -> str:
+def _unknown_key(key: str, tree: DictConfig, line: str) -> str:
     parent, _, name = key.rpartition(".")
     section = OmegaConf.select(tree, parent)
     if key in OPEN or parent in OPEN:
-        return f"{key}: put a + in front, e.g. +{key if parent in OPEN else f'{key}.ttft_p95_s'}=..."
+        return f"{key}: put a + in front: {shlex.quote(f'+{line}') if line else f'+{key}=...'}"
     if not isinstance(section, DictConfig):
         return f"{key} is not a key: {parent} has no keys below it."
     known = [str(other) for other in section]

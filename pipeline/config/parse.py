@@ -151,6 +151,8 @@ def _explain(error: ValidationError) -> str:
         if kind == "string_pattern_mismatch":
             words = _SPELLINGS.get(loc[0], words)
         seen = "" if kind in {"missing", "unexpected_keyword_argument"} else f", got {given!r}"
+        if kind == "string_type" and isinstance(given, bool | int | float):
+            seen += f"; quote it, so that it stays text: {'.'.join(loc)}=\"'{str(given).lower()}'\""
         lines.append(f"{'.'.join(loc)}: {words}{seen}")
     return "; ".join(dict.fromkeys(lines)) + "."
 

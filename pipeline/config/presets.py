@@ -90,6 +90,14 @@ def difference(named: Hardware, kinds: Sequence[Seen]) -> str | None:
     )
 
 
+def counted(hardware: Hardware, kinds: Sequence[Seen]) -> str | None:
+    """How many GPUs were named, where fewer are there, in words; None: there are as many, or nobody knows."""
+    found = sum(kind.count for kind in kinds)
+    if not kinds or hardware.gpu_count <= found:
+        return None
+    return f"{hardware.gpu_count} GPUs are named (hardware.gpu_count), {found} found: {', '.join(map(str, kinds))}"
+
+
 def slug(name: str) -> str:
     """A GPU's name as NVML, as a node's label and as a person may write it: nvidia-h100-80gb-hbm3."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

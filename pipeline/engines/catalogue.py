@@ -11,7 +11,7 @@ from pipeline.core.schema import Runtime
 from pipeline.core.values import Scalar, from_json
 from pipeline.engines import history
 from pipeline.engines.flags import Catalogue, Flag, Reading
-from pipeline.engines.versions import FOLDER, files, versions
+from pipeline.engines.versions import FOLDER, files, is_version, unknown, versions
 
 __all__ = ["FOLDER", "Catalogue", "Flag", "Reading", "default", "load", "versions"]
 
@@ -21,14 +21,12 @@ def load(engine: str, version: str) -> Catalogue:
     """The catalogue of one version.
 
     Raises:
-        ConfigError: there is none; the message names those there are.
+        ConfigError: there is none; the message names the nearest ones.
     """
-    known = versions(engine)
-    if version not in known:
-        raise ConfigError(
-            f"runtime.version={version}: there is no flag catalogue for {engine} {version}, only for "
-            f"{', '.join(known)}. Create one: python -m pipeline.catalogues {engine}=={version}"
-        )
+    if version not in versions(engine):
+        create = f", or create one: python -m pipeline.catalogues {engine}=={version}" if is_version(version) else ""
+        why = unknown(engine, version) or f"there is no flag catalogue for {engine}"
+        raise ConfigError(f"runtime.version={version}: {why}. Set the version that you run{create}.")
     own = [path for path in files(engine) if path.stem == version]
     return from_json(Catalogue, own[-1].read_text("utf-8")) if own else history.read(engine, version)
 

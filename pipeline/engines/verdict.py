@@ -28,9 +28,9 @@ from pipeline.core import scenario
 from pipeline.core.errors import ConfigError
 from pipeline.core.findings import Finding, Verdict
 from pipeline.core.places import PACKAGE
-from pipeline.core.schema import Config, Knob, is_of
+from pipeline.core.schema import Config, Knob, Runtime, is_of
 from pipeline.core.values import Scalar, parse, value
-from pipeline.engines import catalogue, purpose
+from pipeline.engines import catalogue, purpose, versions
 from pipeline.engines.catalogue import Catalogue, Reading
 
 _jinja = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
@@ -58,7 +58,7 @@ def judge(config: Config) -> Verdict:
     """
     facts = _facts(config)
     knobs = dict(config.knobs)
-    findings = []
+    findings = list(_of_version(config.runtime))
     for rule in _rules(config.runtime.rules):
         if not is_of(rule.versions, config.runtime.version) or not _applies(rule, facts):
             continue
@@ -71,6 +71,12 @@ def judge(config: Config) -> Verdict:
             knobs |= changed
         facts |= changed
     return Verdict(findings=tuple(findings), knobs=knobs)
+
+
+def _of_version(runtime: Runtime) -> Iterator[Finding]:
+    if why := versions.unknown(runtime.name, runtime.version):
+        reason = f"runtime.version={runtime.version}: {why}. So flags are not checked, and knobs cannot be set"
+        yield Finding(rule="version_unknown", verdict="warned", reason=reason, source="pipeline/engines/catalogues")
 
 
 def _facts(config: Config) -> dict[str, Any]:

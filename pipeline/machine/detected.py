@@ -9,7 +9,7 @@ from pipeline.core.schema_hardware import Seen
 from pipeline.machine import amd, gpus
 from pipeline.machine.gpus import NVLINK, Gpu
 
-NONE = ("-1", "NoDevFiles")  # as people hide all GPUs from CUDA, which ends the list at what is no GPU
+NONE = ("", "-1", "NoDevFiles")  # as people hide all GPUs from CUDA, which ends the list at what is no GPU
 HIDDEN = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 
 
@@ -21,17 +21,17 @@ def here(ids: Sequence[str] = ()) -> tuple[Seen, ...]:
 
     Raises:
         ConfigError: CUDA_VISIBLE_DEVICES names slices of GPUs (MIG), which servetune does not know; or it, or `ids`,
-            names GPUs of which none is there.
+            names GPUs of which none is there, or `ids` one that is hidden.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible and "MIG-" in visible:
+    if visible and gpus.SLICE in visible:
         raise ConfigError(
             f"hardware=auto: CUDA_VISIBLE_DEVICES={visible} names slices of a GPU (MIG). Name the hardware, and its "
             "memory: e.g. hardware=h100 hardware.gpu_count=1 hardware.gpu_memory_gib=9.75."
         )
-    there = () if visible is not None and not visible.strip() else gpus.look() or ()
-    seen = gpus.allowed(there, ids)
-    if there and not seen and (ids or visible not in NONE):
+    there = gpus.look() or ()
+    seen = gpus.allowed(there, ids) if there else ()
+    if there and not seen and (ids or visible is None or visible.strip() not in NONE):
         named = f"hardware.gpu_ids=[{','.join(ids)}]" if ids else f"CUDA_VISIBLE_DEVICES={visible}"
         known = ", ".join(str(gpu.index) for gpu in there)
         raise ConfigError(

@@ -10,12 +10,15 @@ from typing import Any
 
 import psutil
 
+from pipeline.core.errors import ConfigError
 from pipeline.core.values import value
 from pipeline.machine import process
 
 MIB = 2**20
 BUSY_SHARE = 0.1  # of a GPU's memory: less is held by a driver or a desktop
 GIVEN_BACK_S = 10.0
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+SLICE = "MIG-"  # begins the id of a part of a GPU, which NVML lists below its GPU only
 NVLINK = 0  # nearer than NVML's nearest level, NVML_TOPOLOGY_SINGLE = 10; NVML_TOPOLOGY_SYSTEM = 50 is the farthest
 
 
@@ -73,12 +76,13 @@ def describe() -> dict[str, str]:
 
 def named(gpus: Sequence[Gpu], ids: Sequence[str]) -> tuple[Gpu, ...]:
     """Those that the ids mean: an index or (the beginning of) a UUID, as in CUDA_VISIBLE_DEVICES."""
-    return tuple(gpu for wanted in ids for gpu in gpus if wanted == str(gpu.index) or _is_start(wanted, gpu.uuid))
+    found = (gpu for wanted in ids for gpu in gpus if wanted == str(gpu.index) or _is_start(wanted, gpu.uuid))
+    return tuple(dict.fromkeys(found))
 
 
 def visible_ids() -> tuple[str, ...]:
     """What CUDA_VISIBLE_DEVICES names."""
-    return tuple(filter(None, os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")))
+    return tuple(filter(None, os.environ.get(VISIBLE, "").split(",")))
 
 
 def are_lent() -> bool:
@@ -87,10 +91,38 @@ def are_lent() -> bool:
 
 
 def allowed(gpus: Sequence[Gpu], ids: Sequence[str]) -> tuple[Gpu, ...]:
-    """Those that trials may take: with these ids, else those that CUDA_VISIBLE_DEVICES names, else all."""
-    wanted = ids or visible_ids()
-    lent = named(gpus, visible_ids()) if are_lent() else gpus
-    return tuple(gpu for gpu in named(gpus, wanted) if gpu in lent) if wanted else tuple(gpus)
+    """Those that trials may take: with these ids, else those that CUDA_VISIBLE_DEVICES names, else all.
+
+    Raises:
+        ConfigError: an id is of no GPU, or of one that CUDA_VISIBLE_DEVICES hides. What a batch system has lent us is
+            another set in each job: there, those of the ids count that it has lent.
+    """
+    shown = tuple(gpus) if VISIBLE not in os.environ else named(gpus, visible_ids())
+    if not ids:
+        return shown
+    if not are_lent():
+        check_ids(ids, [one for one in ids if named(shown, [one])], [str(gpu.index) for gpu in gpus])
+    return tuple(gpu for gpu in named(gpus, ids) if gpu in shown)
+
+
+def check_ids(ids: Sequence[str], good: Sequence[str], known: Sequence[str]) -> None:
+    """Refuse hardware.gpu_ids that are not all `good`; `known`: the GPUs of this machine, empty if nobody can tell.
+
+    Raises:
+        ConfigError: as `allowed`.
+    """
+    bad = [one for one in ids if one not in good]
+    if not bad:
+        return
+    told = f"hardware.gpu_ids=[{','.join(ids)}]"
+    if VISIBLE in os.environ and (not known or all(one in known for one in bad)):
+        raise ConfigError(
+            f"{told}: CUDA_VISIBLE_DEVICES={os.environ[VISIBLE]} hides GPU {', '.join(bad)}. Name GPUs that it shows, "
+            "or change it: it limits trials too."
+        )
+    raise ConfigError(
+        f"{told}: expected GPUs of this machine, which has {', '.join(known)}. Name some of them, or set hardware=cpu."
+    )
 
 
 def nearest(gpus: Sequence[Gpu], count: int) -> tuple[Gpu, ...]:

@@ -107,6 +107,7 @@ def taken(config: Config, run_dir: Path, tell: Tell) -> Iterator[Held]:
 
     Raises:
         PreflightFailed: there are not as many, or other programs use them.
+        ConfigError: hardware.gpu_ids names GPUs that are hidden or not there.
     """
     wants_any = gpu_count(config) or config.hardware.cores_per_trial
     held = _await(config, run_dir, tell) if wants_any else Held()
@@ -174,10 +175,13 @@ def _needs(config: Config) -> tuple[_Need, ...]:
 
 def _gpu_places(config: Config) -> Iterator[_Place]:
     hardware = config.hardware
+    visible = gpus.visible_ids()
+    ids = hardware.gpu_ids or visible
     seen = gpus.look() if hardware.vendor == "nvidia" and gpu_count(config) else None
-    if seen is None:  # nobody to ask: the configuration is believed
-        visible = gpus.visible_ids()
-        ids = hardware.gpu_ids or visible
+    if seen is None or any(one.startswith(gpus.SLICE) for one in ids):  # nobody to ask: the configuration is believed
+        is_comparable = all(one.isdigit() for one in (*ids, *visible))
+        if visible and is_comparable and not gpus.are_lent():
+            gpus.check_ids(ids, visible, known=())
         named = (one for one in ids if one in visible or not gpus.are_lent())
         yield from (_Place(id=one, kind="GPU") for one in (named if ids else map(str, range(hardware.gpu_count))))
     else:

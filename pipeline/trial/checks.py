@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -11,7 +12,7 @@ from pipeline.backends import lease
 from pipeline.bench import installed_program
 from pipeline.core.errors import FailureKind, ModelError, PreflightFailed
 from pipeline.core.schema import Config
-from pipeline.machine import process, slots, sockets
+from pipeline.machine import gpus, process, slots, sockets
 from pipeline.models import assets, hub
 from pipeline.trial import cpu, hardware, installed
 
@@ -95,16 +96,24 @@ def _gpus(config: Config) -> str:
         raise PreflightFailed(
             f"The trial needs {config.gpus} NVIDIA GPU{'s' * (config.gpus != 1)}; {seen}.",
             kind=FailureKind.NO_GPU,
-            hint="Check `nvidia-smi`; without GPUs, dry_run=true still shows the verdicts.",
+            hint="Check the driver with `nvidia-smi`; without GPUs, dry_run=true still shows the verdicts.",
         )
-    return f"{len(names)} x {names[0]}"
+    return ", ".join(f"{count} x {name}" for name, count in Counter(names).items())
+
+
+def nvidia_gpus() -> tuple[str, ...]:
+    """The names of the GPUs, by NVML as everywhere else; where it does not answer, by nvidia-smi."""
+    seen = gpus.look()
+    return _by_nvidia_smi() if seen is None else tuple(gpu.name for gpu in seen)
 
 
 @cache
-def nvidia_gpus() -> tuple[str, ...]:
-    """The names of the GPUs; a driver without nvidia-smi is believed to have as many as are asked."""
+def _by_nvidia_smi() -> tuple[str, ...]:
+    """A driver without nvidia-smi is believed to have as many GPUs as are asked."""
     if shutil.which(NVIDIA_SMI[0]) is None:
-        return ("NVIDIA GPU (nvidia-smi is missing: not counted)",) * 1024 if NVIDIA_DEVICE.exists() else ()
+        return (
+            ("NVIDIA GPU (neither NVML nor nvidia-smi answers: not counted)",) * 1024 if NVIDIA_DEVICE.exists() else ()
+        )
     asked = process.ask(NVIDIA_SMI, env=os.environ, timeout_s=SMI_TIMEOUT_S)
     return tuple(asked.stdout.split("\n")[:-1]) if asked.returncode == 0 else ()
 

@@ -32,20 +32,39 @@ def check_memory(config: Config) -> str:
     Raises:
         PreflightFailed: they never fit. vLLM ends then (0.32.0 v1/worker/cpu_worker.py:218).
     """
-    name = config.runtime.on_cpu.kv_gib
-    told = config.runtime.env.get(name or "", "")
-    kv = float(told) if told.replace(".", "", 1).isdigit() else 0.0
-    weights = config.model.arch.weights_gib if config.model.arch else 0.0
-    total, free = memory.total_gib(), memory.available_gib()
-    needs = f"{kv:g} GiB of KV cache ({name}) and {weights:.1f} GiB of weights"
-    if kv + weights > total:
+    if short := shortage(config):
         raise PreflightFailed(
-            f"{needs} do not fit the {total:.1f} GiB of memory that there are.",
+            short,
             kind=FailureKind.DOES_NOT_FIT,
-            hint=f"Set a smaller KV cache, e.g. +runtime.env.{name}=1, or take a smaller model.",
+            hint=f"Set a smaller KV cache, e.g. +runtime.env.{config.runtime.on_cpu.kv_gib}=1, or a smaller model.",
         )
-    tight = "; warned: that is less" if kv + weights > free else ""
-    return f"{needs}; {free:.1f} of {total:.1f} GiB are free{tight}"
+    gib, needs = _needs(config)
+    free = memory.available_gib()
+    tight = "; warned: that is less" if gib > free else ""
+    return f"{needs}; {free:.1f} of {memory.total_gib():.1f} GiB are free{tight}"
+
+
+def shortage(config: Config) -> str | None:
+    """That weights and KV cache never fit this machine's memory, in words; None: they do, or nobody can tell.
+
+    A GGUF file is mapped, and read again where it does not fit.
+    """
+    if not config.hardware.is_cpu or not config.backend.is_process or config.runtime.needs_gguf:
+        return None
+    gib, needs = _needs(config)
+    total = memory.total_gib()
+    return f"{needs} do not fit the {total:.1f} GiB of memory that there are." if gib > total else None
+
+
+def _needs(config: Config) -> tuple[float, str]:
+    """GiB in all, and in words."""
+    name = config.runtime.on_cpu.kv_gib
+    weights = config.model.arch.weights_gib if config.model.arch else 0.0
+    if name is None:
+        return weights, f"{weights:.1f} GiB of weights"
+    told = config.runtime.env.get(name, "")
+    kv = float(told) if told.replace(".", "", 1).isdigit() else 0.0
+    return kv + weights, f"{kv:g} GiB of KV cache ({name}) and {weights:.1f} GiB of weights"
 
 
 def _kv_gib(config: Config) -> int:

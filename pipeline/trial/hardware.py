@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from pipeline import backends
 from pipeline.config import presets
-from pipeline.core.errors import PipelineError
+from pipeline.core.errors import ConfigError, PipelineError
 from pipeline.core.schema import Config
 from pipeline.core.schema_hardware import Seen
 from pipeline.core.values import plain
@@ -38,6 +38,19 @@ def difference(config: Config) -> str | None:
         return None
 
 
+def trouble(config: Config) -> str | None:
+    """Why trials could not take the GPUs that were named; None: they can, or nobody can tell."""
+    if not config.runtime.on_gpu or config.hardware.is_cpu:
+        return None
+    try:
+        seen(config)
+    except ConfigError as error:
+        return str(error)
+    except PipelineError:
+        return None
+    return None
+
+
 def told(config: Config) -> str:
     """What the trial's hardware is, for the doctor."""
     if config.hardware.is_cpu:
@@ -46,7 +59,18 @@ def told(config: Config) -> str:
         there = ", ".join(map(str, seen(config)))
     except PipelineError as error:
         there = f"not seen: {error}"
-    return f"{config.hardware.name}: {there or 'no GPU is seen here'}"
+    fewer = missing(config)
+    return f"{config.hardware.name}: {fewer or there or 'no GPU is seen here'}"
+
+
+def missing(config: Config) -> str | None:
+    """How many GPUs are named where fewer are found, in words; None: there are as many, or nobody can tell."""
+    if config.hardware.is_cpu or config.hardware.is_auto:
+        return None
+    try:
+        return presets.counted(config.hardware, seen(config))
+    except PipelineError:
+        return None
 
 
 def seen(config: Config) -> tuple[Seen, ...]:

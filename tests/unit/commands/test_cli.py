@@ -26,7 +26,19 @@ MISTAKES = {
         "traffic.sead is not a key. Did you mean seed? traffic has: order, all_levels, drain_s, name",
     ),
     "key-below-a-knob": (["n_threads.x=3"], "n_threads.x is not a key: n_threads has no keys below it."),
-    "open-section-without-plus": (["slo.limits.ttft_p95_s=2"], "slo.limits.ttft_p95_s: put a + in front"),
+    "open-section-without-plus": (["slo.limits.ttft_p95_s=2"], "put a + in front: +slo.limits.ttft_p95_s=2"),
+    "variables-without-plus": (
+        ["runtime.development.env={A:1}"],
+        "runtime.development.env: put a + in front: '+runtime.development.env={A:1}'",
+    ),
+    "a-variable-that-is-no-text": (
+        ["+runtime.measuring.env.A=true"],
+        "expected a string, got True; quote it, so that it stays text: runtime.measuring.env.A=\"'true'\".",
+    ),
+    "version-that-is-a-number": (
+        ["runtime=vllm", "runtime.version=1.2"],
+        "runtime.version: expected a string, got 1.2; quote it, so that it stays text: runtime.version=\"'1.2'\".",
+    ),
     "unknown-key-with-plus": (["+surprise=1"], "surprise: unknown key."),
     "unknown-key-in-a-section-with-plus": (["+traffic.surprise=1"], "traffic.surprise: unknown key."),
     "text-for-an-integer": (["n_threads=many"], "n_threads=many: expected an integer, 1 or more (threads) or null ("),

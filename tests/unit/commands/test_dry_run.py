@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from parts.nvml import Machine
 from pipeline import dry_run
 from pipeline.config import expand
+from pipeline.machine import memory
+from pipeline.trial import hardware
 from support.cli import Result, pipeline
 from support.places import STUB_ENGINE
 
@@ -84,6 +87,74 @@ def test_models_that_differ_are_each_shown(capsys: pytest.CaptureFixture[str]) -
     documents = list(yaml.safe_load_all(capsys.readouterr().out))
     names = [one["metadata"]["name"] for one in documents if one["kind"] == "ClusterBaseModel"]
     assert names == ["qwen3-8b", "qwen3-0-6b"]
+
+
+H100 = {"name": "NVIDIA H100 80GB HBM3", "total_mib": 81559}
+A100 = {"name": "NVIDIA A100-SXM4-80GB", "total_mib": 81920, "compute_capability": 8.0}
+MODEL = ("runtime=sglang", "model=llama31_8b")
+
+
+def of_this_machine(capsys: pytest.CaptureFixture[str], *overrides: str) -> str:
+    hardware.forget()
+    try:
+        dry_run.show(overrides, is_sweep=False)
+    finally:
+        hardware.forget()
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("gpus", "visible", "overrides", "words"),
+    [
+        ((H100, A100), None, (), ["warned: would start if its hardware were known", "the GPUs differ: 1 x NVIDIA A1"]),
+        ((H100,), "MIG-1", (), ["warned: would start if its hardware were known", "names slices of a GPU (MIG)"]),
+        ((H100, H100), "0", ("hardware.gpu_ids=[1]",), ["CUDA_VISIBLE_DEVICES=0 hides GPU 1. Name GPUs that it shows"]),
+        ((H100,), None, ("hardware.gpu_count=4",), ["hardware h100: 4 GPUs are named (hardware.gpu_count), 1 found: "]),
+        ((H100,), None, ("hardware.gpu_count=4", "tp_size=4"), ["warned: the trial takes 4 GPUs; 4 GPUs are named"]),
+        ((A100,), None, ("hardware=h100",), ["hardware warned: hardware=h100, but what is there is 1 x NVIDIA A100"]),
+        ((H100,), None, ("hardware=h100",), ["hardware warned: 8 GPUs are named (hardware.gpu_count), 1 found"]),
+        ((H100,), "0", ("hardware=h100", "hardware.gpu_ids=[0,3]"), ["hardware warned: hardware.gpu_ids=[0,3]: expec"]),
+        ((H100,), None, (), ["hardware h100: what is here", "ok: would start as asked"]),
+        ((H100,), None, ("hardware=h100", "hardware.gpu_count=1"), ["ok: would start as asked"]),
+    ],
+    ids=[
+        "mixed", "slices", "hidden", "more named than found", "more taken than found", "another preset",
+        "fewer than the preset has", "not there", "auto", "named",
+    ],
+)  # fmt: skip
+def test_what_this_machine_lacks_is_told(
+    *,
+    gpus: tuple[dict[str, object], ...],
+    visible: str | None,
+    overrides: tuple[str, ...],
+    words: list[str],
+    machine: Machine,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    machine.has(len(gpus), *gpus)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    told = of_this_machine(capsys, *MODEL, *overrides)
+    assert [word for word in words if word not in told] == []
+    assert ("warned" in told) is any("warned" in word or "hides" in word for word in words), told
+
+
+@pytest.mark.parametrize("runtime", ["vllm", "transformers"])
+def test_a_model_that_is_larger_than_the_memory_is_told(
+    runtime: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(memory, "total_gib", lambda: 64.0)
+    told = of_this_machine(capsys, f"runtime={runtime}", "model=llama33_70b", "hardware=cpu")
+    assert "131.4 GiB of weights do not fit the 64.0 GiB of memory that there are" in told
+    assert ("The trial is refused here" in told) is (runtime == "vllm")
+    assert "do not fit" not in of_this_machine(capsys, f"runtime={runtime}", "model=llama32_1b", "hardware=cpu")
+
+
+def test_who_was_not_asked_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    told = of_this_machine(capsys, *MODEL, "hardware=h100", "backend=docker")
+    assert "Docker was not asked: servetune doctor does. Nothing was started or written.\n" in told
+    assert "was not asked" not in of_this_machine(capsys, *MODEL, "hardware=h100")
 
 
 def shown(*overrides: str) -> list[expand.Trial]:

@@ -121,6 +121,14 @@ def test_knobs_lists_what_the_doctor_lists(
     assert "leaves the flag out" in out
 
 
+def test_knobs_of_an_unknown_version_are_not_made_up(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, out, err = said(capsys, monkeypatch, "knobs", "vllm", "runtime.version=banana")
+    assert (code, out) == (2, "")
+    assert "there is no flag catalogue for vllm banana; the nearest known version: " in err
+
+
 @pytest.mark.parametrize("words", [["--version"], ["--help"], ["--completion", "bash"], ["--complete", "servetune r"]])
 def test_nothing_heavy_is_imported_for_a_quick_answer(words: list[str]) -> None:
     program = (

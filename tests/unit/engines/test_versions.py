@@ -7,7 +7,7 @@ from pipeline.config.command_line import check, composed, to_config
 from pipeline.core.errors import ConfigError
 from pipeline.core.findings import Verdict
 from pipeline.core.places import CONF
-from pipeline.engines import catalogue
+from pipeline.engines import catalogue, versions
 from pipeline.engines.server_command import flags
 from pipeline.engines.verdict import judge
 
@@ -42,10 +42,37 @@ def test_a_knob_that_a_version_has_not_is_refused_with_the_one_that_has() -> Non
 
 
 def test_a_version_without_a_catalogue_is_told_how_to_get_one() -> None:
-    with pytest.raises(
-        ConfigError, match=r"only for .*, .*\. Create one: python -m pipeline\.catalogues sglang==0\.5\.99"
-    ):
+    told = (
+        rf"version=0\.5\.99: there is no flag catalogue for sglang 0\.5\.99; the nearest known version: {NEW}\. "
+        r"Set the version that you run, or create one: python -m pipeline\.catalogues sglang==0\.5\.99"
+    )
+    with pytest.raises(ConfigError, match=told):
         made("runtime.version=0.5.99", "page_size=32")
+
+
+@pytest.mark.parametrize(
+    ("version", "near"),
+    [
+        ("0.5.99", [NEW]),
+        ("0.1.0", [catalogue.versions("sglang")[0]]),
+        ("0.5.10.post9", ["0.5.10.post1", "0.5.11"]),
+        ("banana", [NEW]),
+        ("0.5.10.post1x", ["0.5.10.post1"]),
+    ],
+    ids=["newer", "older", "between", "none", "misspelled"],
+)
+def test_an_unknown_version_is_told_with_the_nearest(version: str, near: list[str]) -> None:
+    (finding,) = (one for one in judged(f"runtime.version={version}").findings if one.rule == "version_unknown")
+    assert finding.verdict == "warned"
+    assert (
+        f"nearest known version{'s' * (len(near) > 1)}: {', '.join(near)}. So flags are not checked" in finding.reason
+    )
+
+
+def test_a_known_version_is_not_told() -> None:
+    assert not [one for one in judged(f"runtime.version={OLD}").findings if one.rule == "version_unknown"]
+    assert versions.unknown("llamacpp", None) is None
+    assert versions.unknown("mine", "1.0") is None
 
 
 def test_every_value_of_a_sweep_is_checked_against_the_version() -> None:

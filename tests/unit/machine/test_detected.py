@@ -134,7 +134,44 @@ def test_gpus_that_are_not_there_are_not_the_cpu(
         detected.here(ids)
 
 
+def test_without_nvml_nobody_can_tell_of_named_gpus() -> None:
+    assert detected.here(("1",)) == ()
+
+
 def test_all_gpus_can_be_hidden(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     machine.has(2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     assert detected.here() == ()
+
+
+@pytest.mark.parametrize(
+    ("visible", "ids", "lent", "expected"),
+    [
+        ("0,1", ("1",), False, [1]),
+        ("0,1", ("1", "2"), False, r"hardware\.gpu_ids=\[1,2\]: CUDA_VISIBLE_DEVICES=0,1 hides GPU 2\. Name GPUs"),
+        ("", ("1",), False, r"CUDA_VISIBLE_DEVICES= hides GPU 1\."),
+        (None, ("0", "9"), False, r"gpu_ids=\[0,9\]: expected GPUs of this machine, which has 0, 1, 2\."),
+        (None, ("0", "0", "GPU-00000000"), False, [1]),
+        ("0,1", ("1", "2"), True, [1]),
+    ],
+    ids=["shown", "hidden", "all are hidden", "one is not there", "named twice", "another set in each job"],
+)
+def test_cuda_visible_devices_limits_the_ids_too(
+    *,
+    machine: Machine,
+    monkeypatch: pytest.MonkeyPatch,
+    visible: str | None,
+    ids: tuple[str, ...],
+    lent: bool,
+    expected: list[int] | str,
+) -> None:
+    machine.has(3)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    if lent:
+        monkeypatch.setenv("SLURM_JOB_ID", "7")
+    if isinstance(expected, str):
+        with pytest.raises(ConfigError, match=expected):
+            detected.here(ids)
+    else:
+        assert [kind.count for kind in detected.here(ids)] == expected

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from parts.nvml import Machine
-from pipeline.core.errors import FailureKind, PreflightFailed
+from pipeline.core.errors import ConfigError, FailureKind, PreflightFailed
 from pipeline.core.plan import Slots
 from pipeline.core.schema import Config
 from pipeline.core.values import to_json
@@ -98,6 +98,25 @@ def test_named_gpus_that_slurm_gave_another_job_are_not_taken(
         assert own.gpu_ids == ("7",)
     with pytest.raises(PreflightFailed, match="may choose from 1"), taken(on(2, gpu_ids=["0", "7"])):
         pass
+
+
+@pytest.mark.parametrize("has_nvml", [True, False], ids=["NVML", "without NVML"])
+def test_named_gpus_that_are_hidden_are_refused(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, *, has_nvml: bool
+) -> None:
+    machine.has(8)
+    if not has_nvml:
+        monkeypatch.delenv("STANDIN_NVML")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "6,7")
+    with pytest.raises(ConfigError, match="CUDA_VISIBLE_DEVICES=6,7 hides GPU 0"), taken(on(1, gpu_ids=["0", "7"])):
+        pytest.fail("GPU 0 was given out")
+
+
+def test_slices_of_a_gpu_are_given_out_by_their_ids(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.has(1)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-1,MIG-2")
+    with taken(on(1)) as first, taken(on(1)) as second:
+        assert (first.gpu_ids, second.gpu_ids) == (("MIG-1",), ("MIG-2",))
 
 
 def test_trials_never_share_a_gpu() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from parts.nvml import Machine
 from pipeline.core.errors import FailureKind, PreflightFailed
 from pipeline.core.schema import Config
 from pipeline.trial import checks
@@ -84,7 +85,7 @@ def gpus(program: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Calla
     def make(count: int) -> None:
         path = program("nvidia-smi", "NVIDIA H100 80GB HBM3\n" * count)
         monkeypatch.setenv("PATH", f"{path.parent}:/usr/bin:/bin")
-        checks.nvidia_gpus.cache_clear()
+        checks._by_nvidia_smi.cache_clear()
 
     return make
 
@@ -104,7 +105,7 @@ def test_too_few_gpus_are_told_before_deploying(gpus: Callable[[int], None]) -> 
 def test_a_machine_without_gpus_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(checks, "NVIDIA_DEVICE", tmp_path / "nvidiactl")
-    checks.nvidia_gpus.cache_clear()
+    checks._by_nvidia_smi.cache_clear()
     with pytest.raises(PreflightFailed, match="needs 1 NVIDIA GPU; this machine has none"):
         check(trial(), "hardware h100")
 
@@ -113,8 +114,15 @@ def test_a_driver_without_nvidia_smi_is_believed(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("PATH", str(tmp_path))
     (tmp_path / "nvidiactl").touch()
     monkeypatch.setattr(checks, "NVIDIA_DEVICE", tmp_path / "nvidiactl")
-    checks.nvidia_gpus.cache_clear()
+    checks._by_nvidia_smi.cache_clear()
     assert "not counted" in check(trial(tp_size=8), "hardware h100")
+
+
+def test_nvml_counts_where_it_answers(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As everywhere else: whether nvidia-smi is installed beside the driver says nothing of the GPUs."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    machine.has(3, {"name": "NVIDIA L4"}, {"name": "NVIDIA L4"}, {"name": "NVIDIA H100 80GB HBM3"})
+    assert check(trial(), "hardware h100") == "2 x NVIDIA L4, 1 x NVIDIA H100 80GB HBM3"
 
 
 def test_no_gpu_is_looked_for_where_none_is_meant() -> None:
