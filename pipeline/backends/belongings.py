@@ -2,13 +2,14 @@
 
 The folder is the trial's own: its TMPDIR. Objects in /dev/shm have random names; one is the trial's if it was not there
 before and one of the trial's processes had it for writing. That is noted while they run, because nobody can tell any
-more when they are gone. An object that any living process has is never removed.
+more when they are gone. An object that any living process has is never removed. Folders that were not there before are
+looked into; one goes when nothing is left in it that held something of the trial's.
 """
 
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -44,7 +45,7 @@ def make(owned: Lease, env: Mapping[str, str]) -> Lease:
         OSError: the lease cannot be written.
     """
     folder = None if "TMPDIR" in env else _base() / f"{PREFIX}{owned.label[-8:]}"
-    owned = replace(owned, scratch=folder, shared_before=tuple(shared_memory.things()))
+    owned = replace(owned, scratch=folder, shared_before=shared_memory.inodes())
     lease.update(owned)
     lease.notes(owned.label).touch()
     if folder:
@@ -80,22 +81,26 @@ def environment(owned: Lease) -> dict[str, str]:
 
 
 class Watch:
-    """Notes which objects of /dev/shm are a trial's. Cheap while none is made: one look at the folder's clock."""
+    """Notes which objects of /dev/shm are a trial's. Cheap while none is made: one look at the folders' clocks."""
 
     def __init__(self, owned: Lease) -> None:
         self.owned = owned
-        self.clock = 0
+        self.clock: tuple[int, ...] = ()
+        self.folders: tuple[Path, ...] = ()  # in /dev/shm, new
         self.tries: dict[int, int] = {}
 
     def look(self) -> None:
         """Note what the trial's processes have made since the last look."""
-        clock = shared_memory.changed()
+        clock = shared_memory.changed(self.folders)
         path = lease.notes(self.owned.label)
         if not path.exists() or (clock == self.clock and not self._open()):
             return
         self.clock = clock
-        known = {*lease.current(self.owned).shared_before, *_noted(path)}
-        new = {inode: one for inode, one in shared_memory.things().items() if inode not in known}
+        found, noted = shared_memory.things({*lease.current(self.owned).shared_before}), _noted(path)
+        folders = tuple(one.path for one in found.values() if one.is_folder)
+        if folders != self.folders:  # their clocks are looked at from now on
+            self.folders, self.clock = folders, ()
+        new = {inode: one for inode, one in found.items() if inode not in noted and not one.is_folder}
         self.tries = {inode: self.tries.get(inode, 0) for inode in new}
         if self._open():
             _note(path, new, self.owned.label)
@@ -136,7 +141,8 @@ def remove(owned: Lease) -> Swept:
     if not path.exists():
         return folder
     noted, before = _noted(path), set(owned.shared_before)
-    new = [one for inode, one in shared_memory.things().items() if inode not in before]
+    seen = shared_memory.things(before).values()
+    new = [one for one in seen if not one.is_folder]
     ours = [one for one in new if noted.get(one.inode) == printable(one.name)]
     mine = {one.inode for one in ours}
     process.wait_until(lambda: not shared_memory.users(mine), timeout_s=process.DYING_S, interval_s=0.2)
@@ -144,6 +150,8 @@ def remove(owned: Lease) -> Swept:
     held = [f"{_called(one)}: process {used[one.inode]} still uses it" for one in ours if one.inode in used]
     kept = {one.inode: _unlink(one) for one in ours if one.inode not in used}
     since = owned.created_at.timestamp()
+    made = [one for one in seen if one.is_folder and one.changed_s >= since]
+    emptied, left = _folders(made, tuple(noted.values()))
     others = [one for one in new if one not in ours and one.inode not in used and one.changed_s >= since]
     return Swept(
         remaining=(
@@ -151,19 +159,51 @@ def remove(owned: Lease) -> Swept:
             *held,
             *(f"{_called(one)}: {why}" for one in ours if (why := kept.get(one.inode))),
         ),
-        removed=(*folder.removed, *(_called(one) for one in ours if kept.get(one.inode) == "")),
-        unclaimed=tuple(map(_called, others)),
+        removed=(*folder.removed, *(_called(one) for one in ours if kept.get(one.inode) == ""), *emptied),
+        unclaimed=(*_grouped(others), *left),
     )
 
 
+def _folders(new: Sequence[Thing], noted: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Remove new folders that hold nothing more but have held something of the trial's; them, and the other empty ones.
+
+    What is not empty has something of nobody known in it, which is told of itself.
+    """
+    removed: list[str] = []
+    left: list[str] = []
+    for one in sorted(new, key=lambda one: one.name.count("/"), reverse=True):
+        is_ours = any(name.startswith(f"{printable(one.name)}/") for name in noted)
+        with suppress(OSError):  # not empty, or gone
+            if is_ours:
+                one.path.rmdir()
+            elif any(one.path.iterdir()):
+                continue
+            (removed if is_ours else left).append(f"{one.path} (folder)")
+    return removed, left
+
+
+def _grouped(others: Sequence[Thing]) -> Iterator[str]:
+    """By name; those in a folder together."""
+    inside: dict[str, list[Thing]] = {}
+    for one in others:
+        top, _, below = one.name.partition("/")
+        if below:
+            inside.setdefault(top, []).append(one)
+        else:
+            yield _called(one)
+    for top, some in inside.items():
+        megabytes = sum(one.size for one in some) / 1e6
+        yield f"{shared_memory.PLACE / top} (folder with {len(some)} file{'s' * (len(some) > 1)}, {megabytes:.1f} MB)"
+
+
 def _called(one: Thing) -> str:
-    return f"{shared_memory.PLACE / one.name} ({one.size / 1e6:.1f} MB)"
+    return f"{one.path} ({one.size / 1e6:.1f} MB)"
 
 
 def _unlink(one: Thing) -> str:
     """Why it could not be removed; empty: it is gone."""
     try:
-        (shared_memory.PLACE / one.name).unlink(missing_ok=True)
+        one.path.unlink(missing_ok=True)
     except OSError as error:
         return error.strerror or str(error)
     return ""

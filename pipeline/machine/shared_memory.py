@@ -1,11 +1,12 @@
 """Shared memory and named semaphores in /dev/shm: which objects there are, and which processes use them.
 
-An object is known by its inode: names are the same in every mount namespace, the objects behind them are not.
+An object is known by its inode: names are the same in every mount namespace, the objects behind them are not. It may be
+in a folder.
 Source: proc(5), maps and fd; shm_overview(7); sem_overview(7).
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,34 +17,63 @@ PLACE = Path("/dev/shm")  # noqa: S108 - where the C library makes them
 
 @value
 class Thing:
-    """An object of ours that lies in /dev/shm."""
+    """An object of ours that lies in /dev/shm, or a folder."""
 
     inode: int
-    name: str
+    name: str  # its path below /dev/shm
     size: int  # bytes; what is not written takes no memory
     changed_s: float  # seconds since the epoch
+    is_folder: bool = False
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        return PLACE / self.name
 
 
-def changed() -> int:
-    """When an object was last made or removed, in ns; 0 where there is no such folder."""
+def changed(folders: Iterable[Path] = ()) -> tuple[int, ...]:
+    """When an object was last made or removed there and in these folders, in ns; 0 for a folder that is not there."""
+    return tuple(map(_changed, (PLACE, *folders)))
+
+
+def _changed(folder: Path) -> int:
     try:
-        return PLACE.stat().st_mtime_ns
+        return folder.stat().st_mtime_ns
     except OSError:
         return 0
 
 
-def things() -> dict[int, Thing]:
-    """Every object of this user, by its inode."""
+def inodes() -> tuple[int, ...]:
+    """Of every object and folder of this user, without what is in the folders."""
+    return tuple(one.inode for one in _listed(PLACE))
+
+
+def things(before: Container[int] = ()) -> dict[int, Thing]:
+    """Every object of this user but these, by its inode; folders, and what is in them."""
     found = {}
-    with suppress(OSError), os.scandir(PLACE) as entries:
+    folders = [PLACE]
+    while folders:
+        for one in _listed(folders.pop()):
+            if one.inode not in before:
+                found[one.inode] = one
+                folders += [one.path] if one.is_folder else []
+    return found
+
+
+def _listed(folder: Path) -> Iterator[Thing]:
+    with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             with suppress(OSError):
                 seen = entry.stat(follow_symlinks=False)
-                if seen.st_uid == os.geteuid() and entry.is_file(follow_symlinks=False):
-                    found[seen.st_ino] = Thing(
-                        inode=seen.st_ino, name=entry.name, size=seen.st_size, changed_s=seen.st_ctime
+                is_folder = entry.is_dir(follow_symlinks=False)
+                if seen.st_uid == os.geteuid() and (is_folder or entry.is_file(follow_symlinks=False)):
+                    yield Thing(
+                        inode=seen.st_ino,
+                        name=str(Path(entry.path).relative_to(PLACE)),
+                        size=0 if is_folder else seen.st_size,
+                        changed_s=seen.st_ctime,
+                        is_folder=is_folder,
                     )
-    return found
 
 
 def written_by(pids: Iterable[int]) -> set[int]:

@@ -13,8 +13,9 @@ GONE_S = 60.0
 def lying() -> dict[str, int]:
     """What lies in /dev/shm and is used by nobody, with its inode: what runs beside us does not count."""
     things = shared_memory.things()
-    used = shared_memory.users(set(things))
-    return {one.name: one.inode for one in things.values() if one.inode not in used}
+    used = [things[inode].name for inode in shared_memory.users(set(things))]
+    around = {str(folder) for name in used for folder in Path(name).parents}
+    return {one.name: one.inode for one in things.values() if one.name not in {*used, *around}}
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -234,6 +235,70 @@ def test_names_of_any_bytes_are_removed_and_told(deploy: Deploy, name: str) -> N
     assert any(own.name[:11] in told for told in outcome.removed)
     assert any(theirs.name[:14] in told for told in outcome.unclaimed)
     assert load(Lease, RunDir(engine.owned.run_dir).lease).released == outcome
+
+
+def script(body: str) -> tuple[str, ...]:
+    """An engine that does this, says that it is there, and waits."""
+    say = f"print('uses', {json.dumps({'memory': 'none', 'worker': 1})!r}, sep='\\n', flush=True)"
+    return (sys.executable, "-c", f"import os, time\n{body}\n{say}\ntime.sleep(600)")
+
+
+@pytest.fixture
+def shared_folder() -> Iterator[Path]:
+    """The name of a folder in /dev/shm; gone at the end."""
+    folder = shared_memory.PLACE / f"cache_{secrets.token_hex(4)}"
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_a_folder_in_shared_memory_is_looked_into(deploy: Deploy, shared_folder: Path) -> None:
+    engine = deploy(argv=script(f"os.makedirs('{shared_folder}/a'); file = open('{shared_folder}/a/b', 'wb')"))
+    outcome = gone(engine)
+    assert not shared_folder.exists()
+    assert {f"{shared_folder}/a/b (0.0 MB)", f"{shared_folder}/a (folder)", f"{shared_folder} (folder)"} <= {
+        *outcome.removed
+    }
+
+
+def test_what_others_have_put_into_the_folder_stays_and_is_named(deploy: Deploy, shared_folder: Path) -> None:
+    """As what the trial has put there and closed before anybody looked: nobody can tell them apart."""
+    engine = deploy(argv=script(f"os.mkdir('{shared_folder}'); file = open('{shared_folder}/own', 'wb')"))
+    (shared_folder / "theirs").write_bytes(b"x" * 200_000)
+    outcome = gone(engine)
+    assert [path.name for path in shared_folder.iterdir()] == ["theirs"]
+    assert f"{shared_folder} (folder with 1 file, 0.2 MB)" in outcome.unclaimed
+
+
+def test_an_empty_folder_of_nobody_known_is_named(deploy: Deploy, shared_folder: Path) -> None:
+    engine = deploy(argv=script(f"os.mkdir('{shared_folder}')"))
+    assert f"{shared_folder} (folder)" in gone(engine).unclaimed
+    assert shared_folder.exists()
+
+
+def test_a_folder_that_was_there_before_is_left_alone(deploy: Deploy, shared_folder: Path) -> None:
+    shared_folder.mkdir()
+    engine = deploy(argv=script(f"file = open('{shared_folder}/own', 'wb')"))
+    assert shared_folder.name not in str(gone(engine))
+    assert (shared_folder / "own").exists()
+
+
+def test_what_comes_into_a_folder_later_is_noted(deploy: Deploy, shared_folder: Path, tmp_path: Path) -> None:
+    """The clock of /dev/shm does not move then."""
+    go = tmp_path / "go"
+    later = f"while not os.path.exists('{go}'): time.sleep(0.01)\nfile = open('{shared_folder}/late', 'wb')"
+    body = f"import threading\nos.mkdir('{shared_folder}')\ndef later():\n  global file\n  " + later.replace(
+        "\n", "\n  "
+    )
+    engine = deploy(argv=script(f"{body}\nthreading.Thread(target=later, daemon=True).start()"))
+    watch = belongings.Watch(engine.owned)
+    for _ in range(belongings.TRIES + 2):
+        watch.look()
+    go.touch()
+    assert process.wait_until((shared_folder / "late").exists, timeout_s=10)
+    watch.look()
+    assert "late" in lease.notes(engine.owned.label).read_text()
+    gone(engine)
+    assert not shared_folder.exists()
 
 
 def test_what_was_there_before_stays_though_the_engine_writes_it(deploy: Deploy) -> None:
