@@ -33,9 +33,8 @@ _UNHEARD = re.compile(
 )  # CPython's threading.py and asyncio
 _OF_UNHEARD = re.compile(r"(future|handle|task|transport|protocol|source_traceback|object): ")
 _SEQUEL = re.compile(
-    r"\s*what\(\):|.*(ProcessGroupNCCL\.cpp|[Ww]atchdog (caught|thread)|NCCL error|DistBackendError|DistNetworkError"
-    r"|nccl(RemoteError|UnhandledCudaError|SystemError)|custom_all_reduce\.cuh|Connection closed by (remote )?peer"
-    r"|Connection was likely closed)"
+    r"\s*what\(\):|terminate called |.*(ProcessGroupNCCL\.cpp:\d+\] |[Ww]atchdog (caught|thread)|ncclRemoteError"
+    r"|remote process exited|DistNetworkError|Connection closed by (remote )?peer|Connection was likely closed)"
 )  # torch 2.13: what a rank says when another one is gone, and libstdc++ of what ended a process
 _BEGIN = "Traceback (most recent call last):"  # behind `Scheduler hit an exception: ` in SGLang
 _FRAME = re.compile(r'  File "[^"]+", line \d+')

@@ -208,3 +208,13 @@ def test_a_record_in_the_middle_of_sglangs_traceback_does_not_end_it() -> None:
 KeyError: 'x'
 """
     assert errors(log) == ["Load weight end.", "KeyError: 'x'"]
+
+
+def test_an_error_of_nccls_own_is_the_reason_behind_one_that_did_no_harm() -> None:
+    log = """\
+(Worker_TP0 pid=1) ERROR 11-02 08:26:59 [plugins.py:1] Traceback (most recent call last):
+(Worker_TP0 pid=1) ERROR 11-02 08:26:59 [plugins.py:1]   File "vllm/plugins/__init__.py", line 1, in load
+(Worker_TP0 pid=1) ERROR 11-02 08:26:59 [plugins.py:1] ImportError: no plugin
+(Worker_TP0 pid=1) RuntimeError: NCCL error: unhandled cuda error (run with NCCL_DEBUG=INFO for details)
+"""
+    assert server_death("exit code 1", log).kind == FailureKind.GPU_COMMUNICATION
