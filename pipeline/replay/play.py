@@ -90,14 +90,14 @@ class Play:
         if sampler := samplers.made(option, done=0, slots=self.budget.slots):
             study.optuna.sampler = sampler
         limits = Limits(
-            n_trials=1 if self.strategy.is_default_only else self.budget.trials * self.budget.slots,
+            n_trials=1 if self.strategy.is_default_only else None,  # time is the budget: that is what is compared
             timeout_s=self.budget.trials * self.whole_s,
             confirm=0,
         )
         baseline = self.found.params(self.found.default) if self.strategy.baseline else None
         is_grid = samplers.is_grid(option)
         self.search = Search(study, limits, baseline, is_maximised=[True], in_order=is_grid, clock=self.clock)
-        self.search.in_order = is_grid  # a small space is no reason not to search: that is what is compared
+        self.search.in_order = is_grid  # a space that fits into the budget is searched, too
 
     def _seed(self) -> dict[str, int]:
         return {"seed": self.seed} if "seed" in self.strategy.sampler else {}
