@@ -34,7 +34,7 @@ WIDTH = 180
 def main(argv: Sequence[str] | None = None, prog: str = "python -m pipeline.replay") -> int:
     """The command. 0: done; 1: a process died; 2: what was given cannot be replayed."""
     given = _parser(prog).parse_args(argv)
-    command = shlex.join([prog, *(argv if argv is not None else sys.argv[1:])])
+    command = f"{prog} {shlex.join(argv if argv is not None else sys.argv[1:])}"
     try:
         setup = _setup(given)
         facts = [landscape.facts(sources.opened(one, setup.options)) for one in setup.sources]
