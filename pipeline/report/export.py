@@ -36,6 +36,7 @@ def _trial(record: Record) -> dict[str, Any]:
         "trial": record.number,
         "status": record.status,
         "phase": record.phase,
+        "reason": record.reason.by if record.reason else None,
         "repeat_of": record.repeat_of,
         "same_as": record.same_as,
         "is_baseline": record.is_baseline,

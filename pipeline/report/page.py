@@ -15,7 +15,7 @@ from pipeline.core.files import SweepDir, write_atomically
 from pipeline.core.places import TEMPLATES
 from pipeline.core.record import Record
 from pipeline.core.redact import Secrets
-from pipeline.report import importance, plots, sentences, table
+from pipeline.report import importance, plots, search_story, sentences, table
 from pipeline.report.ranking import Row
 from pipeline.report.verdict import Verdict
 
@@ -55,6 +55,8 @@ def render(sweep: SweepDir, records: Sequence[Record], found: Verdict, command: 
         "sections": groups,
         "missing": missing,
         "failures": list(_failures(sweep, records)),
+        "crashes": search_story.crashes(records),
+        "proposals": search_story.proposals(records),
         "notes": list(_notes(records)),
         "environment": _environment(records),
     }

@@ -17,7 +17,7 @@ from pipeline.core.files import SweepDir, save, write_atomically
 from pipeline.core.record import Record
 from pipeline.core.values import load, plain, value
 from pipeline.report import best as deliver
-from pipeline.report import export, page, sentences, table, verdict
+from pipeline.report import export, page, search_story, sentences, table, verdict
 from pipeline.report.best import scripts
 from pipeline.report.ranking import Row
 from pipeline.report.verdict import Kind, Verdict
@@ -200,6 +200,8 @@ def _show_failures(console: Console, records: Sequence[Record], *, is_told: bool
     for (style, text), numbers in trials.items():
         who = f"Trial{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
         console.print(f"{who}{text}", style=style, soft_wrap=True)
+    for told in search_story.crashes(records):
+        console.print(told, style="yellow", soft_wrap=True)
 
 
 def _to_say(record: Record, *, is_told: bool) -> Iterator[tuple[str, str]]:
