@@ -6,7 +6,7 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-TRUSTED = ["optuna.samplers.*", "pipeline.sweep.search.strategy.*", "hydra_plugins.hydra_optuna_sweeper.*"]
+TRUSTED = ["optuna.samplers.*", "pipeline.sweep.search.*", "hydra_plugins.hydra_optuna_sweeper.*"]
 
 
 def is_grid(option: Mapping[Any, Any]) -> bool:

@@ -169,7 +169,7 @@ def test_the_process_predicts_what_scikit_learns_own_does() -> None:
 
     rows, y, at = dice(1).random((30, 3)) - 0.5, dice(2).standard_normal(30), dice(3).random((5, 3)) - 0.5
     ours = GaussianProcess()
-    mean, sd = ours.predict(rows, y, at)
+    mean, sd = ours.fit(rows, y).at(at)
     kernel = ours.kernel
     assert kernel
     theirs = ConstantKernel(kernel.main) * DotProduct(0, sigma_0_bounds="fixed")
@@ -183,7 +183,7 @@ def test_the_process_predicts_what_scikit_learns_own_does() -> None:
 def test_the_process_learns_which_knob_matters() -> None:
     rows = dice(1).random((40, 3)) - 0.5
     ours = GaussianProcess()
-    ours.predict(rows, np.sin(6 * rows[:, 1]) + 0.02 * dice(2).standard_normal(40), rows)
+    ours.fit(rows, np.sin(6 * rows[:, 1]) + 0.02 * dice(2).standard_normal(40))
     assert ours.kernel
     first, second, third = ours.kernel.lengths
     assert second < min(first, third) / 2
@@ -225,7 +225,7 @@ def test_gain_needs_a_chance_to_be_better() -> None:
 @pytest.mark.parametrize(("crashed", "risks"), [([False] * 4, [0, 0]), ([True] * 4, [1, 1])], ids=["none", "all"])
 def test_without_both_kinds_nothing_is_fitted(crashed: list[bool], risks: list[float]) -> None:
     rows = Encoding(GRID, {}).rows(Candidates(GRID).random(4, dice()))
-    assert crashes.risk(rows, crashed, rows[:2]).tolist() == risks
+    assert crashes.learned(rows, crashed)(rows[:2]).tolist() == risks
 
 
 def test_a_range_is_searched_on_its_steps() -> None:

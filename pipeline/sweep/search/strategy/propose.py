@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Sequence
+from itertools import islice
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 from threadpoolctl import ThreadpoolController
 
@@ -14,6 +14,7 @@ from pipeline.sweep.search.space import Params
 from pipeline.sweep.search.strategy import acquisition, crashes, targets
 from pipeline.sweep.search.strategy.candidates import Candidates
 from pipeline.sweep.search.strategy.encoding import Encoding, agreed_of, resolved_of
+from pipeline.sweep.search.strategy.outlook import Outlook, Prospect
 from pipeline.sweep.search.strategy.surrogate import GaussianProcess
 from pipeline.sweep.search.strategy.targets import Target
 from pipeline.sweep.search.strategy.told import Told
@@ -30,6 +31,7 @@ class Switches:
     candidates: int = Field(default=250, ge=1)  # random ones for each proposal
     best: int = Field(default=5, ge=0)  # whose neighbours are candidates too
     pairs: int = Field(default=50, ge=0)  # neighbours that differ in two knobs
+    climbs: int = Field(default=2, ge=0)  # times that neighbours of the most promising candidates are added
     crash_power: float = Field(default=acquisition.CRASH_POWER, ge=0)
 
 
@@ -76,50 +78,46 @@ class Proposer:
     def _best(
         self, trials: Sequence[Told], measured: Sequence[Told], aim: Target, dice: np.random.Generator
     ) -> Proposal | None:
+        """The most promising of random combinations, neighbours of the best, and of the most promising so far."""
+        outlook = self._outlook(trials, measured, aim, int(dice.integers(2**31)))
         order = np.argsort(aim.y)[::-1]
         best = [measured[int(at)].params for at in order[: self.switches.best]]
         some = [
             *self.candidates.random(self.switches.candidates, dice),
             *self.candidates.neighbours(best, self.switches.pairs, dice),
         ]
-        if not some:
-            return None
-        encoding = Encoding(self.candidates.space, resolved_of(trials, self.candidates.space))
-        at = encoding.rows(some)
-        mean, sd = self._predicted(trials, measured, aim, encoding, at)
-        risk = self._risk(trials, encoding, at, int(dice.integers(2**31)))
-        gain = acquisition.expected_improvement(mean, sd, aim.best)
-        promise = acquisition.value_of(gain, risk, self.switches.crash_power)
-        for pick in acquisition.ranked(promise, risk, mean + sd):
-            if self.candidates.is_free(some[pick]):
-                return Proposal(
-                    params=some[pick],
-                    reason=Reason(
-                        by="gain",
-                        expected=_share(mean[pick] - aim.best),
-                        uncertainty=_share(sd[pick]),
-                        gain=_share(gain[pick]),
-                        crash_risk=round(float(risk[pick]), 3),
-                    ),
-                )
-        return None
+        for _ in range(self.switches.climbs):
+            top = [one.params for one in islice(outlook.ranked(some), self.switches.best)]
+            some += self.candidates.neighbours(top, 0, dice)
+        found = next((one for one in outlook.ranked(some) if self.candidates.is_free(one.params)), None)
+        return None if found is None else Proposal(params=found.params, reason=_reason(found, aim.best))
 
-    def _predicted(
-        self, trials: Sequence[Told], measured: Sequence[Told], aim: Target, encoding: Encoding, at: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _outlook(self, trials: Sequence[Told], measured: Sequence[Told], aim: Target, seed: int) -> Outlook:
         """Trials that still run count as mean ones, so that the next proposal lies elsewhere."""
+        encoding = Encoding(self.candidates.space, resolved_of(trials, self.candidates.space))
         running = [one.params for one in trials if one.is_running]
         y = np.asarray([*aim.y, *[float(np.mean(aim.y))] * len(running)])
-        return self.model.predict(encoding.rows([*(one.params for one in measured), *running]), y, at)
+        rows = encoding.rows([*(one.params for one in measured), *running])
+        ended = [one for one in trials if one.values or one.is_crash] if self.switches.crash_model else []
+        return Outlook(
+            encoding=encoding,
+            posterior=self.model.fit(rows, y),
+            risk=crashes.learned(
+                encoding.rows([one.params for one in ended]), [one.is_crash for one in ended], seed=seed
+            ),
+            best=aim.best,
+            crash_power=self.switches.crash_power,
+        )
 
-    def _risk(
-        self, trials: Sequence[Told], encoding: Encoding, at: NDArray[np.float64], seed: int
-    ) -> NDArray[np.float64]:
-        ended = [one for one in trials if one.values or one.is_crash]
-        if not self.switches.crash_model or not any(one.is_crash for one in ended):
-            return np.zeros(len(at))
-        rows = encoding.rows([one.params for one in ended])
-        return crashes.risk(rows, [one.is_crash for one in ended], at, seed=seed)
+
+def _reason(found: Prospect, best: float) -> Reason:
+    return Reason(
+        by="gain",
+        expected=_share(found.mean - best),
+        uncertainty=_share(found.sd),
+        gain=_share(found.gain),
+        crash_risk=round(found.risk, 3),
+    )
 
 
 def _share(log: float) -> float:

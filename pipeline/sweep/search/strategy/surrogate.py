@@ -33,11 +33,13 @@ class GaussianProcess:
         self.kernel: Kernel | None = None
         self._fitted_at = 0
 
-    def predict(self, rows: Rows, y: Column, at: Rows) -> tuple[Column, Column]:
-        """Mean and standard deviation without noise of `y` at other rows."""
+    def fit(self, rows: Rows, y: Column) -> "Posterior":
+        """What is known after these trials."""
         scale, centre = float(np.std(y)) or 1.0, float(np.mean(y))
-        mean, sd = _predicted(self._fitted(rows, (y - centre) / scale), rows, (y - centre) / scale, at)
-        return mean * scale + centre, sd * scale
+        scaled = (y - centre) / scale
+        kernel = self._fitted(rows, scaled)
+        factor = _factor(kernel, kernel.between(rows, rows))
+        return Posterior(kernel, rows, factor, cho_solve((factor, True), scaled), scale, centre)
 
     def _fitted(self, rows: Rows, y: Column) -> "Kernel":
         known = self.kernel
@@ -47,6 +49,25 @@ class GaussianProcess:
             return known
         self.kernel, self._fitted_at = _fit(known, rows, y), len(y)
         return self.kernel
+
+
+@dataclass(frozen=True, slots=True)
+class Posterior:
+    """A process after it has seen trials."""
+
+    kernel: "Kernel"
+    rows: Rows
+    factor: Rows
+    weights: Column
+    scale: float
+    centre: float
+
+    def at(self, rows: Rows) -> tuple[Column, Column]:
+        """Mean and standard deviation without noise at these rows."""
+        across = self.kernel.between(self.rows, rows)
+        known = np.square(solve_triangular(self.factor, across, lower=True)).sum(axis=0)
+        sd = np.sqrt(np.maximum(self.kernel.own(rows) - known, LEAST_VARIANCE))
+        return across.T @ self.weights * self.scale + self.centre, sd * self.scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +117,6 @@ def _squares(rows: Rows, others: Rows) -> Rows:
 def _factor(kernel: Kernel, covariance: Rows) -> Rows:
     found: Rows = cholesky(covariance + (kernel.noise + JITTER) * np.eye(len(covariance)), lower=True)
     return found
-
-
-def _predicted(kernel: Kernel, rows: Rows, y: Column, at: Rows) -> tuple[Column, Column]:
-    factor = _factor(kernel, kernel.between(rows, rows))
-    across = kernel.between(rows, at)
-    mean: Column = across.T @ cho_solve((factor, True), y)
-    known = np.square(solve_triangular(factor, across, lower=True)).sum(axis=0)
-    return mean, np.sqrt(np.maximum(kernel.own(at) - known, LEAST_VARIANCE))
 
 
 def _fit(start: Kernel, rows: Rows, y: Column) -> Kernel:
