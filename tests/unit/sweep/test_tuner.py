@@ -139,6 +139,15 @@ def test_a_refused_combination_is_answered_without_deploying(run: Callable[..., 
     assert [trial.user_attrs["answered"] for trial in trials(folder)] == [False, True, False]
 
 
+def test_a_search_says_why_and_skips_what_is_refused(run: Callable[..., Result]) -> None:
+    result = run("parallel=1,2,4,8,13", "hydra.sweeper.n_trials=4", "hydra.sweeper.sampler.seed=1")
+    assert result.code == 0, result.err
+    assert [record.reason.by for record in result.records if record.reason] == ["baseline", *["start"] * 3]
+    assert {record.status for record in result.records} == {"ok"}  # 13 is refused, and not proposed
+    assert not any("reason=" in word for record in result.records for word in record.overrides)
+    assert "reason=" not in result.out
+
+
 def test_kill_9_loses_nothing(argv: Callable[..., list[str]], folder: Path, run: Callable[..., Result]) -> None:
     words = ("parallel=2,4,8",)
     with started(argv(*words), STUB_BENCH="hang", STUB_BENCH_AT="4") as us:
