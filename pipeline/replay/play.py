@@ -73,7 +73,7 @@ class Play:
     strategy: Strategy
     seed: int
     budget: Budget
-    choose: Choose = trial.every_level
+    choose: Choose | None = None  # None: as the strategy says
     clock: Clock = field(default_factory=Clock)
     running: list[tuple[float, int, Running]] = field(default_factory=list)
     had: Counter[int] = field(default_factory=Counter)
@@ -84,6 +84,7 @@ class Play:
     asked_s: float = 0.0
 
     def __post_init__(self) -> None:
+        self.next_level = self.choose or (trial.raced if self.strategy.racing else trial.every_level)
         self.whole_s, self.best = self.found.whole_s, self.found.best
         study = in_memory(self.found.space, ["maximize"])
         option = OmegaConf.create({**self.strategy.sampler, **self._seed()})
@@ -169,7 +170,7 @@ class Play:
         """The start-up or a level of a trial has come to its end."""
         one.measure(self.found)
         fails = bool(self.found.failure[one.row])
-        level = None if fails else self.choose(self.found, one.measured, self.incumbent)
+        level = None if fails else self.next_level(self.found, one.measured, self.incumbent)
         if level is not None:
             self._later(one, one.level_s(self.found, level))
             return

@@ -16,7 +16,7 @@ from pipeline.core.values import value
 
 TUNER, DEFAULT = "tuner", "default"
 NAMED: Mapping[str, str] = {
-    TUNER: "what `servetune -m` does: the baseline first, then the default sampler",
+    TUNER: "what `servetune -m` does: the baseline first, then the default sampler, with racing",
     DEFAULT: "the engine's defaults, and nothing else",
     "random": "Optuna's random sampler",
     "tpe": "Optuna's TPE as it comes",
@@ -24,7 +24,7 @@ NAMED: Mapping[str, str] = {
     "gp": "Optuna's Gaussian process, where PyTorch is installed",
 }
 SAMPLERS = "hydra/sweeper/sampler"
-BASELINE = "baseline"  # the one key of a strategy that is not the sampler's
+BASELINE, RACING = "baseline", "racing"  # the keys of a strategy that are not the sampler's
 
 
 @value
@@ -34,6 +34,7 @@ class Strategy:
     name: str
     sampler: Mapping[str, Any] = Field(default_factory=dict)  # as composed
     baseline: bool = False  # trial 0 is the default
+    racing: bool = False  # levels of trials that cannot win are left out
     is_default_only: bool = False
 
 
@@ -59,6 +60,7 @@ def _made(word: str) -> Strategy:
     name, _, more = word.partition(":")
     pairs = dict(pair.partition("=")[::2] for pair in more.split(",") if pair)
     baseline = pairs.pop(BASELINE, str(name in {TUNER, DEFAULT})).lower() == "true"
+    racing = pairs.pop(RACING, str(name == TUNER)).lower() == "true"
     if name == "tpe-multivariate":
         pairs = {"multivariate": "true", **pairs}
     option = {TUNER: None, DEFAULT: "random", "tpe-multivariate": "tpe"}.get(name, name)
@@ -67,7 +69,7 @@ def _made(word: str) -> Strategy:
     if option == "gp" and not find_spec("torch"):
         raise ConfigError("--strategies gp: Optuna's Gaussian process needs PyTorch. Install it: pip install torch.")
     sampler = _composed(option, pairs, word)
-    return Strategy(name=word, sampler=sampler, baseline=baseline, is_default_only=name == DEFAULT)
+    return Strategy(name=word, sampler=sampler, baseline=baseline, racing=racing, is_default_only=name == DEFAULT)
 
 
 def _composed(option: str | None, pairs: Mapping[str, str], word: str) -> dict[str, Any]:

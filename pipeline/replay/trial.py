@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pipeline.core.errors import FailureKind
+from pipeline.core.racing import Incumbent, Race, Rung, Seen
 from pipeline.replay import costs
 from pipeline.replay.landscape import Landscape, Numbers
 from pipeline.sweep.search.outcome import Attributes, Outcome
@@ -34,6 +35,19 @@ Choose = Callable[[Landscape, Sequence[Measured], Sequence[Measured]], int | Non
 def every_level(found: Landscape, measured: Sequence[Measured], _incumbent: Sequence[Measured]) -> int | None:
     """All of them, in rising load."""
     return len(measured) if len(measured) < len(found.levels) else None
+
+
+def raced(found: Landscape, measured: Sequence[Measured], incumbent: Sequence[Measured]) -> int | None:
+    """As a trial of a sweep chooses: the incumbent's level first, and no other where it is clearly behind there."""
+    ladder = [Rung(scenario="", concurrency=at, name=str(at)) for at in range(len(found.levels))]
+    top = max((one for one in incumbent if one.is_inside), key=lambda one: one.score, default=None)
+    best = None if top is None else Incumbent(number=0, level=str(top.at), score=top.score)
+    race = Race(ladder, best, is_maximised=True, has_slo=found.latency is not None)
+    return race.step([_seen(one) for one in measured]).level
+
+
+def _seen(one: Measured) -> Seen:
+    return Seen(name=str(one.at), score=one.score if one.is_inside else None, potential=one.score)
 
 
 @dataclass

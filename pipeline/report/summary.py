@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.text import Text
 
+from pipeline.core.errors import FailureKind
 from pipeline.core.files import SweepDir, save, write_atomically
 from pipeline.core.record import Record
 from pipeline.core.values import load, plain, value
@@ -210,7 +211,8 @@ def _to_say(record: Record, *, is_told: bool) -> Iterator[tuple[str, str]]:
         seen = record.failure.message.splitlines()[0]
         yield "red", f", {record.failure.step}: {seen}\n  hint: {record.failure.hint}"
     for level in record.levels:
-        if level.status != "ok" and level.failure and not record.failure:
+        is_raced = level.failure is not None and level.failure.kind == FailureKind.RACED  # its flag says so
+        if level.status != "ok" and level.failure and not record.failure and not is_raced:
             yield "", f", {level.name} {level.status}: {level.failure.message}"
     for note in record.notes:
         yield "yellow", f": {note}"

@@ -47,8 +47,8 @@ def test_the_ranking_is_saved_as_csv(tmp_path: Path) -> None:
     rows = list(csv.DictReader(SweepDir(tmp_path).ranking.read_text().splitlines()))
     assert list(rows[0]) == [
         "rank", "number", "overrides", "rewrites", "same_as", "is_baseline", "status", "half_width", "measured", "runs",
-        "meets_slo", "change", "change_low", "change_high", "change_margin", "rounds", "is_optimal", "flags", "is_raced",
-        "best_level", "cached_from", "ttft_p95_s", "tpot_p95_s", "error_rate", "slo_attainment", "why",
+        "meets_slo", "change", "change_low", "change_high", "change_margin", "rounds", "is_optimal", "flags",
+        "is_raced", "best_level", "cached_from", "ttft_p95_s", "tpot_p95_s", "error_rate", "slo_attainment", "why",
         "output_tokens_per_s",
     ]  # fmt: skip
     assert [row["output_tokens_per_s"] for row in rows] == ["125.0", "100.0", ""]
