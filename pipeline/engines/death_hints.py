@@ -36,6 +36,7 @@ class Pattern:
     source: str  # whose wording it is, with file and line where it was read
     hint_running: str = ""
     is_loss: bool = False  # a process of the engine is gone: it does not say why
+    is_end: bool = False  # the server will never answer, also where it goes on running
 
 
 BAD_FLAG = "Check runtime.extra_args and the knobs named in the message: the engine rejects this flag or value."
@@ -76,6 +77,14 @@ NUMA = (
     "On CPU every rank takes a NUMA node of its own: lower {tp} or the other parallelisms, or bind them with "
     "VLLM_CPU_OMP_THREADS_BIND in runtime.env."
 )
+RANKS = (
+    "On CPU every rank takes a NUMA node of its own: lower {tp} or the other parallelisms, or bind the ranks to cores "
+    "with SGLANG_CPU_OMP_THREADS_BIND in runtime.env."
+)
+CPU_GRAPHS = "Set {eager}: on a CPU SGLang compiles with {backend}=intel_amx only, which needs AMX."
+PLAIN_KERNELS = "Set {backend}=torch_native: this one does not run on this machine's CPU."
+ANOTHER_VERSION = "Use another engine version or another model: this version does not support this model or GPU."
+PACKAGE = "Install the package that the message names into the engine's environment, or leave the knob out."
 BLOCK = "Set {block} to a multiple of what the message names, or leave it out."
 DAMAGED = "A file of the weights is damaged or cut off: download the model again, or check model.path."
 KERNEL = "Leave out the quantization, type or backend that needs it: this build has no such kernel for this device."

@@ -7,8 +7,9 @@ the others' NCCL connections; llama.cpp ends with "failed to load model" whateve
 from pipeline.core.errors import FailureKind as Kind
 from pipeline.engines import death_hints as hints
 from pipeline.engines import death_patterns_machine as machine
+from pipeline.engines import death_patterns_sglang as sglang
 from pipeline.engines import death_patterns_transformers as transformers
-from pipeline.engines.death_hints import ANY, LLAMA, SGLANG, VLLM, Pattern
+from pipeline.engines.death_hints import ANY, LLAMA, VLLM, Pattern
 
 PATTERNS: tuple[Pattern, ...] = (
     # Nothing works without these.
@@ -28,8 +29,8 @@ PATTERNS: tuple[Pattern, ...] = (
         hints.GPU,
         "torch/cuda/__init__.py, CUDA runtime error 100",
     ),
+    *sglang.DEVICE,
     Pattern(VLLM, r"Failed to infer device type", Kind.NO_GPU, hints.GPU, "vllm 0.33.0 config/device.py:56"),
-    Pattern(SGLANG, r"No accelerator \(CUDA, XPU", Kind.NO_GPU, hints.GPU, "sglang 0.5.23 srt/utils/common.py:1124"),
     # The command line.
     Pattern(
         ANY,
@@ -41,17 +42,20 @@ PATTERNS: tuple[Pattern, ...] = (
     Pattern(ANY, r"Unknown quantization method: ", Kind.BAD_FLAG, hints.BAD_FLAG, "vllm 0.33.0 config/model.py:1467"),
     Pattern(LLAMA, r"GGML_TYPE_\w+$", Kind.BAD_FLAG, hints.BAD_FLAG, "pipeline.engines.runtimes.llamacpp"),
     Pattern(LLAMA, r"couldn't bind", Kind.PORT_TAKEN, hints.PORT, "llama.cpp server"),
-    Pattern(ANY, r"[Aa]ddress already in use(?!\. Retrying)|EADDRINUSE", Kind.PORT_TAKEN, hints.PORT, "errno 98"),
     Pattern(
-        SGLANG,
-        r"is not available in \d+ seconds",
+        ANY,
+        r"error while attempting to bind on address",
         Kind.PORT_TAKEN,
         hints.PORT,
-        "sglang 0.5.23 srt/utils/network.py:103",
+        "CPython asyncio/base_events.py; SGLang 0.5.23 goes on running, seen",
+        is_end=True,
     ),
+    Pattern(ANY, r"[Aa]ddress already in use(?!\. Retrying)|EADDRINUSE", Kind.PORT_TAKEN, hints.PORT, "errno 98"),
+    *sglang.PORT,
     *transformers.COMMAND_LINE,
     *machine.FULL,
     # The model's files.
+    *sglang.MODEL,
     *transformers.MODEL,
     Pattern(
         ANY,
@@ -80,6 +84,7 @@ PATTERNS: tuple[Pattern, ...] = (
     Pattern(
         ANY,
         r"is not a valid model identifier|does not appear to have a file named|Can't load tokenizer for"
+        r"|is not a valid JSON file"
         r"|Couldn't instantiate the backend tokenizer"
         r"|HFValidationError|not a valid repository name",
         Kind.MODEL_MISSING,
@@ -95,6 +100,7 @@ PATTERNS: tuple[Pattern, ...] = (
     ),
     Pattern(ANY, r"SafetensorError: ", Kind.MODEL_MISSING, hints.DAMAGED, "safetensors 0.8"),
     # Combinations.
+    *sglang.COMBINATIONS,
     Pattern(VLLM, r"No common block size", Kind.UNSUPPORTED_COMBINATION, hints.BLOCK, "vllm 0.32.0 utils.py:555"),
     Pattern(
         ANY,
@@ -119,13 +125,6 @@ PATTERNS: tuple[Pattern, ...] = (
         "vllm 0.33.0 platforms/cuda.py:430,466",
     ),
     Pattern(
-        SGLANG,
-        r"Backend requires SM|backend for (prefill|decode) (requires|is only)|--kv-cache-dtype\S* \S*\s?requires",
-        Kind.UNSUPPORTED_COMBINATION,
-        hints.BACKEND,
-        "sglang 0.5.23 srt/layers/attention/attention_registry.py:244, srt/arg_groups/attention_hook.py:204",
-    ),
-    Pattern(
         ANY,
         r"Cannot find the config file for|quantization method .*is not supported"
         r"|is not supported for quantization method|Quantization method specified in the model config"
@@ -145,7 +144,7 @@ PATTERNS: tuple[Pattern, ...] = (
         ANY,
         r"Model architectures .* are not supported|no kernel image is available|out of resource: shared memory",
         Kind.UNSUPPORTED_COMBINATION,
-        "Use another engine version or another model: this version does not support this model or GPU.",
+        hints.ANOTHER_VERSION,
         "sglang 0.5.23 srt/models/registry.py:64, vllm 0.33.0 models/registry.py:1250, CUDA error 209, triton",
     ),
     Pattern(
@@ -174,6 +173,7 @@ PATTERNS: tuple[Pattern, ...] = (
     Pattern(ANY, r"\[Errno 24\] Too many open files", Kind.LOAD_FAILED, hints.FILES, "errno 24"),
     # Memory: the KV cache's own words first, their remedy is the opposite of the others'.
     *transformers.MEMORY,
+    *sglang.MEMORY,
     Pattern(
         VLLM,
         r"No available memory for the cache blocks|To serve at least one request with the model"
@@ -181,20 +181,6 @@ PATTERNS: tuple[Pattern, ...] = (
         Kind.KV_CACHE_TOO_SMALL,
         hints.KV_ONE,
         "vllm 0.33.0 v1/core/kv_cache_planning.py:58,77, vllm 0.19.1 v1/core/kv_cache_utils.py:627",
-    ),
-    Pattern(
-        SGLANG,
-        r"Not enough memory\. Please try to increase|leave no GPU memory for the KV|Not enough GPU memory for hybrid",
-        Kind.KV_CACHE_TOO_SMALL,
-        hints.POOL,
-        "sglang 0.5.23 srt/model_executor/pool_configurator.py:96, srt/mem_cache/kv_cache_configurator.py:3051",
-    ),
-    Pattern(
-        SGLANG,
-        r"(Prefill|Decode) out of memory\. Try to lower",
-        Kind.KV_CACHE_TOO_SMALL,
-        "The KV cache filled up under load: raise {memory} or lower {batch}.",
-        "sglang 0.5.23 srt/mem_cache/allocation.py:239,613",
     ),
     Pattern(
         VLLM,
@@ -242,10 +228,11 @@ PATTERNS: tuple[Pattern, ...] = (
     ),
     Pattern(
         ANY,
-        r"Out of memory: Killed|Not enough host memory|Cannot allocate memory|^MemoryError|what\(\): +std::bad_alloc",
+        r"Out of memory: Killed|Not enough host memory|[Cc]annot allocate memory|^MemoryError"
+        r"|what\(\): +std::bad_alloc",
         Kind.OOM_HOST,
         hints.KILLED,
-        "the kernel, errno 12, CPython, libstdc++",
+        "the kernel, errno 12, glibc, CPython, libstdc++",
     ),
     Pattern(
         ANY,

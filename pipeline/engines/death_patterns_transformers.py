@@ -6,7 +6,6 @@ from pipeline.core.errors import FailureKind as Kind
 from pipeline.engines import death_hints as hints
 from pipeline.engines.death_hints import TRANSFORMERS, Pattern
 
-_PACKAGE = "Install the package that the message names into the engine's environment, or leave the knob out."
 _PAGES = (
     "The KV cache does not fit: raise cb_max_memory_percent, lower cb_max_batch_tokens or cb_num_blocks, or use "
     "smaller weights."
@@ -39,7 +38,7 @@ COMMAND_LINE: tuple[Pattern, ...] = (
         TRANSFORMERS,
         r"^ImportError: .*(Missing dependencies for serving|requires? |toggled on, but)|requires `accelerate`",
         Kind.LOAD_FAILED,
-        _PACKAGE,
+        hints.PACKAGE,
         "transformers 5.24.0 cli/serve.py:116, modeling_utils.py:1558, quantizers/quantizer_bnb_8bit.py:62",
     ),
 )

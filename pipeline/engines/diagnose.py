@@ -24,6 +24,8 @@ _ECHO = re.compile(
     r"|RequestValidationError\b|RuntimeError: cancelled$|ExceptionGroup: .* \(\d+ sub-exceptions?\)$"
     r"|(CancelledError|EOFError|BrokenPipeError|ConnectionResetError|EngineDeadError)\b"
 )  # what a process says because another one failed
+# SGLang then kills its processes and itself: SIGKILL means nothing here
+_KILLS_ITSELF = re.compile(r"[Rr]eceived sigquit from a child process|SIGQUIT received\. ")
 _KILL = re.compile(r"-9\b|^Killed$")
 _REFUSAL = re.compile(r"(\w+\.)*(ValueError|AssertionError|NotImplementedError|ValidationError)\b|\s*Value error, ")
 _SERVED = re.compile(
@@ -92,7 +94,8 @@ def server_death(how: str, log: str, *, oom_kills: int | None = None) -> Diagnos
     pattern, line = _cause(log, said)
     if pattern and not pattern.is_loss:
         return _told(pattern, line, log)
-    if pattern and pattern.kind == FailureKind.SERVER_DIED and _root(said):  # what it raised says more
+    is_vague = pattern and (pattern.kind == FailureKind.SERVER_DIED or _KILLS_ITSELF.search(log))
+    if is_vague and _root(said):  # what it raised says more
         pattern, line = None, ""
     found = _by_the_kernel(how, said, line, oom_kills)
     if found:
@@ -128,7 +131,7 @@ def _by_ending(how: str, log: str, lines: Sequence[str]) -> Diagnosis:
         hint = "Change the knob that the message names: the engine rejected this configuration."
         return Diagnosis(kind=FailureKind.LOAD_FAILED, hint=hint, reason=reason)
     kind, hint = _ENDINGS.get(_signal(how), (FailureKind.SERVER_DIED, _RUN_BY_HAND))
-    if "Received sigquit from a child process" in log:  # SGLang then kills itself: SIGKILL means nothing here
+    if _KILLS_ITSELF.search(log):
         kind, hint = FailureKind.SERVER_DIED, _RUN_BY_HAND
     return Diagnosis(kind=kind, hint=hint, reason=reason)
 
@@ -140,6 +143,12 @@ def _told(pattern: Pattern, line: str, log: str) -> Diagnosis:
 def in_log(log: str) -> Diagnosis | None:
     """What the log of a living server that answers no request says of it: a part of it may have died."""
     pattern, line = _cause(log, _telling(log))
+    return _told(pattern, line, log) if pattern else None
+
+
+def never_ready(log: str) -> Diagnosis | None:
+    """Why a server that still runs will not become ready; None where its log says no such thing."""
+    pattern, line = _cause(log, _telling(log), [pattern for pattern in PATTERNS if pattern.is_end])
     return _told(pattern, line, log) if pattern else None
 
 
@@ -228,10 +237,10 @@ def _is_error(line: Line) -> bool:
     return bool(is_raised) or any(re.search(pattern.regex, line.text) for pattern in PATTERNS)
 
 
-def _cause(log: str, lines: Sequence[str]) -> tuple[Pattern | None, str]:
+def _cause(log: str, lines: Sequence[str], patterns: Sequence[Pattern] = PATTERNS) -> tuple[Pattern | None, str]:
     """The first pattern in the order of causes that matches, with the first line it matches."""
     engine = engine_of(log)
-    for pattern in PATTERNS:
+    for pattern in patterns:
         if engine is None or pattern.engine in (ANY, engine):
             line = next((line for line in lines if re.search(pattern.regex, line)), None)
             if line is not None:

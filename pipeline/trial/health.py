@@ -38,6 +38,7 @@ def wait_ready(backend: Backend, deployment: Deployment, plan: Plan) -> None:
             _check_ours(backend, deployment, log)
             return
         seen = answer
+        _check_hope(deployment, log)
         time.sleep(plan.health.interval_s)
     found = diagnose.not_ready(seen, _text(log))
     seen = "; ".join(filter(None, [seen, backend.condition(deployment)]))
@@ -62,6 +63,17 @@ def check_alive(backend: Backend, deployment: Deployment, log: Path) -> None:
     found = diagnose.server_death(how, _text(log), oom_kills=oom.since(deployment.lease.label))
     first = f"The server ended ({how}): {found.reason}" if found.reason else f"The server ended: {how}."
     raise ServerDied(f"{first}\n{_tail(log)}", kind=found.kind, hint=found.hint)
+
+
+def _check_hope(deployment: Deployment, log: Path) -> None:
+    """Raise NotReady where the server runs and has said that it will never answer."""
+    found = diagnose.never_ready(_text(log))
+    if found:
+        raise NotReady(
+            f"The server at {deployment.url} will not become ready: {found.reason}\n{_tail(log)}",
+            kind=found.kind,
+            hint=found.hint,
+        )
 
 
 def _check_ours(backend: Backend, deployment: Deployment, log: Path) -> None:

@@ -10,7 +10,7 @@ from pipeline.core.errors import FailureKind as Kind
 from pipeline.core.places import CONF
 from pipeline.engines.death_hints import ANY, KNOBS, LLAMA, SGLANG, TRANSFORMERS, VLLM, Pattern
 from pipeline.engines.death_patterns import PATTERNS
-from pipeline.engines.diagnose import engine_of, in_log, knobs, not_ready, overload, server_death
+from pipeline.engines.diagnose import engine_of, in_log, knobs, never_ready, not_ready, overload, server_death
 
 LOGS = Path(__file__).parent / "logs"
 ENGINES = (SGLANG, VLLM, LLAMA, TRANSFORMERS)
@@ -71,6 +71,32 @@ CAUSES = {
     "sglang/trtllm-mha-on-wrong-gpu": (Kind.UNSUPPORTED_COMBINATION, "attention_backend", "TRTLLM MHA backend"),
     "sglang/unknown-architecture": (Kind.UNSUPPORTED_COMBINATION, "engine version", "['NewForCausalLM']"),
     "sglang/unknown-quantisation": (Kind.BAD_FLAG, "rejects this flag", "Unknown quantization method: fp9"),
+    "sglang/bitsandbytes-missing": (Kind.LOAD_FAILED, "Install the package", "install bitsandbytes>=0.46.1"),
+    "sglang/compile-on-cpu": (Kind.UNSUPPORTED_COMBINATION, "enable_torch_compile=false", "init_cpu_graph_state"),
+    "sglang/config-broken": (Kind.MODEL_MISSING, "Check model.path", "is not a valid JSON file"),
+    "sglang/cpu-copies": (Kind.UNSUPPORTED_COMBINATION, "lower tp_size", "SGLANG_CPU_OMP_THREADS_BIND is not set"),
+    "sglang/cpu-ranks": (Kind.UNSUPPORTED_COMBINATION, "lower tp_size", "SGLANG_CPU_OMP_THREADS_BIND is not set"),
+    "sglang/detokenizer-killed-while-serving": (Kind.OOM_HOST, "dmesg", "detokenizer"),
+    "sglang/fa3-on-cpu": (Kind.UNSUPPORTED_COMBINATION, "Set another attention_backend", "requires SM>=80"),
+    "sglang/flashinfer-on-cpu": (
+        Kind.UNSUPPORTED_COMBINATION,
+        "attention_backend=torch_native",
+        "BatchPrefillWithRaggedKVCacheWrapper",
+    ),
+    "sglang/fp8-kv-without-amx": (Kind.UNSUPPORTED_COMBINATION, "no such kernel", "CPU FP8 KV cache requires"),
+    "sglang/fp8-without-amx": (Kind.UNSUPPORTED_COMBINATION, "no such kernel", "Fp8LinearMethod on CPU requires"),
+    "sglang/gguf-of-a-folder": (Kind.MODEL_MISSING, "Check model.path", "/models/tiny is not a file"),
+    "sglang/killed-while-loading": (Kind.OOM_HOST, "dmesg", "(exit code: -9)"),
+    "sglang/no-memory-for-weights": (Kind.OOM_HOST, "dmesg", "memory"),
+    "sglang/no-such-folder": (Kind.MODEL_MISSING, "Check model.path", "Repo id must be in the form"),
+    "sglang/no-weights": (Kind.MODEL_MISSING, "Check model.path", "Cannot find any model weights"),
+    "sglang/port-taken-and-alive": (Kind.PORT_TAKEN, "Run the trial again", "attempting to bind on address"),
+    "sglang/quantisation-of-unquantised": (Kind.UNSUPPORTED_COMBINATION, "other weights", "config file for awq"),
+    "sglang/tokenizer-not-there": (Kind.MODEL_MISSING, "Check model.path", "instantiate the backend tokenizer"),
+    "sglang/triton-on-cpu": (Kind.UNSUPPORTED_COMBINATION, "attention_backend=torch_native", "0 active drivers"),
+    "sglang/unknown-class": (Kind.UNSUPPORTED_COMBINATION, "engine version", "'NewForCausalLM' is not a registered"),
+    "sglang/weights-broken": (Kind.MODEL_MISSING, "damaged or cut off", "invalid JSON in header"),
+    "sglang/weights-cut-off": (Kind.MODEL_MISSING, "damaged or cut off", "incomplete metadata, file not fully"),
     "vllm/backend-not-valid": (Kind.UNSUPPORTED_COMBINATION, "block_size", "['block_size not supported'"),
     "vllm/batched-tokens-below-seqs": (Kind.UNSUPPORTED_COMBINATION, "Change the knob", "to max_num_seqs (1024)."),
     "vllm/bfloat16-on-old-gpu": (Kind.UNSUPPORTED_COMBINATION, "another data type", "Tesla T4"),
@@ -177,6 +203,13 @@ def test_a_living_servers_log_tells_why_it_answers_nothing() -> None:
     assert in_log(log("llamacpp/serving")) is None
 
 
+def test_a_server_that_cannot_bind_its_port_and_stays_is_not_waited_for() -> None:
+    found = never_ready(log("sglang/port-taken-and-alive"))
+    assert found is not None
+    assert found.kind == Kind.PORT_TAKEN
+    assert [name for name in STILL if never_ready(log(name))] == []
+
+
 def test_every_log_is_judged() -> None:
     names = {f"{path.parent.name}/{path.stem}" for path in LOGS.glob("*/*.log")}
     assert names == {*CAUSES, *STILL}
@@ -200,7 +233,9 @@ def test_hints_name_only_knobs_that_the_engine_has(engine: str) -> None:
     path = CONF / "runtime" / f"{engine}.yaml"
     if not path.is_file():
         pytest.skip(f"no {path.name} yet")
-    known = {*yaml.safe_load(path.read_text())["runtime"]["knobs"], "extra_args", "gpu_count"}
+    offered = yaml.safe_load(path.read_text())["runtime"]["knobs"]
+    settings = {choice for knob in offered.values() for choice in knob.get("choices", ())}
+    known = {*offered, *settings, "extra_args", "gpu_count"}
     hints = [part for p in PATTERNS if p.engine in (ANY, engine) for part in (p.hint, p.hint_running)]
     words = {word for hint in hints for word in re.findall(r"\b[a-z]+(?:_[a-z]+)+\b", hint.format_map(KNOBS[engine]))}
     assert words <= known

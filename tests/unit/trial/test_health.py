@@ -59,6 +59,15 @@ def test_a_server_that_hangs_after_an_error_is_said_so(tmp_path: Path) -> None:
     assert caught.value.kind == FailureKind.OOM_GPU
 
 
+def test_a_server_that_has_no_port_and_goes_on_running_is_not_waited_for(tmp_path: Path) -> None:
+    words = "[Errno 98] error while attempting to bind on address ('127.0.0.1', 1): address already in use"
+    log(tmp_path, f"[2026-11-30 07:28:56] ERROR:    {words}\n")
+    with FakeEngine(**{"GET /health": (404, {})}) as server, pytest.raises(NotReady, match="will not become") as caught:
+        wait(server, tmp_path, timeout_s=600)
+    assert words in str(caught.value)
+    assert caught.value.kind == FailureKind.PORT_TAKEN
+
+
 def test_somebody_elses_answer_does_not_make_us_ready(tmp_path: Path) -> None:
     with FakeEngine(**{"GET /health": READY}) as server, pytest.raises(NotReady) as caught:
         wait(server, tmp_path, FakeBackend(is_ours=False))
