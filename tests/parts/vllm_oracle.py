@@ -1,16 +1,14 @@
 """Runs in vLLM's own interpreter: what vLLM itself makes of command lines, without starting a server.
 
 argv: `cpu`, or a compute capability like `9.0`, for which NVIDIA's platform is put in with 8 GPUs of 80 GiB. Standard
-input: a JSON list of command lines; standard output, its last line: a JSON list with what vLLM says against each (null:
-it would go on). Two steps are asked: the engine's configuration (`create_engine_config`), and the choice of attention
-kernels and their block size, which a worker makes (vllm/v1/attention/selector.py, v1/worker/utils.py).
+input and output: see oracle_lines.py. Two steps are asked: the engine's configuration (`create_engine_config`), and the
+choice of attention kernels and their block size, which a worker makes (vllm/v1/attention/selector.py,
+v1/worker/utils.py).
 """
 
 # What only the engine's environment has cannot be checked here.
 # mypy: ignore-errors
 import contextlib
-import io
-import json
 import os
 import sys
 import types
@@ -19,6 +17,7 @@ from typing import Any
 os.environ |= {"VLLM_LOGGING_LEVEL": "ERROR", "HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
 
 import torch
+from oracle_lines import answer
 from vllm import platforms
 from vllm.config import set_current_vllm_config
 from vllm.engine.arg_utils import AsyncEngineArgs
@@ -72,19 +71,10 @@ def play(capability: tuple[int, ...]) -> None:
         setattr(torch.ops._C, name, lambda number: number >= 90)
 
 
-def said(parse: Any, words: list[str]) -> str | None:
-    """What vLLM says against a command line, or None."""
-    told = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(told):
-            arguments = parse.parse_args(words)
-        config = AsyncEngineArgs.from_cli_args(arguments).create_engine_config(UsageContext.OPENAI_API_SERVER)
-        attention(config)
-    except SystemExit:
-        return told.getvalue().strip().splitlines()[-1]
-    except Exception as error:  # noqa: BLE001  # whatever it says against it
-        return f"{type(error).__name__}: {error}"
-    return None
+def ask(parse: Any, words: list[str]) -> None:
+    """Raise what vLLM would."""
+    arguments = parse.parse_args(words)
+    attention(AsyncEngineArgs.from_cli_args(arguments).create_engine_config(UsageContext.OPENAI_API_SERVER))
 
 
 def attention(config: Any) -> None:
@@ -111,7 +101,7 @@ def main() -> None:
     if sys.argv[1] != "cpu":
         play(tuple(int(part) for part in sys.argv[1].split(".")))
     parse = parser()
-    print(json.dumps([said(parse, words) for words in json.load(sys.stdin)]))
+    answer(lambda words: ask(parse, words))
 
 
 main()

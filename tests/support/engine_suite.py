@@ -1,6 +1,6 @@
 """`make engines`: real engines on this machine's CPU, each through a whole sweep, Ctrl-C and recheck; prints a table.
 
-vLLM's own configuration code is asked about random combinations, too: tests/live/engines/test_oracle_vllm.py.
+vLLM's and SGLang's own configuration code is asked about random combinations, too: tests/live/engines/test_oracle_*.py.
 
 vLLM and transformers are made where they are not there (tests/parts/engine_env.py). SGLang takes 7 GB: it runs where
 SERVETUNE_TEST_SGLANG names its interpreter; what else it needs to import is in SERVETUNE_TEST_SGLANG_PYTHONPATH.
@@ -29,12 +29,12 @@ from support.places import ROOT, TESTS
 
 LIMIT_S = 3600.0
 GONE_S = 60.0
-ORACLE = TESTS / "live" / "engines" / "test_oracle_vllm.py"
 KNOBS = {
     "vllm": ("max_num_seqs=null,4", "enable_prefix_caching=null,false"),
     "transformers": ("continuous_batching=null,true", "attn_implementation=null,eager"),
     "sglang": ("schedule_policy=null,lpm", "disable_radix_cache=null,true"),
 }
+ORACLES = {name: TESTS / "live" / "engines" / f"test_oracle_{name}.py" for name in ("vllm", "sglang")}
 SGLANG, SHIM = "SERVETUNE_TEST_SGLANG", "SERVETUNE_TEST_SGLANG_PYTHONPATH"
 
 
@@ -60,7 +60,7 @@ class Suite:
 
     def rows(self) -> Iterator[Row]:
         """Every step, also after one that failed."""
-        for step in (self.sweep, self.recheck, self.ctrl_c, *([self.oracle] if self.engine.name == "vllm" else [])):
+        for step in (self.sweep, self.recheck, self.ctrl_c, *([self.oracle] if self.engine.name in ORACLES else [])):
             start = time.monotonic()
             try:
                 words, is_good = step(), True
@@ -71,7 +71,8 @@ class Suite:
     def sweep(self) -> str:
         """Four combinations, each measured; the best one and the baseline again in turn; report and best/."""
         argv = self.engine.sweep(self.folder / "sweep", *KNOBS[self.engine.name], "hydra.sweeper.confirm=1", *self.env)
-        result = run(argv, self.folder / "sweep", timeout_s=LIMIT_S)
+        with nothing_left() as tmp:
+            result = run(argv, self.folder / "sweep", tmp=tmp, timeout_s=LIMIT_S)
         _expect(result.code == 0, f"exit code {result.code}: {result.out[-600:]} {result.err[-600:]}")
         searched = [record for record in result.records if record.phase == "search"]
         _expect([record.status for record in searched] == ["ok"] * 4, f"{[record.status for record in searched]}")
@@ -103,8 +104,9 @@ class Suite:
 
     def oracle(self) -> str:
         """Our verdicts on random combinations against the engine's own configuration code."""
-        argv = [sys.executable, "-m", "pytest", "-q", "--no-header", str(ORACLE)]
-        env = {**os.environ, engine_env.GIVEN: str(self.engine.python)}
+        argv = [sys.executable, "-m", "pytest", "-q", "--no-header", str(ORACLES[self.engine.name])]
+        given = SGLANG if self.engine.name == "sglang" else engine_env.GIVEN
+        env = {**os.environ, given: str(self.engine.python)}
         done = subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True, timeout=LIMIT_S, check=False)
         _expect(done.returncode == 0, done.stdout[-600:])
         return done.stdout.strip().splitlines()[-1]

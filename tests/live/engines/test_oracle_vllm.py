@@ -1,57 +1,25 @@
-"""Our verdicts on random combinations of knobs against vLLM's own configuration code, in its own interpreter.
+"""Our verdicts on random combinations of knobs against vLLM's own configuration code (tests/support/oracle.py).
 
-SERVETUNE_TEST_VLLM is the interpreter of an environment with vLLM; the tests skip without it. A refusal of what vLLM
-accepts is the worst bug here. What vLLM refuses and we let pass is a gap, and must be among those told below.
+SERVETUNE_TEST_VLLM is the interpreter of an environment with vLLM; the tests skip without it.
 """
 
-import json
 import os
-import random
-import re
-import subprocess
-from collections.abc import Mapping
-from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import pytest
-from hydra import initialize_config_dir
 
-from pipeline.config.command_line import composed, to_config
-from pipeline.config.knobs import check_setting
-from pipeline.core.errors import ConfigError
-from pipeline.core.places import CONF
-from pipeline.core.schema import Config
 from pipeline.core.values import Scalar
-from pipeline.engines.server_command import flags
-from pipeline.engines.verdict import judge
+from support import oracle
 
 PYTHON = os.environ.get("SERVETUNE_TEST_VLLM")
-ORACLE = Path(__file__).resolve().parents[2] / "parts" / "vllm_oracle.py"
-VERSION = "import importlib.metadata as m; print(m.version('vllm'))"
-TIMEOUT_S = 900
-LEAST_SHARE = 0.3  # of combinations that vLLM accepts, and of those that it refuses
-SEED = int(os.environ.get("SERVETUNE_TEST_SEED", "1"))
 
 pytestmark = [
     pytest.mark.live,
     pytest.mark.skipif(not PYTHON, reason="SERVETUNE_TEST_VLLM names no interpreter with vLLM"),
-    pytest.mark.timeout(TIMEOUT_S),
+    pytest.mark.timeout(oracle.TIMEOUT_S),
 ]
 
-MODEL = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "dtype": "bfloat16",
-    "head_dim": 64,
-    "hidden_size": 256,
-    "intermediate_size": 704,
-    "max_position_embeddings": 4096,
-    "num_attention_heads": 4,
-    "num_hidden_layers": 4,
-    "num_key_value_heads": 2,
-    "vocab_size": 480,
-}
+SIZES = (2, 3, 4, 5)
 POOL: dict[str, list[Scalar]] = {
     "tensor_parallel_size": [1, 2, 4, 3, 8],
     "pipeline_parallel_size": [1, 2, 4],
@@ -150,80 +118,15 @@ GAPS = {
     "Selected backend AttentionBackendEnum.(CPU_ATTN|TURBOQUANT)": "attention_of_the_other_vendor",
 }
 
-Combination = Mapping[str, Scalar]
-
-
-@cache
-def version() -> str:
-    """vLLM's, without what says for which hardware it is built."""
-    told = subprocess.run([str(PYTHON), "-c", VERSION], capture_output=True, text=True, check=True).stdout
-    return told.strip().partition("+")[0]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    (folder / "config.json").write_text(json.dumps(MODEL))
-    return folder
-
-
-def combinations(count: int) -> list[Combination]:
-    drawn = random.Random(SEED)  # noqa: S311  # no secret
-    names = [drawn.sample(sorted(POOL), drawn.choice([2, 3, 4, 5])) for _ in range(count)]
-    return [{name: drawn.choice(POOL[name]) for name in one} for one in names]
-
-
-def ours(base: Config, combination: Combination) -> tuple[set[str], set[str]]:
-    """The rules that refuse it, and those that warn."""
-    knobs = {name: combination.get(name) for name in base.runtime.knobs}
-    try:
-        for name, setting in combination.items():
-            check_setting(name, base.runtime, setting)
-    except ConfigError as error:
-        return {str(error)}, set()
-    found = judge(replace(base, knobs=knobs)).findings
-    return {one.rule for one in found if one.verdict == "refused"}, {one.rule for one in found}
-
-
-def theirs(platform: str, lines: list[list[str]]) -> list[str | None]:
-    """What vLLM says against each command line."""
-    command = [str(PYTHON), str(ORACLE), platform]
-    done = subprocess.run(
-        command, input=json.dumps(lines), capture_output=True, text=True, timeout=TIMEOUT_S, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    said: list[str | None] = json.loads(done.stdout.strip().splitlines()[-1])
-    return said
-
 
 @pytest.mark.parametrize(("platform", "hardware", "count"), [("cpu", "cpu", 500), ("9.0", "h100", 200)])
 def test_nothing_is_refused_wrongly_and_every_error_is_foreseen(
-    model: Path, platform: str, hardware: str, count: int
+    tmp_path: Path, platform: str, hardware: str, count: int
 ) -> None:
-    told = [
-        "runtime=vllm",
-        f"runtime.version={version()}",
-        "model=local",
-        f"model.path={model}",
-        f"hardware={hardware}",
-    ]
-    with initialize_config_dir(str(CONF)):
-        base = to_config(composed([*told, "traffic.scenarios=['D(64,16)']"]))
-    drawn = combinations(count)
-    lines = [["--model", str(model), *flags(replace(base, knobs=dict(one)))] for one in drawn]
-    said = theirs(platform, lines)
-    accepted = sum(one is None for one in said)
-    assert LEAST_SHARE * count <= accepted <= (1 - LEAST_SHARE) * count
-    judged = [ours(base, one) for one in drawn]
-    wrong = [
-        (one, refused) for one, (refused, _), error in zip(drawn, judged, said, strict=True) if refused and not error
-    ]
-    assert not wrong
-    missed = [
-        (one, error) for one, (refused, _), error in zip(drawn, judged, said, strict=True) if error and not refused
-    ]
-    assert not [(one, error) for one, error in missed if not any(re.search(gap, error, re.DOTALL) for gap in GAPS)]
+    asked = oracle.Oracle("vllm", str(PYTHON))
+    base = asked.base(oracle.model(tmp_path), hardware)
+    oracle.agree(asked.answers(base, platform, oracle.combinations(POOL, count, SIZES)), GAPS)
 
 
 def test_there_are_at_most_ten_known_gaps() -> None:
-    assert len(GAPS) <= 10
+    assert len(GAPS) <= oracle.MOST_GAPS

@@ -21,9 +21,9 @@ CASES = yaml.safe_load((Path(__file__).parent / "rules_sglang.yaml").read_text()
 RULES = {rule.id: rule for rule in verdict.load("sglang")}
 EVERY = pytest.mark.parametrize("case", CASES, ids=lambda case: case["rule"])
 ARCHITECTURES = {
-    "llama_8b": LLAMA_8B,
-    "qwen3_30b_a3b": QWEN3_30B_A3B,
-    "deepseek_v3": DEEPSEEK_V3,
+    "llama_8b": replace(LLAMA_8B, name="LlamaForCausalLM"),
+    "qwen3_30b_a3b": replace(QWEN3_30B_A3B, name="Qwen3MoeForCausalLM"),
+    "deepseek_v3": replace(DEEPSEEK_V3, name="DeepseekV3ForCausalLM"),
     "odd_kv": replace(LLAMA_8B, heads=36, kv_heads=6),
 }
 RTX_5090 = Hardware(name="rtx5090", gpu_count=1, gpu_memory_gib=32, vendor="nvidia", compute_capability=12.0)
