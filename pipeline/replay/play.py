@@ -19,6 +19,7 @@ from pipeline.replay.trial import Choose, Measured, Running
 from pipeline.sweep.search import policy
 from pipeline.sweep.search.policy import Next, Seen
 from pipeline.sweep.search.search import Search
+from pipeline.sweep.search.space import only
 from pipeline.sweep.search.study import Job, in_memory
 from pipeline.sweep.tuner import samplers
 
@@ -87,6 +88,7 @@ class Play:
         self.next_level = self.choose or (trial.raced if self.strategy.racing else trial.every_level)
         self.whole_s, self.best = self.found.whole_s, self.found.best
         study = in_memory(self.found.space, ["maximize"])
+        study.foresee = only(lambda params: self.found.row(params) is not None)
         option = OmegaConf.create({**self.strategy.sampler, **self._seed()})
         if sampler := samplers.made(option, done=0, slots=self.budget.slots):
             study.optuna.sampler = sampler

@@ -9,7 +9,7 @@ from pipeline.core.errors import FailureKind
 from pipeline.core.racing import Incumbent, Race, Rung, Seen
 from pipeline.replay import costs
 from pipeline.replay.landscape import Landscape, Numbers
-from pipeline.sweep.search.outcome import Attributes, Outcome
+from pipeline.sweep.search.outcome import TILT, Attributes, Outcome
 from pipeline.sweep.search.study import Job
 
 
@@ -129,6 +129,7 @@ def outcome(found: Landscape, trial: Running) -> Outcome:
             "status": "ok",
             "level": found.levels[best.at],
             "levels": levels,
+            "outside": None if best.is_inside else seen / (best.latency or 1.0) ** TILT,
             "raced": None if trial.is_whole(found) else True,
         },
     )
