@@ -217,7 +217,7 @@ def test_zero_is_as_bad_as_anything_far_below() -> None:
 def test_gain_needs_a_chance_to_be_better() -> None:
     gain = acquisition.expected_improvement(np.array([0.0, 0.0, 1.0]), np.array([0.0, 1.0, 0.0]), 0.5)
     assert gain == pytest.approx([0.0, 0.198, 0.5], abs=0.001)
-    assert acquisition.value_of(gain, np.array([0.0, 1.0, 0.75]))[1:] == pytest.approx([0.0, 0.0625], abs=0.001)
+    assert acquisition.value_of(gain, np.array([0.0, 1.0, 0.75]), 1.5)[1:] == pytest.approx([0.0, 0.0625], abs=0.001)
     rows = acquisition.ranked(np.array([9.0, 0.0, 0.0, 1.0]), np.array([0.6, 0.1, 0.1, 0.5]), np.arange(4.0))
     assert rows.tolist() == [3, 2, 1, 0]
 
