@@ -1,7 +1,7 @@
 """Which level of a trial comes next, and when the trial cannot beat the best one any more. Pure.
 
 Racing as in irace and Hyperband, by load level instead of by repetition: the level that decides comes first, and what
-is clearly behind there is not measured elsewhere. What it saves was measured by replay: docs/search.md.
+is clearly behind there is not measured elsewhere (docs/searching.md). `servetune replay` measures what it saves.
 """
 
 from collections.abc import Sequence
