@@ -15,7 +15,7 @@ from pipeline.core.files import SweepDir, write_atomically
 from pipeline.core.places import TEMPLATES
 from pipeline.core.record import Record
 from pipeline.core.redact import Secrets
-from pipeline.report import importance, plots, search_story, sentences, table
+from pipeline.report import importance, plots, plots_search, search_story, sentences, table
 from pipeline.report.ranking import Row
 from pipeline.report.verdict import Verdict
 
@@ -135,6 +135,7 @@ def _sections(records: Sequence[Record], rows: Sequence[Row]) -> Iterator[tuple[
     low = {"height": 90 + 26 * len(found)}
     yield "Which knobs matter", [("by Optuna's PED-ANOVA", plots.importances(found), {"wide": True, **low})]
     yield "Knob by knob", [(knob, figure, {}) for knob, figure in list(plots.slices(records, rows))[:SLICES]]
+    yield "The search over time", [("", plots_search.best_so_far(records), {"wide": True})]
     time = plots.timeline(records)
     lanes = len(time["layout"]["yaxis"]["tickvals"]) if time else 0
     yield "Where the time went", [("", time, {"wide": True, "height": 130 + 30 * lanes})]

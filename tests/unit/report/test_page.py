@@ -43,7 +43,7 @@ def test_a_sweep_has_every_section(render: Render, tmp_path: Path) -> None:
     text = render(*many_records.write(tmp_path, 30))
     assert headings(text) == [
         "Ranking", "Throughput against latency", "Over the load: the best 5 and the baseline", "Which knobs matter",
-        "Knob by knob", "Where the time went", "What failed", "Environment",
+        "Knob by knob", "The search over time", "Where the time went", "What failed", "Environment",
     ]  # fmt: skip
     assert re.search(r"<p>Trial \d+ against the baseline, by 3 alternating rounds: better by ", text)
     assert len(figures(text)) == text.count("data-figure=")
