@@ -222,6 +222,16 @@ def test_gain_needs_a_chance_to_be_better() -> None:
     assert rows.tolist() == [3, 2, 1, 0]
 
 
+def test_a_product_that_is_too_large_is_learned_from_few_crashes() -> None:
+    dice = np.random.default_rng(1)
+    grid = np.stack([*map(np.ravel, np.meshgrid(*[np.linspace(-0.5, 0.5, 8)] * 2))], axis=1)
+    rows = np.hstack([grid, dice.random((len(grid), 2)) - 0.5])  # and two columns that do not matter
+    crashed = grid.sum(axis=1) > 0.4  # knobs that grow by factors: their product is over a limit
+    shown = dice.permutation(len(rows))[:40]
+    risk = crashes.learned(rows[shown], [*crashed[shown]])(rows)
+    assert np.mean((risk > 0.5) == crashed) > 0.9
+
+
 @pytest.mark.parametrize(("crashed", "risks"), [([False] * 4, [0, 0]), ([True] * 4, [1, 1])], ids=["none", "all"])
 def test_without_both_kinds_nothing_is_fitted(crashed: list[bool], risks: list[float]) -> None:
     rows = Encoding(GRID, {}).rows(Candidates(GRID).random(4, dice()))
