@@ -56,10 +56,10 @@ def first(seen: Sequence[Seen], baseline: Params | None) -> Next | None:
 
 
 def repeat(seen: Sequence[Seen], limits: Limits) -> Next | None:
-    """The next measurement of a configuration that has too few; configurations in their order."""
+    """The next measurement of a configuration that has too few; in their order, and none of one that was raced."""
     had = Counter(one.repeat_of for one in seen if one.phase == "search" and one.repeat_of is not None)
     for one in seen:
-        if _is_original(one) and one.state == "complete" and had[one.number] < limits.repeats - 1:
+        if _is_original(one) and not one.is_raced and one.state == "complete" and had[one.number] < limits.repeats - 1:
             return Next(params=one.params, repeat_of=one.number)
     return None
 

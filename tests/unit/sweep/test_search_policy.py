@@ -52,6 +52,12 @@ def test_each_configuration_is_measured_as_often_as_asked() -> None:
     assert policy.repeat(seen, limits) is None  # a failed trial is not repeated, a running repeat counts
 
 
+def test_a_raced_configuration_is_not_repeated_and_is_the_last_contender() -> None:
+    seen = [trial(0, 5.0, is_baseline=True), trial(1, 9.0, is_raced=True), trial(2, 6.0)]
+    assert policy.repeat([*seen[1:], trial(3, 6.0, repeat_of=2)], Limits(repeats=2)) is None
+    assert policy.contenders(seen, seen[0], is_maximised=True) == [2, 1]
+
+
 def test_only_deployed_configurations_count_against_the_limit() -> None:
     seen = [trial(0, 1.0), trial(1, is_answered=True), trial(2, 1.0, repeat_of=0), trial(3)]
     assert not policy.is_full(seen, Limits(n_trials=3))
