@@ -35,6 +35,7 @@ KNOBS = {
     "sglang": ("schedule_policy=null,lpm", "disable_radix_cache=null,true"),
 }
 ORACLES = {name: TESTS / "live" / "engines" / f"test_oracle_{name}.py" for name in ("vllm", "sglang")}
+MANY = "traffic.min_requests=40"  # one late request of four is a p95
 SGLANG, SHIM = "SERVETUNE_TEST_SGLANG", "SERVETUNE_TEST_SGLANG_PYTHONPATH"
 
 
@@ -70,7 +71,9 @@ class Suite:
 
     def sweep(self) -> str:
         """Four combinations, each measured; the best one and the baseline again in turn; report and best/."""
-        argv = self.engine.sweep(self.folder / "sweep", *KNOBS[self.engine.name], "hydra.sweeper.confirm=1", *self.env)
+        argv = self.engine.sweep(
+            self.folder / "sweep", *KNOBS[self.engine.name], "hydra.sweeper.confirm=1", MANY, *self.env
+        )
         with nothing_left() as tmp:
             result = run(argv, self.folder / "sweep", tmp=tmp, timeout_s=LIMIT_S)
         _expect(result.code == 0, f"exit code {result.code}: {result.out[-600:]} {result.err[-600:]}")
@@ -149,6 +152,9 @@ def main() -> int:
     parser.add_argument("--engine", action="append", choices=KNOBS, help="only this one; again for another")
     parser.add_argument("--to", type=Path, help="keep the sweeps here")
     options = parser.parse_args()
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # ignored in the background of a shell: then in all we start
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="engines-") as folder:
         for engine in _engines(options.engine or [*KNOBS]):
