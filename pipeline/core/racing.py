@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.core import objectives
+from pipeline.core.metric_names import COST
 from pipeline.core.record import Level, Record
 from pipeline.core.schema import Config
 from pipeline.core.values import value
@@ -43,7 +44,7 @@ class Seen:
     name: str
     score: float | None  # of the objective, where the level counts
     potential: float | None  # the score that it would have, were it inside the SLO
-    is_cut: bool = False
+    is_unsure: bool = False  # cut, or measured on a crowded machine: it has not said yet
 
 
 @value
@@ -62,12 +63,14 @@ class Race:
     best: Incumbent | None
     is_maximised: bool
     has_slo: bool
+    grows: bool  # more users can bring more
 
     def step(self, seen: Sequence[Seen]) -> Step:
         """The next level: without an incumbent one after the other; else first the incumbent's own.
 
-        Under an SLO then up while it is inside and improves, down while it is outside and would be better if it were
-        not; all others only for a trial whose score may still be the better one.
+        A trial that is behind there goes on: without an SLO at the busiest level, for the incumbent may be full where
+        this one is not; under an SLO up while it is inside and improves, down while it is outside and would be better
+        if it were not. All others only for a trial whose score may still be the better one.
         """
         had = {one.name for one in seen}
         left = {rung.name: index for index, rung in enumerate(self.ladder) if rung.name not in had}
@@ -80,14 +83,20 @@ class Race:
             return Step(level=left[self.best.level])
         if self._may_win(seen, self.best):
             return rising
-        beside = self._beside(seen, self.best) if self.has_slo else None
+        beside = self._beside(seen, self.best) if self.has_slo else self._busiest(self.best)
         return Step(level=left[beside]) if beside in left else Step(reason="raced")
 
     def _may_win(self, seen: Sequence[Seen], best: Incumbent) -> bool:
-        """Whether the best level, with luck, reaches the incumbent. A cut level has not said yet."""
+        """Whether the best level, with luck, reaches the incumbent, or one is unsure."""
         luck = 1 + SDS * best.spread
         scores = [one.score * luck if self.is_maximised else one.score / luck for one in seen if one.score is not None]
-        return any(one.is_cut for one in seen) or any(self._reaches(score, best) for score in scores)
+        return any(one.is_unsure for one in seen) or any(self._reaches(score, best) for score in scores)
+
+    def _busiest(self, best: Incumbent) -> str | None:
+        """The level with most users of the incumbent's scenario, where more of them can bring more."""
+        scenario = next(rung.scenario for rung in self.ladder if rung.name == best.level)
+        rungs = [rung for rung in self.ladder if rung.scenario == scenario]
+        return max(rungs, key=lambda rung: rung.concurrency).name if self.grows else None
 
     def _beside(self, seen: Sequence[Seen], best: Incumbent) -> str | None:
         """The level of the same scenario to move to from the last one; None where no move can pay."""
@@ -111,8 +120,9 @@ class Race:
 
 def race(ladder: Sequence[Rung], config: Config, best: Incumbent | None) -> Race:
     """The race of a trial with that configuration."""
-    more = objectives.is_maximised(objectives.names(config)[0])
-    return Race(ladder, best, is_maximised=more, has_slo=config.slo.is_set)
+    name = objectives.names(config)[0]
+    more = objectives.is_maximised(name)
+    return Race(ladder, best, is_maximised=more, has_slo=config.slo.is_set, grows=more or name == COST)
 
 
 def seen(level: Level, config: Config) -> Seen:
@@ -123,7 +133,7 @@ def seen(level: Level, config: Config) -> Seen:
         name=level.name,
         score=objectives.score(name, level, config) if counts else None,
         potential=objectives.score(name.removeprefix("goodput_"), level, config),
-        is_cut=level.metrics is not None and level.metrics.is_cut,
+        is_unsure=bool((level.metrics and level.metrics.is_cut) or (level.load and level.load.is_crowded)),
     )
 
 

@@ -8,7 +8,7 @@ level `thr`, `conc` and `lat` (shares of the limit; all zero: none).
 
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -188,13 +188,20 @@ def _columns(path: Path, options: Options) -> Raw:
             names=names,
             picks=cells,
             score=score,
-            failed=np.nan_to_num(numbers["crash"]) > 0 if "crash" in numbers else None,
+            failed=_said_to_fail(numbers, found, own),
             failure=[*found["failure"]] if "failure" in own else None,
             startup_s=numbers.get("startup_s"),
             default=_flagged(numbers.get("default")),
             source=path.name,
         )
     )
+
+
+def _said_to_fail(numbers: Mapping[str, Numbers], found: Any, own: Sequence[str]) -> Any:
+    """Which rows fail: those that say so, in whichever column; None: no column does."""
+    said = [np.nan_to_num(numbers["crash"]) > 0] if "crash" in numbers else []
+    said += [np.asarray(found["failure"].str.strip() != "", dtype=bool)] if "failure" in own else []
+    return np.logical_or.reduce(said) if said else None
 
 
 def _numbers(name: str, cells: Any) -> Numbers:

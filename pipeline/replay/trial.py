@@ -42,7 +42,7 @@ def raced(found: Landscape, measured: Sequence[Measured], incumbent: Sequence[Me
     ladder = [Rung(scenario="", concurrency=at, name=str(at)) for at in range(len(found.levels))]
     top = max((one for one in incumbent if one.is_inside), key=lambda one: one.score, default=None)
     best = None if top is None else Incumbent(number=0, level=str(top.at), score=top.score)
-    race = Race(ladder, best, is_maximised=True, has_slo=found.latency is not None)
+    race = Race(ladder, best, is_maximised=True, has_slo=found.latency is not None, grows=True)
     return race.step([_seen(one) for one in measured]).level
 
 

@@ -1,16 +1,22 @@
 """Turns Hydra's overrides into the space of a search. Pure."""
 
+import math
 from collections.abc import Collection, Sequence
 
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
 from pipeline.config.sweepers import values_of
+from pipeline.core.errors import ConfigError
 from pipeline.core.values import Scalar
 from pipeline.sweep.search.space import Choice, Space, Span
 
 
 def space_of(overrides: Sequence[Override]) -> Space:
-    """The dimensions of what is swept, in the order in which it was given."""
+    """The dimensions of what is swept, in the order in which it was given.
+
+    Raises:
+        ConfigError: an interval without an end, or with the logarithm of 0.
+    """
     return Space(dimensions=tuple(_dimension(each) for each in overrides if each.is_sweep_override()))
 
 
@@ -30,7 +36,11 @@ def _dimension(override: Override) -> Choice | Span:
         ends = (swept.start or 0, swept.end or 0)
         is_whole = all(type(end) is int for end in ends)
         low, high = sorted(ends if is_whole else map(float, ends))
-        return Span(name=name, low=low, high=high, is_log="log" in swept.tags)
+        is_log = "log" in swept.tags
+        if not math.isfinite(high - low) or (is_log and low <= 0):
+            told = "ends above 0, for a logarithm" if is_log else "two numbers"
+            raise ConfigError(f"{name}: expected an interval between {told}, seen {low:g} to {high:g}.")
+        return Span(name=name, low=low, high=high, is_log=is_log)
     if isinstance(swept, RangeSweep) and not swept.shuffle:
         numbers = [number for number in override.sweep_iterator() if type(number) is int]
         if len(numbers) > 1:

@@ -63,6 +63,9 @@ class Tuner(Sweeper):
         self.folder.path.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.tree, self.folder.path / "multirun.yaml")
         with resume.marked(self.folder), self._search(list(given.values())) as self.search:
+            self._races = self.settings.racing and not self.search.in_order
+            if not self._races:  # an earlier command may have
+                self.folder.incumbent.unlink(missing_ok=True)
             while self._run(self._asked()):  # what ended last may have to be measured again
                 continue
             while job := self.search.confirmation():  # one at a time: with nothing beside it
@@ -189,7 +192,7 @@ class Tuner(Sweeper):
 
     def _tell(self, record: Record) -> None:
         self.search.tell(record.number, outcome.of(record))
-        if self.settings.racing and not self.search.in_order:
+        if self._races:
             incumbent.update(self.folder, record)
 
 

@@ -53,7 +53,12 @@ def _metrics(seen: Any) -> Any:
         pytest.param({1: 10.0, 2: 20.0, 4: 93.0}, best(4, 100), [4], "raced", id="clearly behind"),
         pytest.param({1: 10.0, 2: 20.0, 4: 95.0}, best(4, 100), [4, 1, 2], "whole", id="may be luck"),
         pytest.param({1: 10.0, 2: 20.0, 4: 150.0}, best(4, 100), [4, 1, 2], "whole", id="better"),
-        pytest.param({1: 10.0, 2: 20.0, 4: 30.0}, best(2, 25), [2], "raced", id="the level of the best one decides"),
+        pytest.param(
+            {1: 10.0, 2: 20.0, 4: 21.0}, best(2, 25), [2, 4], "raced", id="behind at its level and the busiest"
+        ),
+        pytest.param(
+            {1: 10.0, 2: 20.0, 4: 30.0}, best(2, 25), [2, 4, 1], "whole", id="the best one is full, ours is not"
+        ),
         pytest.param({1: 10.0, 2: 20.0}, best(64, 25), [1, 2], "whole", id="its level is not among ours"),
     ],
 )

@@ -48,7 +48,7 @@ def test_what_a_table_does_not_say_is_drawn_alike_for_its_name(tmp_path: Path) -
 
 
 def test_a_table_may_say_its_start_ups_failures_and_defaults(tmp_path: Path) -> None:
-    found = written(tmp_path, "n,score,startup_s,failure,default\n1,1,50,,0\n2,,60,oom_gpu,0\n3,2,,,1\n")
+    found = written(tmp_path, "n,score,startup_s,failure,default\n1,1,50,,0\n2,9,60,oom_gpu,0\n3,2,,,1\n")
     assert found.startup_s.tolist() == [50, 60, 55]
     assert found.failure == ("", "oom_gpu", "")
     assert found.default == 2

@@ -3,16 +3,19 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
+from pipeline.core.errors import ConfigError
 from pipeline.core.reasons import Reason
 from pipeline.sweep.search.space import Choice, Params, Space, Span, as_asked, number_of, only
 from pipeline.sweep.search.strategy import acquisition, crashes, targets
 from pipeline.sweep.search.strategy.candidates import Candidates
 from pipeline.sweep.search.strategy.encoding import Encoding, agreed_of, resolved_of
 from pipeline.sweep.search.strategy.propose import Proposer, Switches
+from pipeline.sweep.search.strategy.sampler import Strategy
 from pipeline.sweep.search.strategy.surrogate import JITTER, GaussianProcess
 from pipeline.sweep.search.strategy.told import Told
 
@@ -250,3 +253,9 @@ def test_a_range_is_searched_on_its_steps() -> None:
 def test_the_same_seed_and_results_give_the_same_proposals() -> None:
     first, second = ([one.params for one in best_of(lambda one: told(one, hill(one)), trials=12)] for _ in range(2))
     assert first == second
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "abc", True])
+def test_a_seed_that_is_none_is_refused_at_once(seed: Any) -> None:
+    with pytest.raises(ConfigError, match=r"hydra\.sweeper\.sampler\.seed=.*: expected a whole number"):
+        Strategy(seed=seed)

@@ -36,6 +36,8 @@ class Strategy(BaseSampler):
         except ValidationError as error:
             found = error.errors(include_url=False)[0]
             raise ConfigError(f"hydra.sweeper.sampler.{found['loc'][-1]}={found['input']}: {found['msg']}.") from error
+        if seed is not None and (type(seed) is not int or seed < 0):
+            raise ConfigError(f"hydra.sweeper.sampler.seed={seed}: expected a whole number, 0 or more, or null.")
         self.seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
         self._candidates: Candidates | None = None
         self._codecs: Mapping[str, Codec] = {}
