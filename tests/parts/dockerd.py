@@ -27,7 +27,7 @@ from pathlib import Path
 
 import psutil
 
-from parts.guard import cgroups, guarded, remove_cgroups
+from parts.guard import cgroups, guarded, remove_cgroups, until_the_end
 from pipeline.machine import process
 
 KEY = Path("/etc/docker/key.json")  # older daemons write it, wherever their own folders are
@@ -255,5 +255,5 @@ def _is_alive(pid: int) -> bool:
 
 
 if __name__ == "__main__":
-    sys.stdin.read()
+    until_the_end()
     Dockerd(Path(sys.argv[1])).remove()

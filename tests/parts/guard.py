@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -32,6 +33,17 @@ def guarded(program: str, root: Path) -> Iterator[None]:
     finally:
         _, said = guard.communicate(timeout=END_S)  # the end of its stdin is its signal
         assert guard.returncode == 0, said
+
+
+def until_the_end() -> None:
+    """In the guard: wait for the end of whoever started it. A signal to the guard means no less that all has to go."""
+    asking = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    for number in asking:
+        signal.signal(number, signal.default_int_handler)
+    with suppress(KeyboardInterrupt):
+        sys.stdin.read()
+    for number in asking:  # removing must not be broken off
+        signal.signal(number, signal.SIG_IGN)
 
 
 def cgroups(name: str) -> list[Path]:

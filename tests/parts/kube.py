@@ -28,7 +28,7 @@ from typing import Any, cast
 import psutil
 import requests
 
-from parts.guard import guarded
+from parts.guard import guarded, until_the_end
 from parts.kube_api import OME, Api
 from parts.llama import lasting_ports
 from pipeline.machine import process
@@ -299,5 +299,5 @@ def _alias(interface: Path) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdin.read()
+    until_the_end()
     Cluster(Path(sys.argv[1])).remove()

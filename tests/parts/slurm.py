@@ -22,7 +22,7 @@ from pathlib import Path
 
 import psutil
 
-from parts.guard import cgroups, guarded, remove_cgroups
+from parts.guard import cgroups, guarded, remove_cgroups, until_the_end
 from parts.llama import lasting_ports
 from pipeline.machine import process
 
@@ -334,5 +334,5 @@ def _prepared() -> Cluster:
 
 
 if __name__ == "__main__":
-    sys.stdin.read()
+    until_the_end()
     Cluster(Path(sys.argv[1])).remove()
