@@ -4,7 +4,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help setup sweep test lint types check matrix matrix-proof engines format reap sync doctor bench docs clean
+.PHONY: help setup sweep test lint types check matrix matrix-proof engines generators format reap sync doctor bench docs clean
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -80,6 +80,11 @@ engines: $(READY_DEV) ## Tune real engines on the CPU: vLLM, transformers, SGLan
 	$(call say,Real engines: tests/support/engine_suite.py)
 	@exec $(BIN)/python tests/support/engine_suite.py $(args)
 
+generators: $(READY_DEV) ## Compare load generators: servetune and the real aiperf
+	$(call say,Load generators: benchmarks/generators.py --make; tests/live/bench/test_aiperf.py)
+	@$(BIN)/python benchmarks/generators.py --make
+	@SERVETUNE_TEST_AIPERF="$$($(BIN)/python tests/parts/aiperf_env.py)" $(PYTEST) tests/live/bench/test_aiperf.py
+
 format: $(READY_DEV) ## Format the code and mend what ruff can mend
 	$(call say,Format: ruff format; ruff check --fix)
 	@$(BIN)/ruff format
@@ -89,7 +94,7 @@ reap: $(READY) ## Remove servers whose trial was killed
 	$(call say,Reap: servetune reap)
 	@exec $(BIN)/servetune reap $(args)
 
-sync: $(READY) ## Upload the offline W&B runs below outputs/
+sync: $(READY) ## Upload the offline W&B runs below outputs/, and what waits for MLflow
 	$(call say,Sync: servetune sync)
 	@exec $(BIN)/servetune sync $(args)
 

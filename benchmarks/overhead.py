@@ -42,6 +42,7 @@ LEVEL_SHARE = 0.10  # of one `genai-bench --version`
 TRIAL_S, NOTICED_S = 1.5, 1.0
 STOPS = {signal.SIGKILL: ("we are killed (SIGKILL)", 3.0), signal.SIGINT: ("Ctrl-C", 5.0)}
 SMALL = ("traffic.min_requests=8", "traffic.requests_per_user=2")
+QUICK = ("hydra.sweeper.confirm=0", "traffic.concurrencies=[1]")
 ENDLESS = ("traffic.min_requests=1000000", "traffic.max_time_per_level_s=300", "traffic.concurrencies=[2]")
 
 
@@ -71,6 +72,7 @@ class Bench:
     trials: int
     calls_plainly: bool
     stops: tuple[signal.Signals, ...]
+    more: tuple[str, ...] = ()  # overrides of the sweep
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -98,7 +100,7 @@ def sized(options: argparse.Namespace, folder: Path) -> Bench:
     """How often each thing is measured."""
     gguf = model(options.model, folder)
     if options.smoke:
-        return Bench(gguf, folder, versions=1, levels=1, trials=2, calls_plainly=False, stops=())
+        return Bench(gguf, folder, versions=1, levels=1, trials=2, calls_plainly=False, stops=(), more=QUICK)
     return Bench(gguf, folder, options.versions, options.levels, options.trials, calls_plainly=True, stops=tuple(STOPS))
 
 
@@ -197,7 +199,7 @@ def trials(setup: Bench) -> Iterator[Row]:
     """A real sweep of one process; how long each trial took beyond what the engine and the measuring took."""
     folder = setup.folder / "sweep"
     slots = ",".join(["null", *map(str, range(1, setup.trials))])
-    with started(setup, folder, "-m", f"n_parallel={slots}", *SMALL) as program:
+    with started(setup, folder, "-m", f"n_parallel={slots}", *SMALL, *setup.more) as program:
         program.wait()
     records = sorted((load(Record, path) for path in SweepDir(folder).records), key=lambda record: record.number)
     first, *later = own_times(records)

@@ -3,7 +3,6 @@
 import argparse
 import os
 import sys
-import tempfile
 from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -19,7 +18,7 @@ from pipeline.core.values import to_json
 from pipeline.engines import catalogue, changes, history, versions
 from pipeline.engines.catalogue import FOLDER, Catalogue
 from pipeline.engines.catalogues import wheel
-from pipeline.machine import entry
+from pipeline.machine import companion, entry
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m pipeline.catalogues") -> int:
@@ -148,7 +147,7 @@ def _check(engine: str, index: str) -> int:
 
 
 def _read_wheel(engine: str, version: str, file: Path) -> Catalogue:
-    with tempfile.TemporaryDirectory() as folder:
+    with companion.scratch() as folder:
         wheel.unpack(file, Path(folder))
         return read(engine, version, Path(folder), f"{file.name} sha256:{wheel.sha256(file)}")
 
@@ -156,7 +155,7 @@ def _read_wheel(engine: str, version: str, file: Path) -> Catalogue:
 def _fetched(engine: str, version: str, index: str) -> Catalogue:
     found = wheel.find(engine, version, index)
     with (
-        tempfile.TemporaryDirectory() as folder,
+        companion.scratch() as folder,
         Progress(*Progress.get_default_columns(), DownloadColumn(), console=Console(stderr=True)) as shown,
     ):
         task = shown.add_task(found.filename)

@@ -3,19 +3,20 @@
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
-from hydra import initialize_config_dir
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.config.command_line import composed, to_config
+from pipeline import offers
+from pipeline.config import command_line
 from pipeline.config.knobs import allowed
-from pipeline.core.errors import ConfigError, PipelineError
-from pipeline.core.places import CONF
+from pipeline.core.errors import ConfigError
 from pipeline.core.schema import Config, Knob, is_of
+from pipeline.core.words import visible
 from pipeline.engines import catalogue, versions
 from pipeline.machine import entry
-from pipeline.trial import hardware, preflight
+from pipeline.trial import preflight
 
 PIPE_WIDTH = 160
 
@@ -23,16 +24,35 @@ PIPE_WIDTH = 160
 def main(argv: Sequence[str] | None = None, prog: str = "python -m pipeline.doctor") -> int:
     """The command. 0: every check passed; 1: one did not; 2: the configuration cannot be used."""
     options = _options(argv, prog)
+    if options.hardware or options.models:
+        return _listed(options)
     overrides = [f"runtime={options.knobs}"] if options.knobs else []
     action = _examine if options.knobs is None else _show_knobs
-    return _with_config([*overrides, *options.overrides], action)
+    return _with_config([*_folder(options), *overrides, *options.overrides], action)
+
+
+def _listed(options: argparse.Namespace) -> int:
+    folder = Path(options.config_dir).resolve() if options.config_dir else None
+    try:
+        return offers.hardware(folder) if options.hardware else offers.models(folder)
+    except ConfigError as error:
+        sys.stderr.write(visible(f"error: {error}\n"))
+        return 2
 
 
 def knobs(argv: Sequence[str] | None = None, prog: str = "servetune knobs") -> int:
     """`servetune knobs [RUNTIME]`. 0: listed; 2: the configuration cannot be used."""
-    words = _knobs_options(argv, prog).words
-    runtimes = [f"runtime={word}" for word in words if "=" not in word]
-    return _with_config([*runtimes, *(word for word in words if "=" in word)], _show_knobs)
+    options = _knobs_options(argv, prog)
+    runtimes = [f"runtime={word}" for word in options.words if "=" not in word]
+    return _with_config([*_folder(options), *runtimes, *(word for word in options.words if "=" in word)], _show_knobs)
+
+
+def _folder(options: argparse.Namespace) -> list[str]:
+    return [f"hydra.searchpath=[file://{Path(options.config_dir).resolve()}]"] if options.config_dir else []
+
+
+def _take_folder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config-dir", "-cd", metavar="FOLDER", help="a folder with options of your own")
 
 
 def _options(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
@@ -54,6 +74,9 @@ def _options(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
         metavar="RUNTIME",
         help="list the knobs of a runtime instead, as servetune knobs does",
     )
+    parser.add_argument("--hardware", action="store_true", help="list the GPUs that servetune knows, and those here")
+    parser.add_argument("--models", action="store_true", help="list the models that servetune knows, and their sizes")
+    _take_folder(parser)
     return parser.parse_intermixed_args(argv)
 
 
@@ -70,29 +93,26 @@ def _knobs_options(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
         metavar="RUNTIME",
         help="sglang, vllm or llamacpp, the default; runtime.version=... lists the knobs of another engine version",
     )
+    _take_folder(parser)
     return parser.parse_intermixed_args(argv)
 
 
 def _with_config(overrides: Sequence[str], action: Callable[[Config], int]) -> int:
     try:
-        with initialize_config_dir(str(CONF)):
-            config = to_config(composed(overrides))
-        return action(config)
+        return action(command_line.single(overrides))
     except ConfigError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(visible(f"error: {error}\n"))
         return 2
 
 
 def _examine(asked: Config) -> int:
-    is_well, config = True, asked
-    try:
-        config = hardware.resolved(asked)
-    except PipelineError as error:
-        is_well = False
-        sys.stdout.write(f"FAIL  hardware: {error} {error.hint}\n")
-    for name, passed, found in preflight.examine(config):
-        is_well = is_well and passed
-        sys.stdout.write(f"{'ok  ' if passed else 'FAIL'}  {name}: {found}\n")
+    is_well = True
+    for found in preflight.examine(asked):
+        is_well = is_well and found.error is None
+        state, told = ("FAIL" if found.error else "ok  "), found.told
+        if not found.is_asked:
+            state, told = "-   ", f"not checked: {told} above"
+        sys.stdout.write(f"{state}  {found.name}: {told}\n")
     return 0 if is_well else 1
 
 
@@ -122,7 +142,7 @@ def _rows(config: Config) -> Iterator[tuple[str, ...]]:
     for name, knob in runtime.knobs.items():
         if is_of(knob.versions, runtime.version):
             values, default = _of_version(config, knob)
-            yield name, values, knob.spelled(runtime.version), default, knob.help
+            yield name, values, knob.told(runtime.version), default, knob.help
 
 
 def _of_version(config: Config, knob: Knob) -> tuple[str, str]:
@@ -130,6 +150,8 @@ def _of_version(config: Config, knob: Knob) -> tuple[str, str]:
     runtime = config.runtime
     if runtime.version not in catalogue.versions(runtime.name):
         return allowed(knob), ""
+    if not knob.has_flag:
+        return " ".join(knob.choices) or allowed(knob), ""
     flag = catalogue.load(runtime.name, runtime.version).find(knob.spelled(runtime.version))
     there = [choice for choice in knob.choices if flag and (not flag.choices or choice in flag.choices)]
     default = "" if flag is None or flag.default is None else str(flag.default)

@@ -1,14 +1,14 @@
-"""`python -m pipeline.sync`: upload the offline W&B runs of every sweep below a folder."""
+"""`python -m pipeline.sync`: upload what of the sweeps below a folder is not, or not wholly, in W&B or MLflow."""
 
 import argparse
 import os
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipeline.core.files import SweepDir
-from pipeline.machine import entry, process
+from pipeline.machine import companion, entry, process
+from pipeline.report import later
 from pipeline.trackers import wandb_publisher
 
 BLOCK, CHUNK, FULL, LAST = 32768, 7, 1, 4  # see is_whole
@@ -19,11 +19,12 @@ hint: Run `wandb login`, or set WANDB_API_KEY (and WANDB_BASE_URL for a server o
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m pipeline.sync") -> int:
-    """The command. 1: no key, or not everything was uploaded; 2: no such folder."""
+    """The command. 1: no key or server, or not everything was uploaded; 2: no such folder."""
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="Upload the offline W&B runs of every sweep in a folder. Runs that were uploaded are skipped. "
-        "Exit code 1: no W&B key, or a run was not uploaded; 2: no such folder.",
+        description="Upload the offline W&B runs of every sweep in a folder, and those that began online and did "
+        "not end there; send to MLflow what waits for it. Runs that were uploaded are skipped. "
+        "Exit code 1: no W&B key, no MLflow server, or a run was not uploaded; 2: no such folder.",
     )
     parser.add_argument(
         "folder", type=Path, nargs="?", default=Path("outputs"), help="sweeps, or one sweep; default: %(default)s"
@@ -32,7 +33,15 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m pipeline.sync
     if not folder.is_dir():
         sys.stderr.write(f"error: {folder} is not a folder. Expected one with sweeps in it, or a sweep's own.\n")
         return 2
+    sweeps = sorted(later.waiting(folder))
+    codes = [later.send(sweep) for sweep in sweeps]
     runs = sorted(offline_runs(folder))
+    if runs or not sweeps:
+        codes.append(_to_wandb(runs, folder))
+    return max(codes)
+
+
+def _to_wandb(runs: Sequence[Path], folder: Path) -> int:
     waiting = [run for run in runs if not is_synced(run)]
     if not waiting:
         found = (
@@ -53,13 +62,19 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m pipeline.sync
 
 
 def offline_runs(folder: Path) -> Iterator[Path]:
-    """The file of every offline run of every sweep in there, wherever it lies."""
+    """The file of every run of every sweep in there that is not online, or not wholly, wherever it lies."""
     for path, folders, _ in os.walk(folder):
         here = SweepDir(Path(path))
         if here.tracker.name in folders:
             yield from here.tracker.glob("offline-run-*/*.wandb")
+            yield from (run for run in here.tracker.glob("run-*/run-*.wandb") if _is_unfinished(run, here))
             folders.remove(here.tracker.name)
         folders[:] = [name for name in folders if not (here.path / name / "record.json").exists()]
+
+
+def _is_unfinished(run: Path, sweep: SweepDir) -> bool:
+    """Whether a run that began online never ended there, and was not written offline instead."""
+    return (sweep.tracker_unfinished / run.stem.removeprefix("run-")).exists()
 
 
 def is_synced(run: Path) -> bool:
@@ -84,9 +99,11 @@ def is_whole(run: Path) -> bool:
 
 def _upload(runs: Sequence[Path]) -> None:
     """W&B's own command, on all of them at once. What it says is for the user; whether it worked, the marks say."""
-    with tempfile.TemporaryDirectory(prefix="servetune-sync-") as scratch:  # else its logs go to ./wandb
-        environment = {**os.environ, "WANDB_DIR": scratch}
-        process.show([sys.executable, "-m", "wandb", "sync", *map(str, runs)], env=environment)
+    companion.tidy()
+    with companion.scratch() as folder:  # else its logs go to ./wandb
+        environment = {**os.environ, "WANDB_DIR": folder}
+        command = [sys.executable, "-m", "wandb", "sync", "--no-skip-online", *map(str, runs)]
+        process.show(command, env=environment)
 
 
 def _tell(runs: Sequence[Path], before: int, url: str) -> int:

@@ -2,10 +2,12 @@
 
 import importlib
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -33,7 +35,7 @@ sys.dont_write_bytecode = False
 def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """State, cache and outputs of the pipeline under tmp_path; no key of the user's in sight."""
     for name in list(os.environ):
-        if name.startswith(("WANDB_", "SERVETUNE_", "HF_", "STUB_", "STANDIN_", "HYDRA_")):
+        if name.startswith(("WANDB_", "MLFLOW_", "SERVETUNE_", "HF_", "STUB_", "STANDIN_", "HYDRA_")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("SERVETUNE_TESTS", str(TESTS))
     monkeypatch.setenv("SERVETUNE_STATE_DIR", str(tmp_path / "state"))
@@ -44,12 +46,24 @@ def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
+def room_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test depends on how much is free here: a model of the hub could be downloaded, an image pulled."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: SimpleNamespace(free=2**41))
+
+
+@pytest.fixture(autouse=True)
+def hub_in_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test depends on a way to the hub: it is believed to be there, and never asked."""
+    monkeypatch.setattr("pipeline.models.hub.unreachable", lambda: None)
+
+
+@pytest.fixture(autouse=True)
 def nothing_left_running() -> Iterator[None]:
     """A test that leaves a process of ours behind fails."""
     before = set(_descendants(os.getpid()))
     yield
     before |= forked.servers()
-    process.wait_until(lambda: not _left(before), timeout_s=3)
+    process.wait_until(lambda: not _left(before), timeout_s=20)  # on a busy machine, what ends takes its time
     left = _left(before)
     for child in left:
         child.kill()

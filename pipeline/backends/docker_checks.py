@@ -25,7 +25,8 @@ _PODMAN = "Use Docker or backend=local for trials with GPUs: Podman's Docker API
 
 
 def of(config: "Config") -> "Iterator[tuple[str, Check]]":
-    """The daemon answers, has the image or space for it, and can provide GPUs if the trial needs any."""
+    """An image is named; the daemon answers, has it or space for it, and can provide GPUs if the trial needs any."""
+    yield "name of the image", images.named
     yield "docker", _version
     yield "image", images.check
     if config.hardware.vendor == "nvidia" and config.gpus:

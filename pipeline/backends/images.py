@@ -25,17 +25,35 @@ SYSTEM_CONTAINERD, ITS_ROOT = "/run/containerd/containerd.sock", "/var/lib/conta
 _pulled: set[tuple[str | None, str]] = set()  # by this process: the trials of a sweep share what pull=always pulled
 
 
+def named(config: "Config") -> str:
+    """The image of the trial, as it is named; whether it is there, only the daemon knows.
+
+    Raises:
+        PreflightFailed: none is named.
+    """
+    return _asked(config)[1]
+
+
+def _asked(config: "Config") -> tuple["Container", str]:
+    box, runtime = config.backend.container, config.runtime
+    image = (box and box.image) or runtime.image
+    if box is None or image is None:
+        raise PreflightFailed(
+            f"runtime={runtime.name} names no image for backend={config.backend.name}.",
+            kind=FailureKind.IMAGE_MISSING,
+            hint="Set backend.container.image=... to one that has the engine.",
+        )
+    return box, image
+
+
 def check(config: "Config") -> str:
     """Check that the image is present, or report what pulling it needs. Nothing is pulled.
 
     Raises:
         PreflightFailed: deploying would fail for want of the image, of space for it, or of the daemon.
     """
-    box, runtime = config.backend.container, config.runtime
-    image = (box and box.image) or runtime.image
-    if box is None or image is None:
-        raise PreflightFailed(f"runtime={runtime.name} has no image.", hint="Set backend.container.image.")
-    needed_gib = runtime.image_gib if image == runtime.image else None
+    box, image = _asked(config)
+    needed_gib = config.runtime.image_gib if image == config.runtime.image else None
     try:
         with closing(daemon.connect(box.socket)) as client:
             found = find(client, image)

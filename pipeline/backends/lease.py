@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -94,11 +95,12 @@ def update(lease: Lease) -> None:
 def release(lease: Lease, outcome: Teardown) -> None:
     """Write down how teardown ended; a clean one takes the lease off the register.
 
-    A run directory that someone has deleted meanwhile is no obstacle.
+    A run directory that someone has deleted meanwhile is no obstacle, nor is a full disk.
     """
     ended = replace(lease, released=outcome)
     if lease.run_dir.is_dir():
-        save(RunDir(lease.run_dir).lease, ended)
+        with suppress(OSError) if outcome.is_clean else nullcontext():
+            save(RunDir(lease.run_dir).lease, ended)
     if outcome.is_clean:
         notes(lease.label).unlink(missing_ok=True)
         registered(lease.label).unlink(missing_ok=True)

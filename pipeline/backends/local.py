@@ -11,7 +11,7 @@ import psutil
 from pipeline.backends import Deployment, Tell, belongings, lease, ports
 from pipeline.core.errors import DeployFailed, FailureKind
 from pipeline.core.files import RunDir
-from pipeline.machine import detected, identity, oom, process
+from pipeline.machine import detected, fostered, identity, oom, process
 
 if TYPE_CHECKING:  # for the keeper, see backends/__init__.py
     from pipeline.backends import Check
@@ -55,7 +55,7 @@ class Local:
             argv = [part.replace("{port}", str(port)) for part in plan.argv]
             log, env = RunDir(plan.run_dir).server_log, _environment(plan, owned)
             oom.watch(owned.label)
-            pid = process.spawn(argv, log=log, env=env, cores=plan.slots.cores)
+            pid = fostered.spawn(argv, log=log, env=env, cores=plan.slots.cores)
             owned = replace(owned, pid=pid)
             lease.update(owned)
         except OSError as error:
@@ -65,10 +65,11 @@ class Local:
         return Deployment(lease=owned, url=f"http://{plan.host}:{port}", port=port, pid=pid)
 
     def death(self, deployment: Deployment) -> str | None:
-        """`exit code 1`, `killed by SIGKILL`, or None while it runs."""
-        code = process.exit_code(deployment.pid) if deployment.pid else None
+        """`exit code 1`, `killed by SIGKILL`, that nobody can tell, or None while it runs."""
+        code = fostered.exit_code(deployment.pid) if deployment.pid else None
         if code is None:
-            return None
+            is_lost = deployment.pid is not None and fostered.is_lost(deployment.pid)
+            return "ended, and nobody can tell how" if is_lost else None
         return process.signal_name(-code) if code < 0 else f"exit code {code}"
 
     def condition(self, deployment: Deployment) -> str | None:
@@ -93,6 +94,7 @@ class Local:
         if owned.owner.boot_id != identity.of().boot_id:
             return ()  # the machine was restarted since: whoever has the port now is not ours
         remaining = process.stop_labelled(owned.label, grace_s=owned.stop_grace_s)
+        fostered.let_go(owned.pid)
         if owned.port is not None and not _becomes_free(owned.host, owned.port):
             remaining = (*remaining, f"something still listens on port {owned.port}")
         return remaining

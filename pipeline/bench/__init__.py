@@ -1,9 +1,10 @@
-"""Measures with genai-bench, one run per level. Several ways to call it; the numbers mean the same.
+"""Measures with a load generator, one run per level. Several ways to do it; the numbers mean the same.
 
 `resident` imports genai-bench once and forks per level; `cli` calls the command itself and is the reference, and
-`in_cluster` does so in a Kubernetes Job.
+`in_cluster` does so in a Kubernetes Job. `aiperf` calls another program, from an environment of its own.
 """
 
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from pipeline.core.schema_backends import Cluster
 from pipeline.core.values import value
 from pipeline.machine.companion import Watch
 
-__all__ = ["Beside", "Job", "Outcome", "Runner", "Watch", "close", "installed_program", "runner"]
+__all__ = ["Ask", "Beside", "Chosen", "Job", "Outcome", "Runner", "Watch", "close", "installed_program", "runner"]
 
 
 @value
@@ -28,19 +29,47 @@ class Beside:
 
 
 @value
+class Ask:
+    """A request of the user's own. Messages are (role, text). `answer`: the recorded one, or how many tokens it has."""
+
+    messages: tuple[tuple[str, str], ...]
+    answer: str | int
+
+
+@value
+class Chosen:
+    """How a level's prompts are chosen where that is not genai-bench's own way: sent, or begun alike."""
+
+    asks: tuple[Ask, ...] = ()  # the level's requests in their order; empty: prompts are drawn
+    warming: tuple[Ask, ...] = ()  # requests before a level of these
+    ignore_eos: bool = True
+    prefix_tokens: int | None = None
+    prefix_ratio: float | None = None
+    prefixes: int = 1
+    longest_prefix: int = 0  # tokens, for prefix_ratio
+
+
+@value
 class Job:
-    """One call of genai-bench. `argv` is `benchmark --api-backend ...`; the API key is not in it."""
+    """One call of the load generator. `argv` is `benchmark --api-backend ...`; the API key is not in it."""
 
     argv: tuple[str, ...]
     label: str  # the trial's lease: what is started for it can be found by it
     folder: Path
     seed: int
-    users: int
+    users: int  # 1 where requests are sent at a rate
     max_requests: int
     max_time_s: float  # no request begins after it
     drain_s: float  # for those that are then open to finish
     timeout_s: float
+    chosen: Chosen | None = None  # None: by genai-bench alone
+    warms: bool = False  # send what warms the prefix cache, not the level
     beside: Beside | None = None  # None: it runs on this machine
+    rate: float | None = None  # requests per second; None: each user waits for its answers
+    times: tuple[float, ...] = ()  # when each request is sent, since the level began
+    max_in_flight: int | None = None
+    lengths: tuple[tuple[int, int], ...] = ()  # tokens of each prompt and answer, for aiperf
+    workers: int | None = None  # processes of the resident runner that share the users; None: as many as they take
 
 
 @value
@@ -53,7 +82,7 @@ class Outcome:
 
 
 class Runner(Protocol):
-    """Calls genai-bench."""
+    """Calls the load generator."""
 
     def start(self, tokenizer_dir: Path | None = None) -> None:
         """Begin what can be done before there is a server, and return at once. May be called again."""
@@ -68,15 +97,16 @@ class Runner(Protocol):
         """End every process of the runner."""
 
 
-_running: dict[str, Runner] = {}
+_running: dict[tuple[str, Path | None], Runner] = {}
 
 
 def runner(config: Bench, log: Path) -> Runner:
-    """The runner of this process, made on first use and kept for its later trials."""
+    """The runner of this process, made on first use and kept for its later trials with the same program."""
     name = "cluster" if config.location == "cluster" else config.runner
-    if name not in _running:
-        _running[name] = _make(name, config, log)
-    return _running[name]
+    key = (name, config.program)
+    if key not in _running:
+        _running[key] = _make(name, config, log)
+    return _running[key]
 
 
 def _make(name: str, config: Bench, log: Path) -> Runner:
@@ -87,7 +117,12 @@ def _make(name: str, config: Bench, log: Path) -> Runner:
     if name == "cli":
         from pipeline.bench.cli import Cli
 
-        return Cli(config.program or installed_program())
+        return Cli((config.program or installed_program()).absolute())
+    if name == "aiperf":
+        from pipeline.bench.aiperf import Aiperf
+        from pipeline.bench.aiperf_command import PROGRAM
+
+        return Aiperf((config.program or Path(shutil.which(PROGRAM) or PROGRAM)).absolute())
     from pipeline.bench.resident import Resident
 
     return Resident(log)

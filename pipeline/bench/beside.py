@@ -41,7 +41,7 @@ def placed(job: Job, config: Config, plan: Plan, level: LevelPlan, deployment: D
     if kubernetes is None or box.image is None or deployment.lease.cluster is None or not facts.get("pod_ip"):
         raise BenchFailed("bench.location=cluster needs backend=ome, bench.cluster.image and an engine in a pod.")
     call = BenchCall(
-        number=plan.levels.index(level),
+        number=level.seed - config.traffic.seed,  # one that no other level of the trial has
         node=facts["node"],
         image=box.image,
         script=SCRIPT,

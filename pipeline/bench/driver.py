@@ -2,32 +2,33 @@
 
 Spoken to in JSON lines on stdin, answers in JSON lines on stdout (`resident.py` is the other end). It ends when stdin
 ends, and its children with it. In the child, what costs time without measuring is replaced: plots, the spreadsheet
-and the fixed sleeps after a run, and what loses results (`keep_untimed`, `sending.py`); prompts, payloads, users and
-the result file are genai-bench's own.
+and the fixed sleeps after a run; what loses results (`keep_untimed`); and the users, who would not keep time
+(`sending.py`). Prompts, payloads and the result file are genai-bench's own.
 
 Must not import the rest of the project: nothing but genai-bench belongs into this process.
 """
 
-import ctypes
 import importlib
 import json
 import os
 import random
+import resource
 import select
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
-from pipeline.bench import sending
+from pipeline.bench import choosing, leaner, prompts, sending
+from pipeline.bench.workers import die_with_parent
 
 UNTIMED = {"tpot", "output_inference_speed", "output_throughput"}  # None for an answer of one token, or in one piece
-PR_SET_PDEATHSIG = 1
 
 # gevent replaces these when genai-bench is imported; this process must block for real.
 _select, _fork, _waitpid = select.select, os.fork, os.waitpid
@@ -49,7 +50,7 @@ class Driver:
     def __init__(self, commands: int, answers: int) -> None:
         self.commands = commands
         self.answers = answers
-        self.buffer = b""
+        self.begun: list[bytes] = []  # of a command: one with many prompts comes in thousands of pieces
         self.child: Child | None = None
         self.words = b""
         self.tokenizers: dict[str, Any] = {}
@@ -68,9 +69,12 @@ class Driver:
     def read_commands(self) -> bool:
         """Handle the lines that have come; False at the end of stdin."""
         data = _read(self.commands, 65536)
-        *lines, self.buffer = (self.buffer + data).split(b"\n")
-        for line in lines:
+        *ends, rest = data.split(b"\n")
+        for end in ends:
+            line = b"".join((*self.begun, end))
+            self.begun.clear()
             self.handle(json.loads(line))
+        self.begun.append(rest)
         return bool(data)
 
     def handle(self, command: Mapping[str, Any]) -> None:
@@ -134,8 +138,10 @@ def run_child(command: Mapping[str, Any], words: int, tokenizers: Mapping[str, A
     """Be one genai-bench call, then leave without cleaning up the parent's things."""
     code = 1
     try:
-        _die_with_parent()
+        die_with_parent()
         _redirect(command["console"])
+        os.environ.update(command.get("env") or {})
+        _raise_limit()
         patch(command, tokenizers)
         code = call(command["argv"])
     except SystemExit as stop:
@@ -174,7 +180,9 @@ def patch(command: Mapping[str, Any], tokenizers: Mapping[str, Any]) -> None:
     bench.plot_single_scenario_inference_speed_vs_throughput = _nothing
     bench.plot_experiment_data_flexible = bench.create_workbook = _nothing
     bench.load_one_experiment = lambda _folder: (None, None)
+    prompts.install(bench, command)
     sending.install(bench, command)
+    choosing.install(command)
     load = bench.validate_tokenizer
     bench.validate_tokenizer = lambda folder: tokenizers.get(folder) or load(folder)
     keep_untimed()
@@ -204,11 +212,6 @@ def _nothing(*_args: object, **_kwargs: object) -> None:
     return
 
 
-def _die_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 def _redirect(console: str) -> None:
     handle = os.open(console, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(handle, 1)
@@ -216,13 +219,21 @@ def _redirect(console: str) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
 
 
+def _raise_limit() -> None:
+    """As many open files as may be had: one for each user."""
+    with suppress(OSError, ValueError):
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def main() -> None:
     """Import genai-bench, say so, serve."""
-    _die_with_parent()
+    die_with_parent()
     answers = os.dup(1)
     os.dup2(2, 1)  # what libraries print must not be taken for an answer
     driver = Driver(commands=0, answers=answers)
     start = time.monotonic()
+    leaner.install()
     bench = _genai_bench()
     driver.say(event="ready", seconds=round(time.monotonic() - start, 2), version=bench.GENAI_BENCH_VERSION)
     driver.serve()

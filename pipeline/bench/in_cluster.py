@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.backends.kube import client, creation, rollout
 from pipeline.backends.kube.client import Api, ApiError, Unreachable
 from pipeline.backends.kube.removal import POD_OF_JOB
-from pipeline.bench import Beside, Job, Outcome, Watch
+from pipeline.bench import Beside, Job, Outcome, Watch, program
 from pipeline.bench.beside import unpack
 from pipeline.bench.command import CONSOLE
 from pipeline.core.errors import BenchFailed, DeployFailed
@@ -35,11 +35,7 @@ class InCluster:
         Raises:
             BenchFailed: the server needs an API key, which this runner could not keep secret.
         """
-        if http.api_key():
-            raise BenchFailed(
-                f"Unset {http.API_KEY_ENV}, or set bench.location=here: in a cluster, genai-bench would take the key "
-                "on its command line and write it to disk."
-            )
+        program.refuse_key(f"Unset {http.API_KEY_ENV}, or set bench.location=here: in a cluster,", "genai-bench")
 
     def run(self, job: Job, watch: Watch) -> Outcome:
         """Run one level; neither the Job nor its pod is left."""

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.core import arrivals
+from pipeline.core.arrivals import Span
 from pipeline.core.errors import BenchFailed
 from pipeline.core.record import Client
 from pipeline.core.requests import Measurement, Request, is_burst
@@ -17,7 +19,7 @@ Line = Mapping[str, Any]
 
 
 def read(path: Path) -> Measurement | None:
-    """The requests of a level that came to its end; None for one that did not, or that has no such file.
+    """The requests of a level that came to its end, in the order of their sending; None without such an end or file.
 
     Raises:
         BenchFailed: the file is damaged.
@@ -42,7 +44,7 @@ def _measurement(lines: Sequence[Line], last: Line) -> Measurement:
     head = next(line for line in lines if "planned" in line)
     begun = {line["begin"]: line for line in lines if "begin" in line}
     counted = {line["counted"]: line["text_tokens"] for line in lines if "counted" in line}
-    ends = [line for line in lines if "end" in line]
+    ends = sorted((line for line in lines if "end" in line), key=lambda line: begun[line["end"]]["at_s"])
     is_cut = last["closed"] == "cut"
     ended_s = [line["at_s"] for line in ends if "at_s" in line]
     started_s = min((line["at_s"] for line in begun.values()), default=0.0)
@@ -54,8 +56,17 @@ def _measurement(lines: Sequence[Line], last: Line) -> Measurement:
         is_cut=is_cut,
         drain_s=head["drain_s"],
         client=Client(**last["client"]),
-        notes=tuple(_notes(ends)),
+        arrivals=arrivals.seen([*_spans(begun, ends)], head["rate"]) if head.get("rate") else None,
+        notes=(*_notes(ends), *_of_prompts(last)),
     )
+
+
+def _spans(begun: Mapping[int, Line], ends: Sequence[Line]) -> Iterator[Span]:
+    """From sending to end, where it had one."""
+    for line in ends:
+        begin, is_open = begun[line["end"]], line["how"] in ("open", "stopped")
+        ended_s = None if is_open else line["at_s"]
+        yield Span(begin["at_s"], ended_s, begin.get("late_s", 0.0), begin.get("is_held", False))
 
 
 def _request(begin: Line, end: Line, text_tokens: int | None) -> Request:
@@ -73,6 +84,7 @@ def _request(begin: Line, end: Line, text_tokens: int | None) -> Request:
         tpot_s=None if is_whole or tokens < 2 else _tpot(end, tokens),
         e2e_s=end["e2e_s"],
         input_tokens=end["input_tokens"] or 0,
+        cached_tokens=end.get("cached_tokens"),
         output_tokens=tokens,
         fault=_fault(begin, end, tokens, text_tokens),
         is_in_one_piece=is_whole,
@@ -128,3 +140,8 @@ def _notes(ends: Sequence[Line]) -> Iterator[str]:
     uncounted = sum(line["how"] == "answered" and line["output_tokens"] is None for line in ends)
     if uncounted:
         yield f"{uncounted} answers came without usage: their tokens were counted with the model's tokenizer"
+
+
+def _of_prompts(last: Line) -> Iterator[str]:
+    if late := last.get("late_prompts"):
+        yield f"{late} prompts were made while the level ran, because there are so many"

@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.bench import Job, Outcome, Watch, ledger
 from pipeline.bench.command import CONSOLE, environment
 from pipeline.core.errors import BenchFailed
+from pipeline.core.values import plain
 from pipeline.engines import http
 from pipeline.machine import process
 from pipeline.machine.companion import Companion
@@ -70,9 +71,16 @@ class Resident:
             drain_s=job.drain_s,
             max_requests=job.max_requests,
             users=job.users,
+            times=job.times,
+            rate=job.rate,
+            max_in_flight=job.max_in_flight,
+            workers=job.workers,
             ledger=str(job.folder / ledger.NAME),
             console=str(job.folder / CONSOLE),
             api_key=http.api_key(),
+            env=http.trust(),
+            chosen=plain(job.chosen) if job.chosen else None,
+            warms=job.warms,
         )
         try:
             event = self._wait_done(start + job.timeout_s, watch)

@@ -1,4 +1,4 @@
-"""Reads what a level left: our ledger of its requests, or what the plain genai-bench command wrote.
+"""Reads what a level left: our ledger of its requests, or what aiperf or the plain genai-bench command wrote.
 
 Source: genai-bench 0.0.5, metrics/aggregated_metrics_collector.py `save`. Its files leave out requests that were open
 at the end, and those whose answer its parser could not read; locust logs the latter (locust/user/task.py `run`).
@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.bench import ledger
+from pipeline.bench import aiperf_export, ledger
 from pipeline.bench.command import CONSOLE
 from pipeline.bench.stream import clean
 from pipeline.core.errors import BenchFailed
@@ -32,6 +32,10 @@ def of(folder: Path, level: LevelPlan) -> tuple[Measurement, Path]:
     path = folder / ledger.NAME
     if seen := ledger.read(path):
         return seen, path
+    if by_aiperf := aiperf_export.read(folder, level):
+        return replace(
+            by_aiperf, requests=tuple(_shaped(one, level) for one in by_aiperf.requests)
+        ), folder / aiperf_export.NAME
     path = result_file(folder)
     seen = read(path)
     return _planned(replace(seen, requests=(*seen.requests, *_unreadable(folder / CONSOLE))), level), path

@@ -1,208 +1,132 @@
-"""Sends a level's requests and ends it in time, in place of genai-bench's own sender and clock.
+"""Measures a level in place of genai-bench's own users and clock, and hands genai-bench the result.
 
-Runs in the forked child of driver.py. genai-bench makes the prompts, the payloads and the users. Its parser is replaced
-because a request vanishes from every count where it raises, its clock because it cuts off what is still open.
+Runs in the forked child of driver.py. genai-bench makes the prompts and payloads, and writes its result file. Its users
+are not used, because they make prompts, open connections and parse answers while the others' clocks run, and because a
+request vanishes from every count where their parser raises.
 """
 
-import errno
 import importlib
+import json
 import os
-import socket
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from pipeline.bench.stream import Refused, Unreadable, clean, refused
-from pipeline.bench.watcher import Request, Watcher
+from pipeline.bench import workers
+from pipeline.bench.connection import server
+from pipeline.bench.wire import Prepared, get, prepare
+from pipeline.bench.workers import Level, Means, Prompts
 
-POLL_S = 0.02  # genai-bench looks once a second whether enough requests are done
-LAG_TICK_S = 0.01
-DONE_S = 0.1  # that a whole answer waits for [DONE], or for an error after all
-LONGEST_ERROR = 65536
-OURS = {  # what our own process or machine has run out of
-    errno.EMFILE: ("too_many_open_files", "too many open files in the load generator: raise the limit (ulimit -n)"),
-    errno.ENFILE: ("too_many_open_files", "too many open files on this machine (fs.file-max)"),
-    errno.EADDRNOTAVAIL: ("no_free_port", "no free port on this machine (net.ipv4.ip_local_port_range)"),
-    errno.ENOBUFS: ("no_buffers", "no buffer space on this machine"),
-    errno.ENOMEM: ("no_memory", "no memory on this machine"),
-}
-THEIRS = {
-    errno.ECONNREFUSED: ("connection_refused", "connection refused"),
-    errno.ECONNRESET: ("connection_reset", "the connection was reset"),
-    errno.EPIPE: ("connection_reset", "the connection was reset"),
-    errno.ETIMEDOUT: ("connection_timed_out", "the connection timed out"),
-}
-
-
-def cause_of(error: BaseException) -> tuple[str, str, str]:
-    """(how, cause, words) of what the HTTP library raised: by the system's own error below it, where there is one."""
-    for each in _chain(error):
-        if isinstance(each, socket.gaierror) or type(each).__name__ == "NameResolutionError":
-            return "client", "name_resolution", f"the server's name cannot be resolved: {clean(str(each))}"
-        number = getattr(each, "errno", None)
-        if number in OURS:
-            return ("client", *OURS[number])
-        if number in THEIRS:
-            return ("failed", *THEIRS[number])
-    name = type(error).__name__
-    if name in ("ChunkedEncodingError", "ConnectionError", "ContentDecodingError", "ProtocolError", "DecodeError"):
-        return "failed", "connection_broken", f"the connection broke: {clean(str(error))}"
-    return "unreadable", "unreadable", f"{name}: {clean(str(error))}"
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and all that it came from; urllib3 keeps some of that in `reason`, requests in its arguments."""
-    todo: list[object] = [error]
-    seen: set[int] = set()
-    while todo:
-        each = todo.pop()
-        if isinstance(each, BaseException) and id(each) not in seen:
-            seen.add(id(each))
-            yield each
-            todo += [each.__cause__, each.__context__, getattr(each, "reason", None), *each.args]
+TOKEN_S = 0.02  # per token, with which workers.USERS_EACH was found
+APART_S = 1e-6  # genai-bench divides by the time after the first token
 
 
 def install(bench: Any, command: Mapping[str, Any]) -> None:
-    """Take the place of genai-bench's sender and of its clock, in this process."""
-    user = importlib.import_module("genai_bench.user.openai_user").OpenAIUser
+    """Take the place of genai-bench's users and of its clock, in this process."""
+    setup = bench.DistributedRunner.setup
+
+    def set_up(self: Any) -> None:
+        setup(self)
+        self.environment.runner.start = self.environment.runner.stop = _nothing
+        bench.manage_run_time = partial(manage, command, self.metrics_collector)
+
+    bench.DistributedRunner.setup = set_up
+
+
+def manage(command: Mapping[str, Any], collector: Any, environment: Any, **_whole_minutes: int) -> int:
+    """genai-bench's `manage_run_time` (cli/utils.py): measure, and fill its collector. The seconds that it took."""
+    user = environment.user_classes[0](environment)
+    draft = drafter(user)
+    prompts = Prompts([draft() for _ in range(environment.prompts_ahead)], draft)
     file = os.open(command["ledger"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
     key = command.get("api_key") or None
+    users = 0 if command.get("times") else command["users"]
 
     def write(line: str) -> None:
         os.write(file, (line.replace(key, "***") if key else line).encode())
 
-    watcher = Watcher(command["max_requests"], command["users"], command["drain_s"], write)
-    user.send_request = sender(watcher)
-    bench.manage_run_time = clock(watcher, command["max_time_s"])
+    names = ("times", "rate", "max_in_flight")
+    paced = {name: command[name] for name in names} if command.get("times") else {}
+    level = Level(command["max_requests"], users, command["max_time_s"], command["drain_s"], write, **paced)
+    count = environment.sampler.get_token_length
+    question = get(f"{user.host}/v1/models", user.headers)
+    means = Means(prompts, partial(server, user.host), lambda text: int(count(text)), question)
+    workers.run(level, command.get("workers") or workers.enough(users or _as_many(level, prompts)), means)
+    os.close(file)
+    duration_s = collect(Path(command["ledger"]), collector)
+    return max(1, int(duration_s))
 
 
-def sender(watcher: Watcher) -> Callable[..., None]:
-    """genai-bench's `send_request` (user/openai_user.py), for streamed chat."""
-    import gevent
-
-    def send_request(
-        user: Any,
-        _stream: bool,
-        endpoint: str,
-        payload: Mapping[str, Any],
-        _parse: Any,
-        tokens: int | None = None,
-    ) -> None:
-        while not watcher.admits:
-            gevent.sleep(3600)  # until genai-bench ends its users
-        request = watcher.begin(payload)
-        try:
-            ask(f"{user.host}{endpoint}", payload, user.headers, request)
-            request.answer.end()
-            watcher.answered(request)
-        except Refused as error:
-            watcher.failure(request, "failed", error.cause, str(error))
-        except Unreadable as error:
-            watcher.failure(request, "unreadable", "unreadable", str(error))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the request must not vanish
-            watcher.failure(request, *cause_of(error))
-        else:
-            with suppress(Exception):  # genai-bench's own file is for its own tools; ours is written
-                user.collect_metrics(told(request, tokens), endpoint)
-            return
-        with suppress(Exception):
-            user.collect_metrics(_failed(), endpoint)
-
-    return send_request
+def _as_many(level: Level, prompts: Prompts) -> float:
+    """So many users as would ask for tokens as fast as an open loop does: what a worker can do is told in users."""
+    asked = [one.asked for one in prompts.made if one.asked]
+    return (level.rate or 0) * (sum(asked) / max(1, len(asked))) * TOKEN_S
 
 
-def ask(url: str, payload: Mapping[str, Any], headers: Mapping[str, str], request: Request) -> None:
-    """Send it, and read the answer.
+def drafter(user: Any) -> Callable[[], Prepared]:
+    """What makes a request: genai-bench's user (user/openai_user.py), which thinks that it sends it."""
+    user.on_start()
+    drafts: list[Prepared] = []
 
-    Raises:
-        Refused, Unreadable: the answer is none.
-        Exception: what the HTTP library raises.
-    """
-    import requests
+    def send_request(_stream: bool, endpoint: str, payload: Any, _parse: Any, tokens: int | None = None) -> None:
+        drafts.append(prepare(f"{user.host}{endpoint}", user.headers, payload, tokens))
 
-    with requests.post(url, json=payload, stream=True, headers=headers) as response:  # noqa: S113 - the level has an end
-        if response.status_code != 200:
-            raise refused(response.status_code, response.raw.read(LONGEST_ERROR, decode_content=True) or b"")
-        _read(response, request)
+    user.send_request = send_request
 
+    def draft() -> Prepared:
+        user.chat()
+        return drafts.pop()
 
-def _read(response: Any, request: Request) -> None:
-    """Read to [DONE], or to the end; where nothing but [DONE] is missing, do not wait long for it."""
-    import gevent
-
-    patience, answer = gevent.Timeout(None), request.answer
-    try:
-        for piece in _pieces(response):
-            request.heard_s = time.monotonic()  # of all lines of one read: the server sent them together
-            answer.feed(piece, request.heard_s)
-            if answer.is_done:
-                return
-            if answer.is_whole and not patience.pending:
-                patience = gevent.Timeout.start_new(DONE_S)
-    except gevent.Timeout:
-        return
-    finally:
-        patience.cancel()
+    return draft
 
 
-def _pieces(response: Any) -> Iterator[bytes]:
-    """What each read brings. Without chunks, requests would wait for the end of the answer."""
-    if response.raw.chunked:
-        yield from response.iter_content(chunk_size=None)
-        return
-    while piece := response.raw.read1(decode_content=True):
-        yield piece
+def collect(path: Path, collector: Any) -> float:
+    """Tell genai-bench's collector what the ledger says; how long the level took, in seconds."""
+    lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    begun = {line["begin"]: line for line in lines if "begin" in line}
+    collector._update_live_metrics = _nothing  # noqa: SLF001 - for a screen that nobody sees
+    for line in lines:
+        if line.get("how") == "answered":
+            with suppress(Exception):  # its own file is for its own tools; ours is written
+                collector.add_single_request_metrics(_answered(begun[line["end"]], line))
+        elif "end" in line and line["how"] not in ("open", "stopped"):
+            collector.add_single_request_metrics(_failed())
+    duration_s = float(lines[-1]["duration_s"])
+    aggregate = collector.aggregate_metrics_data
+    collector.aggregate_metrics_data = lambda _start, _end, *ratios: aggregate(0.0, duration_s, *ratios)
+    return duration_s
 
 
-def told(request: Request, tokens: int | None) -> Any:
-    """The answer in genai-bench's words."""
+def _answered(begin: Mapping[str, Any], end: Mapping[str, Any]) -> Any:
+    """The request in genai-bench's words."""
     from genai_bench.protocol import UserChatResponse
 
-    answer = request.answer
-    return UserChatResponse(
-        status_code=200,
-        generated_text=answer.text,
-        tokens_received=answer.output_tokens or len(answer.times),
-        time_at_first_token=answer.times[0],
-        num_prefill_tokens=answer.input_tokens if answer.input_tokens is not None else tokens,
-        start_time=request.began_s,
-        end_time=answer.last_s,
+    maker = _maker()
+    maker.calculate_metrics(
+        UserChatResponse(
+            status_code=200,
+            generated_text="",
+            tokens_received=end["output_tokens"] or end["pieces"],
+            num_prefill_tokens=begin["prompt_tokens"] if end["input_tokens"] is None else end["input_tokens"],
+            start_time=begin["at_s"],
+            time_at_first_token=begin["at_s"] + end["ttft_s"],
+            end_time=begin["at_s"] + max(end["e2e_s"], end["ttft_s"] + APART_S),
+        )
     )
+    return maker.metrics
 
 
 def _failed() -> Any:
-    from genai_bench.protocol import UserResponse
-
-    return UserResponse(status_code=500, error_message="see requests.jsonl")
-
-
-def clock(watcher: Watcher, max_time_s: float) -> Callable[..., int]:
-    """genai-bench's `manage_run_time` (cli/utils.py): ends at the second given, and lets what is open finish."""
-    import gevent
-
-    def manage(max_time_per_run: int, max_requests_per_run: int, environment: Any) -> int:
-        del max_time_per_run, max_requests_per_run  # whole minutes; the plan's number is the watcher's
-        watcher.start()
-        lag = gevent.spawn(_measure_lag, watcher)
-        end = watcher.started_s + max_time_s
-        while not watcher.is_over and watcher.clock() < end:
-            gevent.sleep(POLL_S)
-        watcher.is_closing, end = True, watcher.clock() + watcher.drain_s
-        while watcher.open and not watcher.is_hopeless and watcher.clock() < end:
-            gevent.sleep(POLL_S)
-        lag.kill()
-        watcher.close(lambda text: int(environment.sampler.get_token_length(text, add_special_tokens=False)))
-        return max(1, int(watcher.clock() - watcher.started_s))
-
-    return manage
+    metrics = _maker().metrics
+    metrics.error_code, metrics.error_message = 500, "see requests.jsonl"
+    return metrics
 
 
-def _measure_lag(watcher: Watcher) -> None:
-    import gevent
+def _maker() -> Any:
+    return importlib.import_module("genai_bench.metrics.request_metrics_collector").RequestMetricsCollector()
 
-    while True:
-        asleep = watcher.clock()
-        gevent.sleep(LAG_TICK_S)
-        now = watcher.clock()
-        watcher.lags.append((now, max(0.0, now - asleep - LAG_TICK_S)))
+
+def _nothing(*_args: object, **_kwargs: object) -> None:
+    return

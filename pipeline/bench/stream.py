@@ -37,6 +37,7 @@ class Answer:
     events: int = 0
     input_tokens: int | None = None  # as the server counts
     output_tokens: int | None = None
+    cached_tokens: int | None = None  # of the prompt's, in the prefix cache; None: the server does not say
     finish_reason: str | None = None
     is_done: bool = False  # [DONE] has come
     stray: str = ""  # the first line that is no event
@@ -151,6 +152,9 @@ class Answer:
             if count is not None and (type(count) is not int or count < 0):
                 raise Unreadable(f"usage that is no count: {clean(json.dumps(usage))}")
             setattr(self, ours, getattr(self, ours) if count is None else count)
+        details = given.get("prompt_tokens_details")
+        cached = details.get("cached_tokens") if isinstance(details, dict) else None
+        self.cached_tokens = cached if type(cached) is int and cached >= 0 else self.cached_tokens
 
 
 def refusal(body: Mapping[str, Any], cause: str | None = None) -> Refused:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
-Takes = Literal["overrides", "runtime", "folder", "release"]
+Takes = Literal["overrides", "runtime", "folder", "release", "nothing"]
 
 
 class Command(NamedTuple):  # not our own @value: pydantic takes longer than a whole completion
@@ -36,6 +36,12 @@ COMMANDS: Mapping[str, Command] = {
         takes="folder",
         flags={"--no-html": "leave out report.html and the summaries"},
     ),
+    "compare": Command(
+        module="pipeline.compare",
+        summary="put sweeps side by side: what differs, and what is shown of it",
+        takes="folder",
+        flags={"--any-model": "also compare scores of different models", "--json": "print JSON, for programs"},
+    ),
     "recheck": Command(
         module="pipeline.recheck",
         summary="measure a sweep's best configuration again and compare",
@@ -51,6 +57,7 @@ COMMANDS: Mapping[str, Command] = {
         takes="folder",
         flags={
             "--strategies": "strategies to compare",
+            "--learn-from": "landscapes of which a past sweep is known",
             "--reference": "strategies that the others are compared with",
             "--seeds": "searches of each strategy on each table",
             "--trials": "budget in whole trials",
@@ -61,6 +68,18 @@ COMMANDS: Mapping[str, Command] = {
             "--noise": "standard deviation of a measurement",
             "--default-at": "the engine's defaults as a share of the best",
         },
+    ),
+    "ps": Command(
+        module="pipeline.ps",
+        summary="list what runs: sweeps, trials, steps, processes, GPUs",
+        takes="nothing",
+        flags={"--json": "print JSON, for programs"},
+    ),
+    "stop": Command(
+        module="pipeline.stop",
+        summary="end all sweeps, one, or one trial of it; with teardown and record",
+        takes="folder",
+        flags={"--timeout": "seconds to wait for the end"},
     ),
     "reap": Command(
         module="pipeline.reap",

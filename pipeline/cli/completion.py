@@ -4,6 +4,7 @@ Not Hydra's own completion: that takes seconds, knows neither knobs' values nor 
 of COMP_WORDBREAKS for the whole shell.
 """
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -40,6 +41,8 @@ def _after_command(command: Command, before: Sequence[str], word: str) -> Offers
         return None
     if word.startswith("-"):
         return _beginning(word, {"--help": "help", **command.flags})
+    if command.takes == "nothing":
+        return {}
     if command.takes == "release":
         return _beginning(word, {f"{path.name}==": "" for path in FOLDER.glob("[a-z]*") if _is_engine(path)})
     return _configured(command, before, word)
@@ -83,7 +86,7 @@ def _own_folders(before: Sequence[str]) -> Iterator[Path]:
     """Folders with options of the user's own."""
     for option, word in zip(("", *before), before, strict=False):
         if option == "--config-dir":
-            yield Path(word).expanduser()
+            yield Path(os.path.expanduser(word))  # noqa: PTH111 - Path's raises for a user without a home
         elif word.startswith(("hydra.searchpath=", "--config-dir=")):
             yield from (Path(found) for found in SEARCHPATH.findall(word) or [word.partition("=")[2]])
 

@@ -52,7 +52,8 @@ def _named(name: str, value: Any, tree: Tree) -> dict[str, str]:
     """A key as it is completed, with its meaning; nothing for a knob that this version of the engine lacks."""
     knob = _knobs(tree).get(name)
     if knob:
-        return {f"{name}=": str(knob.get("help", ""))} if _is_there(knob, tree) else {}
+        below = {f"{name}.": f"keys of {name}"} if isinstance(value, dict) and value else {}
+        return {f"{name}=": str(knob.get("help", "")), **below} if _is_there(knob, tree) else {}
     if isinstance(value, dict) and value:
         return {f"{name}.": f"settings of {name}"}
     return {f"{name}=": "" if value is None else f"default: {_shown(value)}"}

@@ -42,6 +42,7 @@ examples:
   servetune -m n_threads=null,1,2 n_parallel=null,4
   servetune dry-run -m runtime=sglang hardware=h100 attention_backend=flashinfer,fa3
   servetune report outputs/2026-01-31_12-00-00
+  servetune stop outputs/2026-01-31_12-00-00 3
   eval "$(servetune --completion bash)"
 
 `servetune NAME=VALUE --help` lists every group, option and value of a configuration:

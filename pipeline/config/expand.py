@@ -2,10 +2,10 @@
 
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import chain, islice, product, repeat
+from itertools import chain, islice, product
 from typing import Any
 
 from hydra import initialize_config_dir
@@ -13,14 +13,18 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 from omegaconf import DictConfig
 
-from pipeline.config.command_line import composed, space, to_config
+from pipeline.config import nested, spaces
+from pipeline.config.command_line import composed, to_config
 from pipeline.config.knobs import check_setting
-from pipeline.config.sweepers import baseline, configurations, is_optuna, is_tuner, line_of, ordered, values_of
+from pipeline.config.spaces import Part
+from pipeline.config.sweepers import baseline, configurations, is_optuna, is_tuner, line_of, ordered, size_of, values_of
 from pipeline.core.places import CONF
 from pipeline.core.schema import Config
+from pipeline.core.sides import RUNTIME
 from pipeline.core.values import value
 
 DRAWN = 30  # of a search without a number of trials
+MISSES = 1000  # draws in a row of what was drawn already
 KEPT = 64  # bases: the combinations of what is swept beside knobs
 
 
@@ -43,47 +47,101 @@ def trials(overrides: Sequence[str], *, is_sweep: bool) -> Iterator[Trial]:
         if not is_sweep:
             yield Trial(number=0, overrides=tuple(overrides), config=to_config(composed(overrides)))
             return
-        tree, found = space(overrides)
-        chosen = ordered(found.values()) if is_tuner(tree.hydra.sweeper) else found.values()
-        swept = {override.get_key_element(): override for override in chosen if override.is_sweep_override()}
-        fixed = tuple(line_of(override, None) for name, override in found.items() if name not in swept)
-        knobs = frozenset(tree.runtime.knobs)
-        for number, picks in enumerate(_picks(swept, tree)):
-            lines = tuple(f"{name}={pick}" for name, pick in zip(swept, picks, strict=True))
-            others = tuple(line for line, name in zip(lines, swept, strict=True) if name not in knobs)
-            made = with_knobs(_base((*fixed, *others)), [line for line in lines if line not in others])
-            yield Trial(number=number, overrides=lines, others=others, config=made)
+        for number, (part, picks) in enumerate(_picked(_parts(overrides))):
+            lines = tuple(f"{name}={pick}" for name, pick in zip(part.swept, picks, strict=True))
+            others = tuple(line for line, name in zip(lines, part.swept, strict=True) if name not in part.knobs)
+            made = with_knobs(base_of((*part.fixed, *others)), [line for line in lines if line not in others])
+            yield Trial(number=number, overrides=(*part.name, *lines), others=(*part.name, *others), config=made)
 
 
 def is_drawn(overrides: Sequence[str]) -> bool:
     """Whether the sweeper searches, so that the trials shown are draws from its space, not the ones it will ask for."""
     with initialize_config_dir(str(CONF)):
-        tree, found = space(overrides)
-        return _searches([each for each in found.values() if each.is_sweep_override()], tree.hydra.sweeper)
+        return _is_searched(_parts(overrides))
 
 
-def _searches(swept: Sequence[Override], sweeper: DictConfig) -> bool:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Swept:
+    """A part of a sweep: what it goes through, in its order, and what all its trials have."""
+
+    tree: DictConfig
+    swept: Mapping[str, Override]
+    fixed: tuple[str, ...]
+    knobs: frozenset[str]
+    name: tuple[str, ...]  # the override that tells its engine from others, if there are any
+
+
+def _parts(overrides: Sequence[str]) -> list[_Swept]:
+    found = spaces.of(overrides)
+    return [_swept(part, engine if found.knobs else None) for engine, part in found.parts.items()]
+
+
+def _swept(part: Part, engine: str | None) -> _Swept:
+    is_tuned = is_tuner(part.tree.hydra.sweeper)
+    chosen = ordered(part.found.values()) if is_tuned else part.found.values()
+    swept = {override.get_key_element(): override for override in chosen if override.is_sweep_override()}
+    return _Swept(
+        tree=part.tree,
+        swept=swept,
+        fixed=tuple(line_of(override, None) for name, override in part.found.items() if name not in swept),
+        knobs=frozenset(part.tree.runtime.knobs),
+        name=() if engine is None else (f"{RUNTIME}={engine}",),
+    )
+
+
+def _is_searched(parts: Sequence[_Swept]) -> bool:
     """Whether a sampler draws: not for a grid, and not where `tuner` runs all that there is."""
+    sweeper = parts[0].tree.hydra.sweeper
     if not is_optuna(sweeper) or "Grid" in str(sweeper.sampler.get("_target_")):
         return False
-    is_whole = all(each.is_discrete_sweep() for each in swept)
-    size = math.prod(len(list(values_of(each))) for each in swept) if is_whole else math.inf
-    return not is_tuner(sweeper) or size > (sweeper.n_trials or math.inf)
+    size = sum(math.prod(size_of(each) for each in part.swept.values()) for part in parts)
+    return not is_tuner(sweeper) or size > (sweeper.n_trials or math.inf) or size == math.inf
 
 
-def _picks(swept: Mapping[str, Override], tree: DictConfig) -> Iterator[tuple[str, ...]]:
-    """What each trial picks; the baseline first, where the sweeper puts it there."""
-    base, number = baseline(swept, tree), configurations(swept, tree) or DRAWN
-    others = (picks for picks in _drawn(swept, tree.hydra.sweeper) if picks != base)
-    return islice(chain([] if base is None else [base], others), number)
+def _picked(parts: Sequence[_Swept]) -> Iterator[tuple[_Swept, tuple[str, ...]]]:
+    """What each trial picks; the baselines first, where the sweeper puts them there."""
+    is_searched = _is_searched(parts)
+    counts = [configurations(part.swept, part.tree) for part in parts]
+    wanted = parts[0].tree.hydra.sweeper.get("n_trials") or math.inf
+    number = DRAWN if None in counts else int(min(sum(each or 0 for each in counts), wanted))
+    bases = [_baseline(part) for part in parts]
+    first = [(part, base) for part, base in zip(parts, bases, strict=True) if base is not None]
+    drawn = chain(first, _drawn(parts) if is_searched else _in_order(parts))
+    yield from islice(_once(drawn) if is_tuner(parts[0].tree.hydra.sweeper) else drawn, number)
 
 
-def _drawn(swept: Mapping[str, Override], sweeper: DictConfig) -> Iterator[tuple[str, ...]]:
-    if not _searches([*swept.values()], sweeper):
-        return product(*(list(values_of(override)) for override in swept.values()))
+def _baseline(part: _Swept) -> tuple[str, ...] | None:
+    """Beside another engine, one whose knobs are not swept has a baseline too."""
+    found, sweeper = baseline(part.swept, part.tree), part.tree.hydra.sweeper
+    if found is None and part.name and is_tuner(sweeper) and sweeper.baseline:
+        return tuple(next(values_of(each)) for each in part.swept.values())
+    return found
+
+
+def _once(drawn: Iterable[tuple[_Swept, tuple[str, ...]]]) -> Iterator[tuple[_Swept, tuple[str, ...]]]:
+    """Each combination once; the end where hardly another one turns up."""
+    seen, misses = set(), 0
+    for each in drawn:
+        misses = misses + 1 if each in seen else 0
+        if misses > MISSES:
+            return
+        if not misses:
+            seen.add(each)
+            yield each
+
+
+def _in_order(parts: Sequence[_Swept]) -> Iterator[tuple[_Swept, tuple[str, ...]]]:
+    for part in parts:
+        for picks in product(*(list(values_of(override)) for override in part.swept.values())):
+            yield part, picks
+
+
+def _drawn(parts: Sequence[_Swept]) -> Iterator[tuple[_Swept, tuple[str, ...]]]:
     dice = random.Random(0)  # noqa: S311 - a sample to show
-    ranges = [_range(override) for override in swept.values()]
-    return (tuple(_draw(dice, each) for each in ranges) for _ in repeat(None))
+    ranges = [(part, [_range(override) for override in part.swept.values()]) for part in parts]
+    while True:
+        part, among = dice.choice(ranges)
+        yield part, tuple(_draw(dice, each) for each in among)
 
 
 def _range(override: Override) -> Sequence[str] | IntervalSweep:
@@ -100,14 +158,17 @@ def _draw(dice: random.Random, among: Sequence[str] | IntervalSweep) -> str:
 
 
 @lru_cache(maxsize=KEPT)
-def _base(lines: tuple[str, ...]) -> Config:
+def base_of(lines: tuple[str, ...]) -> Config:
+    """The configuration of these overrides; inside `initialize_config_dir`."""
     return to_config(composed(lines))
 
 
 def with_knobs(base: Config, lines: Sequence[str]) -> Config:
     """The base with these knobs, each checked as Hydra's own composition would be."""
     parsed = OverridesParser.create().parse_overrides(list(lines))
-    settings: dict[str, Any] = {override.get_key_element(): override.value() for override in parsed}
+    settings: dict[str, Any] = {}
+    for override in parsed:
+        settings |= nested.settings(override.get_key_element(), override.value(), base.runtime)
     for name, setting in settings.items():
         check_setting(name, base.runtime, setting)
     return replace(base, knobs={**base.knobs, **settings})

@@ -2,12 +2,14 @@
 
 import math
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from hydra.core.override_parser.types import IntervalSweep, Override
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from pipeline.config import endpoints, one_node
 from pipeline.core import objectives
 from pipeline.core.errors import ConfigError
 from pipeline.core.limits import settings_of
@@ -15,6 +17,7 @@ from pipeline.core.schema import Config
 
 LOAD = ("traffic", "slo", "objective")  # groups that do not reach the server, but for rules
 STREAMING = ("BasicLauncher", "parallel", "slurm")  # launchers that `tuner` gives one trial at a time
+HERE = ("BasicLauncher", "launchers.parallel", "submitit_local", "Joblib")  # launchers of this machine's processes
 PASSWORD = re.compile(r"://[^/@]*:[^/@]+@")
 
 
@@ -24,7 +27,23 @@ def values_of(override: Override) -> Iterator[str]:
     if isinstance(interval, IntervalSweep):
         yield from (f"{interval.start:.15g}", f"{interval.end:.15g}")
     else:
-        yield from override.sweep_string_iterator()
+        is_url = override.get_key_element() == endpoints.URL
+        picks = override.sweep_string_iterator()
+        yield from (endpoints.base(pick.replace("\\:", ":")) for pick in picks) if is_url else picks
+
+
+def size_of(override: Override) -> int | float:
+    """How many values there are, without going through them; infinite for an interval, or a range without an end."""
+    found = override.value()
+    if isinstance(found, IntervalSweep):
+        return math.inf
+    if not isinstance(found, RangeSweep):
+        return len(list(values_of(override)))
+    start, stop, step = (0.0 if each is None else float(each) for each in (found.start, found.stop, found.step))
+    if not step or math.isnan(start + stop + step):
+        return 0
+    steps = (stop - start) / step
+    return max(0, math.ceil(steps)) if math.isfinite(steps) else max(0.0, steps)
 
 
 def line_of(override: Override, pick: str | None) -> str:
@@ -51,7 +70,8 @@ def is_tuner(sweeper: DictConfig) -> bool:
 def count(swept: Iterable[Override], sweeper: DictConfig) -> int | None:
     """How many configurations the sweeper will run; None where only time limits it."""
     dimensions = [override for override in swept if override.is_sweep_override()]
-    size = math.prod(len(list(values_of(each))) for each in dimensions if each.is_discrete_sweep())
+    apart = set if is_tuner(sweeper) else list  # which measures once what is there twice
+    size = math.prod(len(apart(values_of(each))) for each in dimensions if each.is_discrete_sweep())
     wanted = sweeper.get("n_trials")
     is_endless = is_tuner(sweeper) and not all(each.is_discrete_sweep() for each in dimensions)
     if wanted is None:
@@ -61,9 +81,13 @@ def count(swept: Iterable[Override], sweeper: DictConfig) -> int | None:
 
 
 def baseline(swept: Mapping[str, Override], tree: DictConfig) -> tuple[str, ...] | None:
-    """The picks of `tuner`'s baseline: null for each swept knob; None where no knob is swept, or none is wanted."""
-    knobs = {*tree.runtime.knobs} & {name for name, each in swept.items() if each.is_sweep_override()}
-    if not (is_tuner(tree.hydra.sweeper) and tree.hydra.sweeper.baseline and knobs):
+    """The picks of `tuner`'s baseline: null for each swept knob, the first of several servers that are there.
+
+    None where neither is swept, or no baseline is wanted.
+    """
+    names = {name for name, each in swept.items() if each.is_sweep_override()}
+    knobs = {*tree.runtime.knobs} & names
+    if not (is_tuner(tree.hydra.sweeper) and tree.hydra.sweeper.baseline and (knobs or endpoints.URL in names)):
         return None
     dimensions = ((name, each) for name, each in swept.items() if each.is_sweep_override())
     return tuple("null" if name in knobs else next(values_of(each)) for name, each in dimensions)
@@ -87,6 +111,12 @@ def total(swept: Mapping[str, Override], tree: DictConfig) -> int | None:
     return int(seen * sweeper.repeats) if seen is not None and is_tuner(sweeper) else seen
 
 
+def most(sweeper: DictConfig) -> int:
+    """How many trials the search has at most, however many combinations there are."""
+    wanted = sweeper.get("n_trials") or sys.maxsize
+    return int(wanted * sweeper.repeats) if is_tuner(sweeper) else int(wanted)
+
+
 def ordered(swept: Iterable[Override]) -> list[Override]:
     """The overrides in `tuner`'s order: those that do not reach the server vary fastest, so trials share a server."""
     return sorted(swept, key=lambda each: is_load(each.get_key_element()))
@@ -100,6 +130,11 @@ def is_load(name: str) -> bool:
 def runs_elsewhere(launcher: DictConfig) -> bool:
     """Whether trials run on other machines, so that this one does not tell what hardware=auto is."""
     return "slurm" in str(launcher.get("_target_")).lower()
+
+
+def runs_here(launcher: DictConfig) -> bool:
+    """Whether trials certainly run on this machine; a launcher of somebody else's may send them anywhere."""
+    return any(name in str(launcher.get("_target_")) for name in HERE)
 
 
 def reuses(swept: Iterable[str], launcher: DictConfig) -> bool:
@@ -120,6 +155,11 @@ def check_tuner(tree: DictConfig, base: Config, swept: Iterable[Override]) -> No
             "hydra.sweeper.storage contains a password, and the configuration is written to disk. Pass it through "
             "the environment: export STUDY_URL=..., and set hydra.sweeper.storage='${oc.env:STUDY_URL}'."
         )
+    if (place := tree.hydra.sweeper.storage) and not ("://" in place or place.endswith(".log")):
+        raise ConfigError(
+            f"hydra.sweeper.storage={place}: expected a database's URL, e.g. postgresql://host/name, or the path of "
+            f"a journal ending in .log."
+        )
     if (given := written["sweep"]["subdir"]) != "${hydra.job.num}":
         raise ConfigError(f"hydra.sweep.subdir={given}: hydra/sweeper=tuner needs ${{hydra.job.num}}, the default.")
     limits = settings_of(tree.hydra.sweeper).limits
@@ -127,6 +167,16 @@ def check_tuner(tree: DictConfig, base: Config, swept: Iterable[Override]) -> No
         raise ConfigError(f"hydra.sweeper.gpu_hours={limits.gpu_hours:g}: hardware={base.hardware.name} has no GPU.")
     if count(swept, tree.hydra.sweeper) is None and not (limits.timeout_s or limits.gpu_hours):
         raise ConfigError("This search would never end: set hydra.sweeper.n_trials, timeout_s or gpu_hours.")
+
+
+def check_engines(parts: Mapping[str, Any]) -> None:
+    """Refuse to learn for several engines from sweeps of one.
+
+    Raises:
+        ConfigError: there are several, and earlier sweeps to learn from.
+    """
+    if len(parts) > 1 and any(part.tree.hydra.sweeper.get("learn_from") for part in parts.values()):
+        raise ConfigError(f"hydra.sweeper.learn_from: expected a sweep of one engine, seen {', '.join(parts)}.")
 
 
 def check_directions(base: Config, sweeper: DictConfig) -> None:
@@ -161,7 +211,8 @@ def check_launcher(launcher: DictConfig, sweeper: DictConfig) -> None:
             f"{target.rsplit('.', 1)[-1]} runs trials in batches: add hydra.sweeper.n_jobs=2, or another number of "
             f"trials at once (or hydra/sweeper=basic to run all at once)."
         )
-    if "slurm" in target:
+    one_node.check_launcher(launcher)
+    if "submitit" in target:
         _check_jobs(launcher)
     if "parallel" not in target:
         return
@@ -178,7 +229,9 @@ def check_launcher(launcher: DictConfig, sweeper: DictConfig) -> None:
 
 
 def _check_jobs(launcher: DictConfig) -> None:
-    for name in ("array_parallelism", "poll_s", "timeout_min"):
+    for name in ("array_parallelism", "poll_s", "timeout_min", "pending_timeout_min", "silent_timeout_min"):
         seen = launcher.get(name, 1)
+        if seen is None and name in {"pending_timeout_min", "silent_timeout_min"}:  # no limit
+            continue
         if type(seen) not in {int, float} or seen <= 0 or (name == "array_parallelism" and seen != int(seen)):
             raise ConfigError(f"hydra.launcher.{name}={seen}: expected a number above 0.")

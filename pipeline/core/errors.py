@@ -3,7 +3,9 @@
 PipelineError
 ├── ConfigError        the user's mistake: nothing was deployed; one message, no stack trace
 ├── PreflightFailed    a check before deploying failed: the trial cannot work here
-│   └── ModelError     model file or tokenizer missing or unreadable
+│   ├── ModelError     model file or tokenizer missing or unreadable
+│   ├── CannotRun      none of the command's trials can work here: found before anything was made
+│   └── NotAsked       another check has failed that this one needs
 ├── StepError          a step of a trial failed; the record says which
 │   ├── DeployFailed
 │   ├── ServerDied
@@ -13,9 +15,11 @@ PipelineError
 │   ├── StepTimedOut
 │   └── WorkerDied      the worker process that ran the trial ended first
 │       └── JobEnded     the batch job that ran the trial ended; the scheduler gives the reason
+├── DiskFull           nothing can be written; the same command goes on once there is space
 ├── TeardownFailed     something of the trial may still exist; the record names it
 └── TrackerFailed      publishing failed; noted in the record, the trial still counts
 Interrupted            (BaseException) a signal asked us to stop
+└── Stopped            somebody asked for the end of this trial alone
 """
 
 import signal
@@ -66,6 +70,7 @@ class FailureKind(StrEnum):
     NOT_RUN = "not_run"
     RACED = "raced"
     INTERRUPTED = "interrupted"
+    STOPPED = "stopped"
     INTERNAL = "internal"
 
 
@@ -94,6 +99,7 @@ BY_SURROUNDINGS = frozenset(
         FailureKind.TRACKER_FAILED,
         FailureKind.NOT_RUN,
         FailureKind.INTERRUPTED,
+        FailureKind.STOPPED,
         FailureKind.INTERNAL,
     }
 )  # they say nothing of the configuration that was tried: the search learns nothing of them
@@ -130,6 +136,14 @@ class ModelError(PreflightFailed):
 
     kind = FailureKind.MODEL_MISSING
     hint = "Check model.path and the model's package or file."
+
+
+class CannotRun(PreflightFailed):
+    """No trial of the command can work where its trials run."""
+
+
+class NotAsked(PreflightFailed):
+    """A check needs what an earlier one has found missing."""
 
 
 class StepError(PipelineError):
@@ -189,6 +203,13 @@ class JobEnded(WorkerDied):
     """The batch job of a trial ended. The scheduler knows why; the trial itself may have seen only a signal."""
 
 
+class DiskFull(PipelineError):
+    """A disk is full: what was being written is lost, what was written before is whole."""
+
+    kind = FailureKind.DISK_FULL
+    hint = "Free some space, then give the same command again: a search goes on where it stopped."
+
+
 class TeardownFailed(PipelineError):
     """Teardown ended, but something of the trial still exists (or could not be checked)."""
 
@@ -209,3 +230,11 @@ class Interrupted(BaseException):
     def __init__(self, signum: int) -> None:
         super().__init__(signal.Signals(signum).name)
         self.signum = signum
+
+
+class Stopped(Interrupted):
+    """Somebody asked for the end of this trial alone (`servetune stop FOLDER TRIAL`): the sweep goes on."""
+
+    def __init__(self) -> None:
+        super().__init__(signal.SIGURG)
+        self.args = ("servetune stop",)

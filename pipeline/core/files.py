@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+from pipeline.core import disk
 from pipeline.core.errors import PreflightFailed
 from pipeline.core.values import to_json
-
-MINIMUM_FREE_BYTES = 64 * 1024 * 1024
-MOST_ALIKE = 10_000  # folders of one name
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +50,13 @@ class RunDir:
 
     @property
     def bench(self) -> Path:
-        """genai-bench's own files, one folder per scenario and concurrency."""
+        """The load generator's own files, one folder per scenario and load."""
         return self.path / "bench"
 
-    def level(self, scenario: str, concurrency: int) -> Path:
+    def level(self, scenario: str, load: str | int) -> Path:
         """The folder of one level; a scenario is spelled as genai-bench spells it in file names."""
         safe = scenario.replace("/", "_").replace(",", "_").replace("(", "").replace(")", "")
-        return self.bench / safe / str(concurrency)
+        return self.bench / safe / str(load)
 
     @property
     def metrics(self) -> Path:
@@ -101,10 +99,15 @@ class SweepDir:
         """Which processes are at the sweep, while some are."""
         return self.path / "owners.json"
 
+    def incumbent(self, engine: str | None) -> Path:
+        """What a search that races holds the trials of an engine against: the best one so far."""
+        name = "incumbent" if engine is None else f"incumbent-{engine.replace('/', '-')}"
+        return self.path / f"{name}.json"
+
     @property
-    def incumbent(self) -> Path:
-        """What a search that races holds its trials against: the best one so far."""
-        return self.path / "incumbent.json"
+    def incumbents(self) -> tuple[Path, ...]:
+        """Those of all engines."""
+        return tuple(self.path.glob("incumbent*.json"))
 
     @property
     def records(self) -> tuple[Path, ...]:
@@ -162,14 +165,42 @@ class SweepDir:
         return self.tracker / "sweep-id"
 
     @property
+    def tracker_away(self) -> Path:
+        """Which command has found the tracker away."""
+        return self.tracker / "away"
+
+    @property
+    def tracker_unfinished(self) -> Path:
+        """The ids of the runs that began online and have not ended, as empty files."""
+        return self.tracker / "unfinished"
+
+    @property
     def tracker_report(self) -> Path:
         """The id of the sweep's report in the tracker, once it has one."""
         return self.tracker / "report-id"
 
     @property
     def tracker_script(self) -> Path:
-        """A script that creates the sweep's report in the tracker later, if that was not possible at once."""
+        """A script that creates the sweep's report in the tracker later."""
         return self.path / "wandb_report.py"
+
+    @property
+    def mlflow(self) -> Path:
+        """What of the sweep is where in MLflow, and what waits to be sent there."""
+        return self.path / "mlflow"
+
+    @property
+    def mlflow_away(self) -> Path:
+        """Which command has found MLflow away."""
+        return self.mlflow / "away"
+
+    def mlflow_run(self, number: int) -> Path:
+        """The id of a trial's run."""
+        return self.mlflow / "runs" / str(number)
+
+    def mlflow_waiting(self, what: int | str) -> Path:
+        """An empty file while a trial, or `sweep`, waits to be sent."""
+        return self.mlflow / "waiting" / str(what)
 
     @property
     def tracker_log(self) -> Path:
@@ -217,7 +248,7 @@ def make_new(wanted: Path) -> Path:
         OSError: it cannot be made.
     """
     wanted.parent.mkdir(parents=True, exist_ok=True)
-    for path in (wanted, *(wanted.with_name(f"{wanted.name}_{number}") for number in range(1, MOST_ALIKE))):
+    for path in (wanted, *(wanted.with_name(f"{wanted.name}_{number}") for number in range(1, 10_000))):
         try:
             path.mkdir()
         except FileExistsError:
@@ -248,6 +279,7 @@ def claim(run_dir: RunDir) -> None:
     """Check that a trial can write its record here: an unused, writable folder with free disk space.
 
     Raises:
+        DiskFull: with what is free.
         PreflightFailed: naming what is missing.
     """
     where = run_dir.path
@@ -256,12 +288,12 @@ def claim(run_dir: RunDir) -> None:
         insist_unused(run_dir)
         write_atomically(where / ".writable", "x" * 4096)
         (where / ".writable").unlink()
-        state = os.statvfs(where)
     except OSError as error:
+        if disk.is_about_it(error):
+            raise disk.full(where) from error
         raise PreflightFailed(
             f"Cannot write to the run directory {where}: {error.strerror or error}.",
             hint="Set another directory with hydra.run.dir=... or hydra.sweep.dir=..., or free some disk space.",
         ) from error
-    free = state.f_bavail * state.f_frsize
-    if free < MINIMUM_FREE_BYTES:
-        raise PreflightFailed(f"{where} has {free / 1e6:.0f} MB free; a trial needs {MINIMUM_FREE_BYTES / 1e6:.0f} MB.")
+    if disk.is_full(where):
+        raise disk.full(where)

@@ -10,12 +10,15 @@ MAXIMISED = (
     "goodput_requests_per_s",
     "goodput_output_tokens_per_s",
     "slo_attainment",
+    "tokens_per_s_per_watt",
 )
 COST = "usd_per_million_output_tokens"
+JOULES = "joules_per_output_token"
+ENERGY = (JOULES, "tokens_per_s_per_watt")  # there where the hardware has a sensor of its power
 PER_GPU = tuple(name for name in MAXIMISED if name.endswith("_per_s"))
 
 
 def known_metrics() -> tuple[str, ...]:
     """Every name that `objective` takes."""
     latencies = tuple(f"{quantity}_{stat}_s" for quantity in LATENCIES for stat in STATS)
-    return ("auto", *MAXIMISED, *(f"{name}_per_gpu" for name in PER_GPU), COST, *latencies)
+    return ("auto", *MAXIMISED, *(f"{name}_per_gpu" for name in PER_GPU), COST, JOULES, *latencies)

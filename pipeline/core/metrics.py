@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from pipeline.core import arrivals
+from pipeline.core.client import told
 from pipeline.core.errors import BenchFailed
 from pipeline.core.metric_names import LATENCIES, STATS
 from pipeline.core.record import LevelMetrics, Stats
@@ -18,9 +20,6 @@ from pipeline.core.values import plain
 
 OVERLOAD_ERROR_RATE = 0.5
 OVERLOAD_ATTAINMENT = 0.1
-BUSY_CLIENT = 0.9  # of one core: genai-bench has one
-LATE_CLIENT = 0.25  # of the median TTFT: from here on latencies are partly our own
-LATE_S = 0.01  # shorter delays are any scheduler's
 WORDS_KEPT = 5
 
 Fated = tuple[Request, Fate]
@@ -37,9 +36,7 @@ def measure(seen: Measurement, slo: Slo, *, output_tokens_asked: float | None) -
     counted = [end for _, end in fated if end not in IN_NO_RATE]
     if not answered:
         raise BenchFailed(no_answer(fated))
-    duration = seen.run_duration_s
-    if duration <= 0:
-        raise BenchFailed(f"{len(answered)} requests answered in a run that lasted {duration:g} s.")
+    duration = _duration_s(seen, len(answered))
     errors = sum(end in ERRORS for end in counted)
     good = [request for request, end in fated if end == "good"]
     output, prompt = (sum(getattr(r, f"{side}_tokens") for r in answered) for side in ("output", "input"))
@@ -47,6 +44,8 @@ def measure(seen: Measurement, slo: Slo, *, output_tokens_asked: float | None) -
     latencies = {name: stats(_times(answered, name)) for name in LATENCIES}
     error_rate = errors / max(1, len(counted))
     is_usable = error_rate <= slo.max_error_rate and bool(counted)
+    is_saturated = seen.arrivals is not None and seen.arrivals.keeps_up is False
+    has_pace = any(r.output_tokens > 1 for r in answered)
     return LevelMetrics(
         num_requests=len(counted),
         num_errors=errors,
@@ -66,14 +65,22 @@ def measure(seen: Measurement, slo: Slo, *, output_tokens_asked: float | None) -
         slo_attainment=share,
         goodput_requests_per_s=len(good) / duration if slo.is_set else None,
         goodput_output_tokens_per_s=sum(r.output_tokens for r in good) / duration if slo.is_set else None,
-        meets_slo=is_usable and _meets(slo, share, latencies, has_pace=any(r.output_tokens > 1 for r in answered)),
+        meets_slo=is_usable and not is_saturated and _meets(slo, share, latencies, has_pace=has_pace),
         is_usable=is_usable,
         num_planned=len(fated) if seen.planned is None else seen.planned,
         num_begun=len(fated),
         fates={name: count for name in FATES if (count := sum(end == name for _, end in fated))},
         error_words=words(fated),
         is_cut=seen.is_cut,
+        is_saturated=is_saturated,
+        cached_tokens_mean=_mean([r.cached_tokens for r in answered if r.cached_tokens is not None]),
     )
+
+
+def _duration_s(seen: Measurement, answered: int) -> float:
+    if seen.run_duration_s <= 0:
+        raise BenchFailed(f"{answered} requests answered in a run that lasted {seen.run_duration_s:g} s.")
+    return seen.run_duration_s
 
 
 def no_answer(fated: Sequence[Fated]) -> str:
@@ -113,6 +120,10 @@ def stats(values: Sequence[float]) -> Stats | None:
     return Stats(mean=float(np.mean(values)), **{n: float(p) for n, p in zip(names, points, strict=True)})
 
 
+def _mean(counts: Sequence[int]) -> float | None:
+    return sum(counts) / len(counts) if counts else None
+
+
 def _times(requests: Iterable[Request], name: str) -> list[float]:
     times = (getattr(request, f"{name}_s") for request in requests)
     return [time for time in times if time is not None]
@@ -140,7 +151,8 @@ def flatten(metrics: LevelMetrics) -> dict[str, float | int]:
 
 def warnings_for(metrics: LevelMetrics, seen: Measurement) -> tuple[str, ...]:
     """What a reader of the numbers must know."""
-    return (*_of_requests(metrics, seen), *_of_client(metrics, seen), *seen.notes)
+    sent = arrivals.told(seen.arrivals) if seen.arrivals else ()
+    return (*_of_requests(metrics, seen), *sent, *_of_client(metrics, seen), *seen.notes)
 
 
 def _of_requests(metrics: LevelMetrics, seen: Measurement) -> Iterator[str]:
@@ -153,7 +165,8 @@ def _of_requests(metrics: LevelMetrics, seen: Measurement) -> Iterator[str]:
         told = ", ".join(f"{said} ({count})" for said, count in metrics.error_words.items())
         yield f"{metrics.num_errors} of {metrics.num_requests} requests failed: {told}"
     if at_once := sum(request.is_in_one_piece and not is_read_late(request) for request in seen.requests):
-        yield f"{at_once} answers came in one piece: their time per token (TPOT) is unknown"
+        late = ", so they miss the limit on it" if metrics.fates.get("in_one_piece") else ""
+        yield f"{at_once} answers came in one piece: their time per token (TPOT) is unknown{late}"
 
 
 def _of_client(metrics: LevelMetrics, seen: Measurement) -> Iterator[str]:
@@ -162,16 +175,10 @@ def _of_client(metrics: LevelMetrics, seen: Measurement) -> Iterator[str]:
         return
     if late:
         yield f"{late} answers were read late by the load generator itself: their time per token (TPOT) is unknown"
-    if client.cpu_share >= BUSY_CLIENT:
-        yield f"the load generator used {client.cpu_share:.0%} of its core: latencies are partly its own"
-    elif metrics.ttft and client.lag_p99_s > max(LATE_S, LATE_CLIENT * metrics.ttft.p50):
-        yield (
-            f"the load generator ran up to {client.lag_p99_s * 1000:.0f} ms late (p99) at a median TTFT of "
-            f"{metrics.ttft.p50 * 1000:.0f} ms: latencies are partly its own"
-        )
+    yield from told(client, metrics.ttft)
 
 
 def is_overloaded(metrics: LevelMetrics) -> bool:
-    """Whether a level overloads the server so clearly that higher concurrencies need not be tried."""
+    """Whether a level overloads the server so clearly that higher loads need not be tried."""
     misses = metrics.slo_attainment is not None and metrics.slo_attainment < OVERLOAD_ATTAINMENT
-    return misses or metrics.error_rate > OVERLOAD_ERROR_RATE
+    return misses or metrics.is_saturated or metrics.error_rate > OVERLOAD_ERROR_RATE

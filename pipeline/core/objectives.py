@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable
 
-from pipeline.core import pareto
+from pipeline.core import capacity, pareto
 from pipeline.core.errors import BenchFailed, ConfigError
-from pipeline.core.metric_names import COST, MAXIMISED, known_metrics
+from pipeline.core.metric_names import COST, JOULES, MAXIMISED, known_metrics
 from pipeline.core.metrics import flatten
 from pipeline.core.record import Level, LevelMetrics, Record
 from pipeline.core.schema import Config, Slo
+from pipeline.core.words import listed, meant
 
 
 def names(config: Config) -> tuple[str, ...]:
@@ -28,17 +29,33 @@ def check(config: Config) -> None:
         ConfigError: with the names there are.
     """
     known = known_metrics()
+    if capacity.is_wanted(config.traffic) and len(config.objective) > 1:
+        raise ConfigError("objective: expected one, because traffic.levels=capacity finds one level for each trial.")
+    if twice := next((name for name in config.objective if config.objective.count(name) > 1), None):
+        raise ConfigError(f"objective: {twice} is there twice.")
     for name in config.objective:
         if name not in known:
-            raise ConfigError(f"objective={name}: expected one of {', '.join(known)}.")
+            there = listed(name, known, by="docs/measuring.md")
+            raise ConfigError(f"objective={name}: expected one of {there}.{meant(name, known)}")
         if name.startswith(("goodput", "slo")) and not config.slo.is_set:
             raise ConfigError(f"objective={name} needs an SLO: add slo=interactive or slo.ttft_s=...")
+        if capacity.is_wanted(config.traffic) and not grows(name):
+            raise ConfigError(
+                f"objective={name}: with traffic.levels=capacity, expected a metric that more users raise, such as "
+                "auto or output_tokens_per_s; limit latencies by an SLO (slo.ttft_s=1)."
+            )
         if name == COST and config.hardware.usd_per_gpu_hour is None:
             raise ConfigError(f"objective={name} needs a price: add hardware.usd_per_gpu_hour=...")
     latencies = [name for name in known if name.endswith("_s") and not name.endswith("_per_s")]
     for name in config.slo.limits:
         if name not in latencies:
-            raise ConfigError(f"slo.limits.{name}: expected one of {', '.join(latencies)}.")
+            there = listed(name, latencies, by="docs/measuring.md")
+            raise ConfigError(f"slo.limits.{name}: expected one of {there}.{meant(name, latencies)}")
+
+
+def grows(name: str) -> bool:
+    """Whether more users bring more of it, until the server is full."""
+    return name in {"auto", COST, JOULES} or (is_maximised(name) and name != "slo_attainment")
 
 
 def counted(levels: Iterable[Level], slo: Slo) -> list[Level]:
@@ -65,7 +82,7 @@ def of(levels: Iterable[Level], config: Config) -> dict[str, float]:
     levels = list(levels)
     if best := best_level(levels, config):
         return _scores(best, config) or {}
-    is_measured = any(map(_is_whole, levels))
+    is_measured = any(map(_is_whole, levels)) and not counted(levels, config.slo)  # else a sensor tells nothing
     if not is_measured or not all(map(is_maximised, names(config))):
         raise _unusable(levels)
     return dict.fromkeys(names(config), 0.0)
@@ -92,8 +109,11 @@ def why_unusable(levels: Iterable[Level]) -> str:
 def best_level(levels: Iterable[Level], config: Config) -> Level | None:
     """The level whose values are the trial's: the best of one objective; of several, the one with the most volume.
 
-    One level, because nobody can have the throughput of one load together with the latency of another.
+    One level, because nobody can have the throughput of one load together with the latency of another. Where the
+    capacity is looked for, only the levels that are one count.
     """
+    if capacity.is_wanted(config.traffic):
+        levels = capacity.levels_at(levels, config)
     more = [is_maximised(name) for name in names(config)]
     scored = [
         (tuple(seen.values()), level) for level in counted(levels, config.slo) if (seen := _scores(level, config))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from pipeline.core.loads import AtLoad
 from pipeline.core.schema_backends import Container, Kubernetes
 from pipeline.core.schema_engine import Health, Tells
 from pipeline.core.values import value
@@ -17,6 +18,7 @@ class Assets:
 
     model_path: Path
     tokenizer_dir: Path
+    served_name: str | None = None  # what the server calls the model, where it has been asked
 
 
 @value
@@ -29,22 +31,16 @@ class Slots:
 
 
 @value
-class LevelPlan:
+class LevelPlan(AtLoad):
     """One level to measure."""
 
-    scenario: str
-    concurrency: int
     max_requests: int
     max_time_s: float
     drain_s: float = 10.0
     seed: int
     output_tokens_asked: float  # mean
+    first_prompt: int = 0  # of the prompts of a file, in the order of the seed
     output_tokens_exact: int | None = None  # of every answer: the scenario is fixed, and the end of text is ignored
-
-    @property
-    def name(self) -> str:
-        """E.g. `D(64,16) x4`."""
-        return f"{self.scenario} x{self.concurrency}"
 
 
 @value
@@ -88,6 +84,7 @@ class Plan:
     cache_reset: str
     stop_grace_s: float
     keeper: bool
+    url: str | None = None  # of a server that is there already
     container: Container | None = None  # with its image, and with the model among its mounts
     kubernetes: Kubernetes | None = None  # with its image
     ome_model: OmeModel | None = None

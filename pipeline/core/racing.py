@@ -9,13 +9,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.core import objectives
-from pipeline.core.metric_names import COST
 from pipeline.core.record import Level, Record
 from pipeline.core.schema import Config
+from pipeline.core.statistics import SDS, SPREAD
 from pipeline.core.values import value
-
-SPREAD = 0.03  # one measurement of a level on a quiet machine: 1 to 6% in published repeats
-SDS = 2.0  # standard deviations of a measurement that may be luck
 
 
 @value
@@ -33,7 +30,7 @@ class Rung:
     """A level that is planned."""
 
     scenario: str
-    concurrency: int
+    demand: float  # by which levels of a scenario are in order
     name: str
 
 
@@ -90,31 +87,32 @@ class Race:
         """Whether the best level, with luck, reaches the incumbent, or one is unsure."""
         luck = 1 + SDS * best.spread
         scores = [one.score * luck if self.is_maximised else one.score / luck for one in seen if one.score is not None]
-        return any(one.is_unsure for one in seen) or any(self._reaches(score, best) for score in scores)
+        return any(one.is_unsure for one in seen) or any(self.reaches(score, best) for score in scores)
 
     def _busiest(self, best: Incumbent) -> str | None:
         """The level with most users of the incumbent's scenario, where more of them can bring more."""
         scenario = next(rung.scenario for rung in self.ladder if rung.name == best.level)
         rungs = [rung for rung in self.ladder if rung.scenario == scenario]
-        return max(rungs, key=lambda rung: rung.concurrency).name if self.grows else None
+        return max(rungs, key=lambda rung: rung.demand).name if self.grows else None
 
     def _beside(self, seen: Sequence[Seen], best: Incumbent) -> str | None:
         """The level of the same scenario to move to from the last one; None where no move can pay."""
         last = seen[-1]
         here = next(rung for rung in self.ladder if rung.name == last.name)
-        rungs = sorted((one for one in self.ladder if one.scenario == here.scenario), key=lambda one: one.concurrency)
+        rungs = sorted((one for one in self.ladder if one.scenario == here.scenario), key=lambda one: one.demand)
         if last.score is not None:
-            higher = (one.name for one in rungs if one.concurrency > here.concurrency)
+            higher = (one.name for one in rungs if one.demand > here.demand)
             return next(higher, None) if self._improves(seen, last.score) else None
-        lower = (one.name for one in reversed(rungs) if one.concurrency < here.concurrency)
-        may_fit = last.potential is None or self._reaches(last.potential, best)
+        lower = (one.name for one in reversed(rungs) if one.demand < here.demand)
+        may_fit = last.potential is None or self.reaches(last.potential, best)
         return next(lower, None) if may_fit else None
 
     def _improves(self, seen: Sequence[Seen], score: float) -> bool:
         scores = [one.score for one in seen if one.score is not None]
         return score == (max(scores) if self.is_maximised else min(scores))
 
-    def _reaches(self, score: float, best: Incumbent) -> bool:
+    def reaches(self, score: float, best: Incumbent) -> bool:
+        """Whether a score is as good as the incumbent's."""
         return score >= best.score if self.is_maximised else score <= best.score
 
 
@@ -122,7 +120,7 @@ def race(ladder: Sequence[Rung], config: Config, best: Incumbent | None) -> Race
     """The race of a trial with that configuration."""
     name = objectives.names(config)[0]
     more = objectives.is_maximised(name)
-    return Race(ladder, best, is_maximised=more, has_slo=config.slo.is_set, grows=more or name == COST)
+    return Race(ladder, best, is_maximised=more, has_slo=config.slo.is_set, grows=objectives.grows(name))
 
 
 def seen(level: Level, config: Config) -> Seen:
@@ -135,6 +133,15 @@ def seen(level: Level, config: Config) -> Seen:
         potential=objectives.score(name.removeprefix("goodput_"), level, config),
         is_unsure=bool((level.metrics and level.metrics.is_cut) or (level.load and level.load.is_crowded)),
     )
+
+
+def may_reach(level: Level, config: Config, best: Incumbent) -> bool:
+    """Whether a level, with luck, could equal the incumbent, were it inside the SLO; True where it has not said yet."""
+    race_, told = race([], config, best), seen(level, config)
+    if told.is_unsure or told.potential is None:
+        return True
+    luck = 1 + SDS * best.spread
+    return race_.reaches(told.potential * luck if race_.is_maximised else told.potential / luck, best)
 
 
 def better(best: Incumbent | None, record: Record) -> Incumbent | None:

@@ -12,17 +12,19 @@ WORDS = {
     "random": "drawn at random, as some are, so that the model cannot lead astray",
     "sampler": "proposed by the sampler, which says no more",
 }
+WEIGHED = "the most promising, by one random weighing of the objectives"
 
 
 @value
 class Reason:
-    """`by` gain: the model's choice, with what it expected. Gains and uncertainties are shares: 0.05 is 5%."""
+    """`by` gain: the model's choice, with what it expected of a single objective. Shares: 0.05 is 5%."""
 
     by: By
     expected: float | None = None  # the objective, against the best so far: 0.05 is better by 5%
     uncertainty: float | None = None  # one standard deviation of that
     gain: float | None = None  # the expected improvement
     crash_risk: float | None = None  # the probability of a crash
+    earlier: float | None = None  # how much of what it promises is the word of earlier sweeps: 0.8 is 80%
 
     @property
     def override(self) -> str:
@@ -33,9 +35,11 @@ class Reason:
     @property
     def words(self) -> str:
         """One line."""
+        if self.by == "gain" and self.expected is None:
+            return f"{WEIGHED}{self._risk}"
         if self.by != "gain":
             return WORDS[self.by]
-        return f"{self._expected} against the best so far{self._risk}"
+        return f"{self._expected} against the best so far{self._risk}{self._by_earlier}"
 
     @property
     def _expected(self) -> str:
@@ -44,3 +48,7 @@ class Reason:
     @property
     def _risk(self) -> str:
         return f", crash risk {self.crash_risk:.0%}" if self.crash_risk else ""
+
+    @property
+    def _by_earlier(self) -> str:
+        return f", {self.earlier:.0%} of it by earlier sweeps" if self.earlier else ""

@@ -6,6 +6,7 @@ Every request that was begun has exactly one fate, so that the counts add up. On
 
 from typing import Literal, get_args
 
+from pipeline.core.arrivals import Arrivals
 from pipeline.core.record import Client
 from pipeline.core.schema import Slo
 from pipeline.core.values import value
@@ -43,7 +44,7 @@ class Request:
     input_tokens: int
     output_tokens: int
     ending: Ending = "answered"
-    cause: str | None = None  # of a failure: an HTTP status, or a word of pipeline/bench/sending.py
+    cause: str | None = None  # of a failure: an HTTP status, or a word of pipeline/bench/causes.py
     words: str | None = None  # of a failure, the server's own where it said any
     fault: str | None = None  # what is wrong with the shape of an answer
     is_in_one_piece: bool = False
@@ -51,6 +52,7 @@ class Request:
     open_s: float = 0.0  # of one that was open at the level's end: since it began
     silent_s: float = 0.0  # since the server last sent anything
     asked_tokens: int | None = None
+    cached_tokens: int | None = None  # of the input tokens, by the server's word
 
 
 @value
@@ -63,6 +65,7 @@ class Measurement:
     is_cut: bool = False  # time was over before all that was planned had ended
     drain_s: float = 0.0
     client: Client | None = None
+    arrivals: Arrivals | None = None  # of requests that are sent at a rate
     notes: tuple[str, ...] = ()
 
 

@@ -60,7 +60,15 @@ def differ_in_knobs_only(config: Config, other: Config) -> bool:
 
 
 def _but_knobs(config: Config) -> tuple[Any, ...]:
-    return (config.runtime, config.model, config.backend, config.traffic, config.hardware, config.slo, config.bench)
+    return (
+        config.runtime,
+        config.model,
+        config.backend,
+        config.traffic.identity,
+        config.hardware,
+        config.slo,
+        config.bench,
+    )
 
 
 def is_same(asked: Scalar, got: Scalar) -> bool:

@@ -73,17 +73,26 @@ def decide(samples: Sequence[Sample], contenders: Sequence[int], baseline: int, 
     """
     contests: list[Contest] = []
     for contender in contenders:
-        seen = _rounds(samples, contender, baseline, "confirm")
-        found = judge([one.ratio(is_maximised=rules.is_maximised) for one in seen], rules.planned)
-        contests.append(Contest(contender=contender, phase="confirm", finding=found))
-        if found.word == "open":
-            step = _step(samples, contender, baseline, "confirm", len(seen))
+        tried, step = contest(samples, contender, baseline, "confirm", rules)
+        found = tried.finding
+        contests.append(tried)
+        if step is not None:
             return Decision(contests=tuple(contests), next=step)
         if found.word == "void":
             break  # the baseline cannot be measured: no other contender can be held against it
         if found.has_won:
             return _under_other_traffic(samples, contests, baseline, rules)
     return Decision(contests=tuple(contests))
+
+
+def contest(
+    samples: Sequence[Sample], contender: int, other: int, phase: Phase, rules: Rules
+) -> tuple[Contest, Step | None]:
+    """What the rounds of these two show, and what to measure next; None: no more is needed."""
+    seen = _rounds(samples, contender, other, phase)
+    found = judge([one.ratio(is_maximised=rules.is_maximised) for one in seen], rules.planned)
+    step = _step(samples, contender, other, phase, len(seen)) if found.word == "open" else None
+    return Contest(contender=contender, phase=phase, finding=found), step
 
 
 def _under_other_traffic(

@@ -1,7 +1,7 @@
 """The values that a configuration is made of: one frozen class per group of `conf/`, and the trial's Config."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,13 +9,16 @@ from typing import Annotated, Literal
 from packaging.specifiers import SpecifierSet
 from pydantic import Field
 
+from pipeline.core.advice import Limit
 from pipeline.core.schema_backends import Container, Kubernetes
 from pipeline.core.schema_engine import Extras, Health, Memory, Tells
 from pipeline.core.schema_hardware import Hardware, OnCpu
+from pipeline.core.schema_model import Architecture
+from pipeline.core.schema_quality import OFF, Quality, Reads
+from pipeline.core.schema_traffic import Traffic
 from pipeline.core.values import Scalar, value
 
-# genai-bench 0.0.5, scenarios/text.py
-SCENARIO = r"^(D\(\d+,\d+\)|N\(\d+,\d+\)/\(\d+,\d+\)|U\(\d+,\d+\)(/\(\d+,\d+\))?)$"
+CHANGING = ("model", "runtime.", "backend.url")  # keys beside knobs: another engine, model or server
 
 
 @cache
@@ -26,10 +29,13 @@ def is_of(versions: str, version: str | None) -> bool:
 
 @value
 class Knob:
-    """One tunable engine parameter: which values it takes and which flag sets it."""
+    """One tunable engine parameter: which values it takes, and which flag, key of a flag's JSON or variable sets it."""
 
-    kind: Literal["int", "float", "bool", "choice", "text"]
-    flag: str
+    # list: several words, as JSON; json: keys and values, as JSON text; env: one word, for an environment variable
+    kind: Literal["int", "float", "bool", "choice", "text", "list", "json", "env"]
+    flag: str = ""
+    key: str | None = None  # its place in the JSON that `flag` takes, e.g. cudagraph_mode; its name ends with it
+    env: str | None = None  # the variable, of kind env
     help: str
     unit: str | None = None
     false_flag: str | None = None  # bool knobs: the flag for false; without one, false leaves `flag` out
@@ -38,11 +44,21 @@ class Knob:
     maximum: float | None = None
     versions: str = ""  # engine versions that support it, as a PEP 440 range (">=0.5.20"); empty: all
     flags: Mapping[str, str] = Field(default_factory=dict)  # other spellings by version: {"<0.5.20": "--old"}
+    changes_answers: bool = False  # other kernels, types or weights: the same question may get another answer
     setting: str | None = None  # where the engine reports its value: a dotted path into the settings_path response
 
     def spelled(self, version: str | None) -> str:
-        """The flag as this version of the engine spells it."""
+        """The flag as this version of the engine spells it; empty for a variable."""
         return next((flag for range_, flag in self.flags.items() if version and is_of(range_, version)), self.flag)
+
+    @property
+    def has_flag(self) -> bool:
+        """Whether a flag of its own sets it: neither a variable nor a key of another flag's JSON."""
+        return self.env is None and self.key is None
+
+    def told(self, version: str | None) -> str:
+        """What sets it, for people."""
+        return self.env or " ".join(filter(None, (self.spelled(version), self.key)))
 
 
 @value
@@ -55,7 +71,7 @@ class Runtime:
     name: str
     version: str | None = None  # of the engine; decides its flags (pipeline/engines/catalogues/<name>/<version>.json)
     python: Path | None = None  # the interpreter of the engine's virtual environment; None: this one
-    command: tuple[str, ...]
+    command: tuple[str, ...]  # empty: it cannot be started, only measured where it is (backend=endpoint)
     image: str | None = None  # for backends with containers
     image_gib: float | None = Field(default=None, gt=0)  # approximate unpacked size; None: free space is not checked
     extra_args: tuple[str, ...] = ()
@@ -73,37 +89,16 @@ class Runtime:
     on_cpu: OnCpu = OnCpu()
     on_gpu: bool = True  # False: as shipped, it computes on the CPU whatever is there, and hardware=auto is the CPU
     memory: Memory | None = None  # None: no memory check
+    relief: Mapping[Limit, Mapping[str, str]] = Field(default_factory=dict)  # limit: knobs that can move it, and how
     startup_s: float = Field(default=0, ge=0)  # typical start without reading weights, for dry_run's time estimate
     api_backend: Literal["openai", "vllm", "sglang"]  # genai-bench's --api-backend; vllm and sglang send ignore_eos
     server_engine: str  # genai-bench's --server-engine
     health: Health
     settings_path: str | None = None  # HTTP path where the engine reports its resolved settings
     tells: Tells = Tells()
+    reads: Reads = "none"  # how it tells what it expects at each place of a given text
     cache_reset: Literal["none", "llamacpp_slots", "sglang_flush", "vllm_reset"] = "none"
     stop_grace_s: float = Field(default=10, ge=0)  # between SIGTERM and SIGKILL
-
-
-@value
-class Architecture:
-    """What decides a model's memory use and speed, named as in config.json. Sizes count elements, not bytes."""
-
-    name: str | None = None  # the class, e.g. Qwen3ForCausalLM; OME needs it to match a model to a serving runtime
-    attention: Literal["mha", "gqa", "mla"]
-    layers: int = Field(gt=0)
-    hidden_size: int = Field(gt=0)
-    heads: int = Field(gt=0)
-    kv_heads: int = Field(gt=0)
-    head_dim: int = Field(gt=0)
-    kv_lora_rank: int | None = Field(default=None, gt=0)  # MLA: elements of the compressed KV per token and layer
-    qk_rope_head_dim: int | None = Field(default=None, gt=0)  # MLA: cached in addition to kv_lora_rank
-    experts: int | None = Field(default=None, gt=0)  # None: a dense model
-    experts_per_token: int | None = Field(default=None, gt=0)
-    parameters_b: float = Field(gt=0)  # billions
-    active_parameters_b: float = Field(gt=0)  # billions that one token uses
-    weights_gib: float = Field(gt=0)  # of the published files
-    dtype: Literal["bfloat16", "float16", "float32"]  # of activations, and of the KV cache unless a knob sets it
-    quantization: str | None = None  # config.json's quant_method; None: weights have `dtype`
-    context_tokens: int = Field(gt=0)
 
 
 @value
@@ -120,6 +115,7 @@ class Model:
     license: str | None = None
     gated: bool = False  # true: the hub requires a token of a user who has accepted the licence
     arch: Architecture | None = None  # None: read from the folder's config.json, if it has one
+    unread: str | None = None  # why `arch` could not be read
     context_tokens: int | None = Field(default=None, gt=0)  # None: as arch or the GGUF file says
 
     @property
@@ -139,28 +135,25 @@ class Backend:
     container: Container | None = None  # the engine runs in a container of this machine
     kubernetes: Kubernetes | None = None  # the engine runs in a cluster
     deploy_s: float | None = Field(default=None, gt=0)  # replaces timeouts.deploy_s
+    url: str | None = None  # of a server that is there already, up to its /v1; None: the trial starts one
+    served_name: str | None = None  # what that server calls the model; None: the one that it lists
+    api_key_env: str | None = None  # the variable with its key; None: SERVETUNE_API_KEY, if it is set
+    ca_file: Path | None = None  # PEM certificates to trust instead of the usual ones
+
+    @property
+    def is_endpoint(self) -> bool:
+        """Whether the server is there already: nothing is deployed, and all that is known of it is its URL."""
+        return self.url is not None
 
     @property
     def is_process(self) -> bool:
         """Whether the engine runs as a process on this machine."""
-        return self.container is None and self.kubernetes is None
+        return self.container is None and self.kubernetes is None and not self.is_endpoint
 
-
-@value
-class Traffic:
-    """The load: scenarios times concurrencies. A level sends max(min_requests, requests_per_user * concurrency)."""
-
-    name: str
-    scenarios: tuple[Annotated[str, Field(pattern=SCENARIO)], ...] = Field(min_length=1)
-    concurrencies: tuple[Annotated[int, Field(gt=0)], ...] = Field(min_length=1)
-    min_requests: int = Field(gt=0)
-    requests_per_user: int = Field(gt=0)
-    max_time_per_level_s: float = Field(gt=0)  # then no new request begins, and the level is cut
-    drain_s: float = Field(default=10.0, ge=0)  # for the requests that are then open to finish
-    warmup_requests: int = Field(ge=0)
-    seed: int = Field(ge=0)
-    order: Literal["rising", "busiest_first"] = "rising"  # of the concurrencies; busiest_first fails fast
-    all_levels: bool = False  # False: after a clearly overloaded level, higher concurrencies are skipped
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether this machine's GPUs, memory and load say nothing of the engine's."""
+        return self.kubernetes is not None or self.is_endpoint
 
 
 @value
@@ -191,6 +184,7 @@ class Tracker:
     entity: str | None = None
     mode: Literal["auto", "offline", "online"] = "auto"
     timeout_s: float = Field(gt=0)
+    needs_modules: tuple[str, ...] = ()  # modules that it imports and that servetune comes without
 
 
 @value
@@ -209,8 +203,9 @@ class Bench:
     """How genai-bench is called."""
 
     location: Literal["here", "cluster"] = "here"
-    runner: Literal["resident", "cli"]
-    program: Path | None = None  # for runner=cli: a genai-bench outside this environment
+    runner: Literal["resident", "cli", "aiperf"]
+    workers: Literal["auto"] | Annotated[int, Field(ge=1, le=256)] = "auto"  # processes that share a level's users
+    program: Path | None = None  # of runner=cli and runner=aiperf, outside this environment
     cluster: ClusterBench = ClusterBench()
     start_timeout_s: float = Field(gt=0)
     level_grace_s: float = Field(gt=0)  # added to traffic.max_time_per_level_s, for starting and writing results
@@ -224,8 +219,9 @@ class Bench:
 
 @value
 class Timeouts:
-    """Deadlines in seconds of the steps that have no deadline of their own."""
+    """Deadlines in seconds of a trial, and of the steps that have no deadline of their own."""
 
+    trial_s: float | None = Field(default=None, gt=0)  # None: the sum of what the steps may take
     preflight_s: float = Field(gt=0)
     download_s: float = Field(gt=0)
     slots_s: float = Field(gt=0)
@@ -247,19 +243,36 @@ class Config:
     tracker: Tracker
     bench: Bench
     timeouts: Timeouts
+    quality: Quality = OFF
     objective: tuple[str, ...] = Field(min_length=1)
     knobs: Mapping[str, Scalar | None]
 
     @property
     def gpus(self) -> int:
-        """GPUs that the trial takes; 0 on a CPU. An unset parallelism counts as 1."""
-        runtime = self.runtime
+        """GPUs that the trial takes; 0 on a CPU."""
         if self.hardware.is_cpu:
             return 0
-        if not runtime.gpu_knobs:
-            return self.hardware.gpu_count
+        is_by_knobs = self.runtime.gpu_knobs and not self.backend.is_endpoint
+        return self.parallelism if is_by_knobs else self.hardware.gpu_count
+
+    @property
+    def parallelism(self) -> int:
+        """The product of the knobs that divide the model over GPUs, whatever the hardware. An unset one counts as 1."""
+        runtime = self.runtime
         shared = {name for switch, name in runtime.gpu_sharing.items() if self.knobs.get(switch)}
         return math.prod(int(self.knobs.get(name) or 1) for name in runtime.gpu_knobs if name not in shared)
+
+    def answers_may_change(self, swept: Collection[str]) -> bool:
+        """Whether one of the settings that a sweep varies can change what the model answers."""
+        knobs = self.runtime.knobs
+        names = [name.rpartition(".")[2] for name in swept]
+        is_elsewhere = any(name.startswith(CHANGING) for name in swept)
+        return is_elsewhere or any(name in knobs and knobs[name].changes_answers for name in names)
+
+    def is_reference(self, swept: Collection[str]) -> bool:
+        """Whether every knob that a sweep varies is at the engine's default, whatever others are set to."""
+        varied = {name.rpartition(".")[2] for name in swept} & self.knobs.keys()
+        return bool(varied) and all(self.knobs[name] is None for name in varied)
 
     @property
     def is_baseline(self) -> bool:

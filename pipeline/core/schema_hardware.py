@@ -24,11 +24,12 @@ class Hardware:
     cores_per_trial: int | None = Field(default=None, gt=0)  # CPU cores reserved for the server; None: all, shared
     gpu_memory_gib: float | None = Field(default=None, gt=0)  # of one GPU
     vendor: Vendor | None = None
-    architecture: str | None = None  # ampere, ada, hopper, blackwell, cdna3
+    architecture: str | None = None  # turing, ampere, ada, hopper, blackwell, cdna3, cdna4
     compute_capability: float | None = None  # NVIDIA's, e.g. 9.0
     nvlink: bool | None = None  # whether NVLink joins each GPU with each other one; None: unknown, or none of NVIDIA's
     memory_bandwidth_gb_s: float | None = Field(default=None, gt=0)  # of one GPU, from the data sheet
     bf16_tflops: float | None = Field(default=None, gt=0)  # of one GPU, dense, from the data sheet
+    node_gpus: int | None = Field(default=None, gt=0)  # the most that one machine has; None: unknown
     seen_as: tuple[str, ...] = ()  # what the driver calls this GPU: by these names hardware=auto finds the option
 
     @property

@@ -6,12 +6,15 @@ rounds decide is in `core/rounds.py`.
 """
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Literal
 
 from pipeline.core.values import value
 
 CONFIDENCE = 0.95
+SPREAD = 0.03  # of one measurement of a level on a quiet machine: 1 to 6% in published repeats
+SDS = 2.0  # standard deviations of a measurement that may be luck
 
 
 @value
@@ -75,16 +78,17 @@ def interval(samples: Sequence[float]) -> Interval | None:
     return Interval(mean=mean, low=mean - half, high=mean + half, count=len(samples))
 
 
-def compare(ours: Sequence[float], theirs: Sequence[float], *, is_maximised: bool) -> Comparison | None:
+def compare(ours: Sequence[float], theirs: Sequence[float], *, is_maximised: bool, count: int = 1) -> Comparison | None:
     """Two independent groups by the ratio of geometric means and Welch's 95% interval.
 
-    None with fewer than two samples of either, or of 0.
+    `count`: of comparisons that are read together; then all their intervals are right with 95% (Bonferroni). None with
+    fewer than two samples of either, or of 0.
     """
     if min(len(ours), len(theirs)) < 2 or min(*ours, *theirs) <= 0:
         return None
     sign = 1 if is_maximised else -1
     mine, other = [sign * math.log(seen) for seen in ours], [sign * math.log(seen) for seen in theirs]
-    return _compared(sign, *_difference(mine, other), pairs=0)
+    return _compared(sign, *_difference(mine, other, 1 - (1 - CONFIDENCE) / count), pairs=0)
 
 
 def paired(advantages: Sequence[float], bound: float | None, *, is_maximised: bool) -> Comparison:
@@ -119,12 +123,13 @@ def _gain(sign: int, advantage: float) -> float:
         return sign * math.inf
 
 
-def _difference(mine: Sequence[float], other: Sequence[float]) -> tuple[float, float, float]:
+def _difference(mine: Sequence[float], other: Sequence[float], confidence: float) -> tuple[float, float, float]:
     """The difference of the means and its interval."""
     from scipy import stats
 
     middle = math.fsum(mine) / len(mine) - math.fsum(other) / len(other)
     if all(math.isclose(min(group), max(group), rel_tol=1e-12, abs_tol=1e-12) for group in (mine, other)):
         return middle, middle, middle  # nothing varies: scipy has no test for that
-    low, high = stats.ttest_ind(mine, other, equal_var=False).confidence_interval(CONFIDENCE)
+    with warnings.catch_warnings(category=RuntimeWarning, action="ignore"):  # that one of the groups does not vary
+        low, high = stats.ttest_ind(mine, other, equal_var=False).confidence_interval(confidence)
     return middle, float(low), float(high)

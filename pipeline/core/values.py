@@ -1,11 +1,14 @@
 """Frozen values and their JSON form. Every record, plan, lease and config of the project is a `@value`."""
 
+import json
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar, cast, dataclass_transform
 
 from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticSerializationError
 
 T = TypeVar("T")
 Scalar = int | float | bool | str
@@ -42,6 +45,24 @@ def parse(kind: type[T], data: object) -> T:
     return result
 
 
+def switches(data: object, made: object, name: str = "") -> Iterator[str]:
+    """What is wrong with each number that was given as true or false: pydantic takes them for 1 and 0.
+
+    `made` is what `parse` made of `data`, `name` where that stands.
+    """
+    if isinstance(data, bool):
+        if isinstance(made, int | float) and not isinstance(made, bool):
+            expected = "an integer" if isinstance(made, int) else "a number"
+            yield f"{name}: expected {expected}, got {str(data).lower()}"
+    elif isinstance(data, Mapping):
+        for key, below in data.items():
+            part = made.get(key) if isinstance(made, Mapping) else getattr(made, str(key), None)
+            yield from switches(below, part, f"{name}.{key}" if name else str(key))
+    elif isinstance(data, list) and isinstance(made, tuple | list):
+        for number, (below, item) in enumerate(zip(data, made, strict=False)):
+            yield from switches(below, item, f"{name}.{number}")
+
+
 def plain(item: object) -> Any:
     """`item` as JSON-ready dicts, lists, strings and numbers."""
     return _adapter(type(item)).dump_python(item, mode="json")
@@ -53,9 +74,20 @@ def printable(text: str) -> str:
 
 
 def to_json(item: object) -> str:
-    """`item`, a value or a list of values of one kind, as indented JSON text."""
+    """`item`, a value or a list of values of one kind, as indented JSON text.
+
+    Halves of characters (lone surrogates), which other programs' JSON may hold and UTF-8 does not, are question marks.
+    """
     kind = list[type(item[0])] if isinstance(item, list) and item else type(item)  # type: ignore[misc]
-    return _adapter(kind).dump_json(item, indent=2).decode()
+    try:
+        return _adapter(kind).dump_json(item, indent=2).decode()
+    except PydanticSerializationError:
+        return whole(json.dumps(_adapter(kind).dump_python(item, mode="json"), indent=2, ensure_ascii=False))
+
+
+def whole(text: str) -> str:
+    """The text without halves of characters."""
+    return text.encode(errors="replace").decode()
 
 
 def from_json(kind: type[T], text: str | bytes) -> T:

@@ -11,7 +11,7 @@ from pipeline.core.schema import Runtime
 from pipeline.core.values import Scalar, from_json
 from pipeline.engines import history
 from pipeline.engines.flags import Catalogue, Flag, Reading
-from pipeline.engines.versions import FOLDER, files, is_version, unknown, versions
+from pipeline.engines.versions import FOLDER, files, is_version, nearest, unknown, versions
 
 __all__ = ["FOLDER", "Catalogue", "Flag", "Reading", "default", "load", "versions"]
 
@@ -32,8 +32,13 @@ def load(engine: str, version: str) -> Catalogue:
 
 
 def default(runtime: Runtime, knob: str) -> Scalar | None:
-    """What the parser of the runtime's version takes for a knob that is not asked; None: unknown, or decided later."""
-    if runtime.version not in versions(runtime.name):
+    """What the parser of the runtime's version takes for a knob that is not asked; None: unknown, or decided later.
+
+    Of a version without a catalogue, what the nearest newer or else older one takes.
+    """
+    known = versions(runtime.name)
+    if runtime.version is None or not known or not runtime.knobs[knob].has_flag:
         return None
-    flag = load(runtime.name, runtime.version).find(runtime.knobs[knob].spelled(runtime.version))
+    version = runtime.version if runtime.version in known else nearest(runtime.version, known)[-1]
+    flag = load(runtime.name, version).find(runtime.knobs[knob].spelled(version))
     return flag.default if flag else None

@@ -189,14 +189,14 @@ def overload(codes: Mapping[str, int], total: int, runtime: str = "") -> Diagnos
         VLLM: "raise max_num_seqs (or max_num_queued_reqs, if you set it)",
         LLAMA: "raise n_parallel or n_threads_http",
     }.get(runtime, "let the engine take more requests at once")
-    hint = f"The server runs but rejected every request: lower traffic.concurrencies, or {raise_what}; see server.log."
+    hint = f"The server runs but rejected requests: lower traffic.concurrencies, or {raise_what}; see server.log."
     return Diagnosis(kind=FailureKind.OVERLOADED, hint=hint)
 
 
 def failed_requests(causes: Mapping[str, int], total: int, runtime: str = "") -> Diagnosis | None:
     """What it means that `total` requests failed for these causes; None without a cause.
 
-    `causes` counts HTTP statuses and the words of pipeline/bench/sending.py.
+    `causes` counts HTTP statuses and the words of pipeline/bench/causes.py.
     """
     if found := overload(causes, total, runtime):
         return found

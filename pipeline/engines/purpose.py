@@ -6,6 +6,7 @@ from ipaddress import ip_address
 
 from pipeline.core.schema import Config
 from pipeline.core.schema_engine import Extras
+from pipeline.engines import knob_json
 
 # Known to open paths without a key, wherever they come from: runtime.env of a user, or of a record that is older than
 # `development`. Source: vLLM 0.32.0, entrypoints/launchers/api_server/routers.py:40.
@@ -23,13 +24,13 @@ def extras(config: Config) -> Extras:
 
 
 def environment(config: Config) -> dict[str, str]:
-    """The engine's variables in this trial, without secrets; those of `runtime.env` win."""
-    return {**extras(config).env, **config.runtime.env}
+    """The engine's variables in this trial, without secrets; those of `runtime.env` and of knobs win."""
+    return {**extras(config).env, **config.runtime.env, **knob_json.variables(config)}
 
 
 def is_private(config: Config) -> bool:
     """Whether only this machine reaches the engine's port: development endpoints may be open there."""
-    return config.backend.kubernetes is None and is_loopback(config.backend.host)
+    return not config.backend.is_elsewhere and is_loopback(config.backend.host)
 
 
 def is_loopback(host: str) -> bool:
@@ -43,14 +44,16 @@ def is_loopback(host: str) -> bool:
 def handed_over(config: Config) -> Config:
     """The configuration as it is handed over: without what is for measuring only."""
     runtime = config.runtime
-    kept = {name: text for name, text in runtime.env.items() if name not in _opening(config)}
+    asked = {**runtime.env, **knob_json.variables(config)}
+    kept = {name: text for name, text in asked.items() if name not in _opening(config)}
     return replace(config, runtime=replace(runtime, env=kept, measuring=Extras(), development=Extras()))
 
 
 def withheld(config: Config) -> Iterator[tuple[str, str]]:
     """Each variable and flag that was set while measuring and is not handed over, with the reason."""
     opening, used = _opening(config), environment(config)
-    names = [name for name in used if name in opening or name not in config.runtime.env]
+    asked = {**config.runtime.env, **knob_json.variables(config)}
+    names = [name for name in used if name in opening or name not in asked]
     yield from ((f"{name}={used[name]}", DEVELOPMENT if name in opening else MEASURED) for name in names)
     if config.runtime.measuring.args:
         yield " ".join(config.runtime.measuring.args), MEASURED

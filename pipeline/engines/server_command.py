@@ -8,7 +8,7 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.plan import Assets
 from pipeline.core.schema import Config, Knob
 from pipeline.core.values import Scalar
-from pipeline.engines import purpose
+from pipeline.engines import knob_json, purpose
 
 INSIDE = "0.0.0.0"  # noqa: S104 - a container's own address; the port is published on backend.host
 
@@ -67,16 +67,24 @@ def _filled(text: str, key: str, words: Mapping[str, str]) -> str:
 
 
 def flags(config: Config) -> tuple[str, ...]:
-    """The flags of every knob that is set, in the order of the runtime's file."""
+    """The flags of every knob that is set, in the order of the runtime's file; a flag's JSON once, where it begins."""
     runtime = config.runtime
-    words = (_words(knob, config.knobs.get(name), runtime.version) for name, knob in runtime.knobs.items())
-    return tuple(word for some in words for word in some)
+    asked = {name: setting for name in runtime.knobs if (setting := config.knobs.get(name)) is not None}
+    words: dict[str, tuple[str, ...]] = {}
+    for name, setting in asked.items():
+        knob = runtime.knobs[name]
+        if knob.kind == "json" or knob.key is not None:
+            flag = knob.spelled(runtime.version)
+            words.setdefault(flag, (flag, knob_json.of_flag(flag, config)))
+        elif knob.has_flag:
+            words[name] = _words(knob, setting, runtime.version)
+    return tuple(word for some in words.values() for word in some)
 
 
-def _words(knob: Knob, setting: Scalar | None, version: str | None) -> tuple[str, ...]:
-    if setting is None:
-        return ()
+def _words(knob: Knob, setting: Scalar, version: str | None) -> tuple[str, ...]:
     if knob.kind == "bool":
         flag = knob.spelled(version) if setting else knob.false_flag
         return (flag,) if flag else ()
+    if knob.kind == "list":
+        return (knob.spelled(version), *map(str, knob_json.loaded(setting)))
     return (knob.spelled(version), str(setting))

@@ -7,31 +7,36 @@ expression over the facts of the trial:
 - `asked`: the knobs as asked (none: not asked); `model`: its architecture; `context`: the tokens that it was made for;
   `hardware`; `sm`: 90 for compute capability 9.0; `gpus`: GPUs that the trial takes; `concurrency`: the busiest level;
   `longest_tokens`: the longest request, prompt and answer; `least_tokens`: the usual request of the shortest scenario;
+  `shared_prefix`: the share of a prompt with which others begin, too; `ignore_eos`: whether answers go on past the
+  stop token: not with prompts of a file, nor with runtime.api_backend=openai;
   `words`: the command, what is for measuring, runtime.extra_args; `env`: the engine's environment variables
+- `nested`: by each knob of JSON, the keys and values that its flag gets, of its text and of its keys; none: nothing
 - `extra`: what runtime.extra_args sets, by the engine's own names; it also sets the knob that has the same flag.
   `twice`: knobs that are set both ways; `unknown`: flags that this version does not have; `ambiguous`: abbreviations
   of several flags
 """
 
-import math
+import json
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from jinja2 import StrictUndefined
+from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import Field, ValidationError
 
-from pipeline.core import scenario
+from pipeline.core import traffic_size
 from pipeline.core.errors import ConfigError
 from pipeline.core.findings import Finding, Verdict
 from pipeline.core.places import PACKAGE
 from pipeline.core.schema import Config, Knob, Runtime, is_of
 from pipeline.core.values import Scalar, parse, value
-from pipeline.engines import catalogue, purpose, versions
+from pipeline.engines import catalogue, knob_json, purpose, versions
 from pipeline.engines.catalogue import Catalogue, Reading
+
+IGNORING = ("vllm", "sglang")  # genai-bench 0.0.5, user/openai_user.py:110-115: it sends ignore_eos to these
 
 _jinja = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
 
@@ -56,6 +61,32 @@ def judge(config: Config) -> Verdict:
     Raises:
         jinja2.TemplateError: a rule is not written as it must be.
     """
+    return _ruled(config)[0]
+
+
+def facts(config: Config) -> Mapping[str, Any]:
+    """What the rules know of a trial once all of them have looked at it: defaults filled in, knobs rewritten."""
+    return _ruled(config)[1]
+
+
+def holds(condition: str, known: Mapping[str, Any]) -> bool:
+    """Whether a condition, written as a rule's `when`, is true of these facts."""
+    return bool(calculated(f"= {condition}", known))
+
+
+def calculated(text: str, known: Mapping[str, Any]) -> Any:
+    """The value of an expression that begins with `= `, over these facts.
+
+    Raises:
+        ConfigError: it is not written as it must be.
+    """
+    try:
+        return _expression(text.removeprefix("= "))(**known)
+    except TemplateError as error:
+        raise ConfigError(f"{text}: {error}") from error
+
+
+def _ruled(config: Config) -> tuple[Verdict, dict[str, Any]]:
     facts = _facts(config)
     knobs = dict(config.knobs)
     findings = list(_of_version(config.runtime))
@@ -70,7 +101,7 @@ def judge(config: Config) -> Verdict:
         if rule.verdict == "rewritten":
             knobs |= changed
         facts |= changed
-    return Verdict(findings=tuple(findings), knobs=knobs)
+    return Verdict(findings=tuple(findings), knobs=knobs), facts
 
 
 def _of_version(runtime: Runtime) -> Iterator[Finding]:
@@ -81,14 +112,16 @@ def _of_version(runtime: Runtime) -> Iterator[Finding]:
 
 def _facts(config: Config) -> dict[str, Any]:
     hardware, capability = config.hardware, config.hardware.compute_capability
-    lengths, usual = ([each(line) for line in config.traffic.scenarios] for each in (scenario.longest, scenario.mean))
     flags = _flags(config)
     extra = flags.read(config.runtime.extra_args) if flags else Reading(settings={})
     knobs = {name: _effective(config, name, knob, flags) for name, knob in config.runtime.knobs.items()}
+    nested = knob_json.merged(config)
     set_here = {name: extra.settings[dest] for name, dest in _dests(config, flags) if dest in extra.settings}
     return {
         **knobs,
+        **{name: json.dumps(made) for name, made in nested.items() if made},
         **set_here,
+        "nested": nested,
         "twice": [name for name in set_here if config.knobs.get(name) is not None],
         "unknown": list(extra.unknown),
         "ambiguous": list(extra.ambiguous),
@@ -101,9 +134,11 @@ def _facts(config: Config) -> dict[str, Any]:
         "hardware": hardware,
         "sm": None if capability is None else round(capability * 10),
         "gpus": config.gpus,
-        "concurrency": max(config.traffic.concurrencies),
-        "longest_tokens": max(tokens.total for tokens in lengths),
-        "least_tokens": math.ceil(min(tokens.total for tokens in usual)),
+        "concurrency": config.traffic.most_open,
+        "longest_tokens": traffic_size.longest(config.traffic),
+        "ignore_eos": config.runtime.api_backend in IGNORING and config.traffic.goes_past_stop,
+        "shared_prefix": traffic_size.shared(config.traffic),
+        "least_tokens": traffic_size.least(config.traffic),
     }
 
 
@@ -116,7 +151,7 @@ def _flags(config: Config) -> Catalogue | None:
 def _effective(config: Config, name: str, knob: Knob, flags: Catalogue | None) -> Scalar | None:
     """What was asked, else the default in the engine's parser, else None: the engine decides later."""
     asked = config.knobs.get(name)
-    if asked is not None or flags is None:
+    if asked is not None or flags is None or not knob.has_flag:
         return asked
     flag = flags.find(knob.spelled(config.runtime.version))
     return flag.default if flag else None
@@ -125,7 +160,7 @@ def _effective(config: Config, name: str, knob: Knob, flags: Catalogue | None) -
 def _dests(config: Config, flags: Catalogue | None) -> Iterator[tuple[str, str]]:
     """Each knob and what the engine's parser calls its flag."""
     for name, knob in config.runtime.knobs.items():
-        flag = flags.find(knob.spelled(config.runtime.version)) if flags else None
+        flag = flags.find(knob.spelled(config.runtime.version)) if flags and knob.has_flag else None
         if flag:
             yield name, flag.dest
 
@@ -157,14 +192,27 @@ def _rules(names: tuple[str, ...]) -> tuple[Rule, ...]:
     return tuple(rule for name in names for rule in load(name))
 
 
+def path_of(name: str) -> Path:
+    """The file of rules in pipeline/engines/rules/, or a YAML file of the user's own.
+
+    Raises:
+        ConfigError: there is no such file.
+    """
+    folder = PACKAGE / "engines" / "rules"
+    path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(one.stem for one in folder.glob("*.yaml")))
+        raise ConfigError(f"runtime.rules: there are no rules {name}. Expected {known}, or a path ending in .yaml.")
+    return path
+
+
 def load(name: str) -> tuple[Rule, ...]:
-    """The rules of a file in pipeline/engines/rules/, or of a YAML file of the user's own.
+    """The rules of a file.
 
     Raises:
         ConfigError: there is no such file, or it does not hold rules.
     """
-    folder = PACKAGE / "engines" / "rules"
-    path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
+    path = path_of(name)
     try:
         return parse(tuple[Rule, ...], yaml.safe_load(path.read_text("utf-8")) or [])
     except (OSError, yaml.YAMLError, ValidationError) as error:

@@ -42,8 +42,7 @@ class Companion:
         self.label = f"{module.rpartition('.')[2]}-{secrets.token_hex(6)}"
         self.log = log
         self.buffer = b""
-        self.scratch = TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True)
-        save(Path(self.scratch.name, OWNER), identity.of())
+        self.scratch = scratch()
         own = {process.LABEL: self.label, "TMPDIR": self.scratch.name}
         try:
             self.child: subprocess.Popen[bytes] = process.spawn_piped(
@@ -59,10 +58,12 @@ class Companion:
         return self.child.poll() is None
 
     def send(self, command: Mapping[str, Any]) -> None:
-        """Give it a command; one that is gone is noticed by the missing answer."""
+        """Give it a command, however long; one that is gone is noticed by the missing answer."""
         if self.child.stdin:
+            left = memoryview(json.dumps(command).encode() + b"\n")
             try:
-                self.child.stdin.write(json.dumps(command).encode() + b"\n")
+                while left:  # a signal, as of a terminal that suspends us, ends a write in the middle
+                    left = left[self.child.stdin.write(left) :]
             except BrokenPipeError:
                 return
 
@@ -95,8 +96,15 @@ class Companion:
         self.scratch.cleanup()
 
 
+def scratch(kind: str = "") -> TemporaryDirectory[str]:
+    """A temporary folder that says whose it is: if we are killed, the next start removes it."""
+    made = TemporaryDirectory(prefix=f"{PREFIX}{kind}", ignore_cleanup_errors=True)
+    save(Path(made.name, OWNER), identity.of())
+    return made
+
+
 def tidy() -> None:
-    """Remove the temporary folders of companions whose owner was killed; folders of other users are left alone."""
+    """Remove the temporary folders whose owner was killed; folders of other users are left alone."""
     for path in Path(gettempdir()).glob(f"{PREFIX}*/{OWNER}"):
         with suppress(OSError, ValidationError):
             seen = path.parent.lstat()

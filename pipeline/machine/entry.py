@@ -4,8 +4,10 @@ import signal
 import sys
 from collections.abc import Callable
 
-from pipeline.core.errors import Interrupted
-from pipeline.machine import console, signals
+from pipeline.core.errors import ConfigError, Interrupted
+from pipeline.machine import console, home, signals
+
+BAD_INPUT = 2
 
 
 def run(main: Callable[[], int]) -> int:
@@ -13,7 +15,11 @@ def run(main: Callable[[], int]) -> int:
     console.endure()
     try:
         with signals.interruptible():
+            home.settle()
             return main()
+    except ConfigError as error:  # of the home folder: a command words its own
+        sys.stderr.write(f"error: {error}\n")
+        return BAD_INPUT
     except Interrupted as stop:
         signals.acknowledge()
         sys.stderr.write(f"Stopped by {signal.Signals(stop.signum).name}.\n")

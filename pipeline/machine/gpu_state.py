@@ -93,6 +93,12 @@ def _clock(seen: GpuState) -> str:
     return f"GPU {seen.index} ran at {seen.clock_mhz} of {seen.highest_mhz} MHz at the end"
 
 
+def reasons(nvml: Any, mask: int) -> tuple[str, ...]:
+    """Why a GPU is slowed down, by NVML's mask, each once."""
+    found = (words for name, words in REASONS.items() if mask & getattr(nvml, f"nvmlClocksThrottleReason{name}"))
+    return tuple(dict.fromkeys(found))
+
+
 def _state(nvml: Any, handle: Any, gpu: gpus.Gpu) -> GpuState:
     mask = _asked(nvml, "nvmlDeviceGetCurrentClocksThrottleReasons", handle) or 0
     return GpuState(
@@ -100,11 +106,7 @@ def _state(nvml: Any, handle: Any, gpu: gpus.Gpu) -> GpuState:
         clock_mhz=_asked(nvml, "nvmlDeviceGetClockInfo", handle, nvml.NVML_CLOCK_SM),
         highest_mhz=_asked(nvml, "nvmlDeviceGetMaxClockInfo", handle, nvml.NVML_CLOCK_SM),
         is_idle=bool(mask & IDLE_REASON),
-        reasons=tuple(
-            dict.fromkeys(
-                words for name, words in REASONS.items() if mask & getattr(nvml, f"nvmlClocksThrottleReason{name}")
-            )
-        ),
+        reasons=reasons(nvml, mask),
         slowed_s=dict(_slowed_s(nvml, handle)),
         processes=gpu.processes,
     )

@@ -1,8 +1,8 @@
 """What else the machine did while a level ran: the CPU of other processes, and the state of the trial's GPUs.
 
 Others' CPU = busy - the engine's tree - ours, from two readings. Busy includes time that a hypervisor gave to others;
-waiting for a disk is idle. Other trials on this machine are others. Not seen, and so counted as others': a process of
-the engine whose parent ended before it.
+waiting for a disk is idle. Other trials on this machine are others. An orphan of the engine without its environment
+counts as ours: it is below the engine's foster parent, which we have started.
 """
 
 import math
@@ -107,7 +107,14 @@ def between(
     if quota is not None and quota < cores:  # what others use of the rest does not hinder us
         others, cores = max(0.0, others - (cores - quota)), math.ceil(quota)
     strain = gpu_state.between(first.gpus, last.gpus, _known_pids(first, last), seconds)
-    made = Load(cores=cores, others_cores=round(others, 3), is_crowded=strain.is_disturbed, notes=strain.notes)
+    made = Load(
+        cores=cores,
+        others_cores=round(others, 3),
+        is_crowded=strain.is_disturbed,
+        notes=strain.notes,
+        engine_cores=round(_spent(first, last, "engine") / ticks, 3),
+        busiest_cores=round(_busiest(first, last) / ticks, 3),
+    )
     return replace(made, is_crowded=made.is_crowded or crowded(made))
 
 
@@ -126,6 +133,12 @@ def _roots(scope: Scope, system: System, table: Table) -> list[int]:
 def _spent(first: Reading, last: Reading, whose: str) -> int:
     tree = {*getattr(first, whose), *getattr(last, whose)}
     return proc.spent(first.table, last.table, tree)
+
+
+def _busiest(first: Reading, last: Reading) -> int:
+    """Ticks of the process of the engine that has used most; not of those that it waited for."""
+    both = first.engine & last.engine & first.table.keys() & last.table.keys()
+    return max((last.table[pid].ticks - first.table[pid].ticks for pid in both), default=0)
 
 
 def _share_of_ours(scope: Scope, usable: tuple[int, ...]) -> float:

@@ -1,7 +1,8 @@
 """The only module that starts subprocesses.
 
 Local processes carry their lease's id in their environment (LABEL): teardown finds them by that label, not by
-memory, so children that left the group or the session are found too.
+memory, so children that left the group or the session are found too. Those that have also wiped their environment are
+found below the engine's foster parent, whoever of the engine's own processes has died (foster.py).
 """
 
 import os
@@ -15,7 +16,9 @@ from pathlib import Path
 
 import psutil
 
-LABEL = "SERVETUNE_LEASE"
+from pipeline.machine import foster
+
+LABEL, FOSTER = foster.LABEL, foster.FOSTER
 FIRST = 2 / 3  # of the time to stop, for the root to end its children
 ORDERLY_S = 1.0  # for what its end brings about
 KILLED_WITHIN_S = 15.0  # the kernel takes its time with a process of many gigabytes
@@ -33,7 +36,7 @@ def spawn(
     Raises:
         OSError: the program cannot be started.
     """
-    with log.open("ab") as out, _on(cores):
+    with log.open("ab") as out, on_cores(cores):
         child = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env, cwd=cwd, start_new_session=True
         )
@@ -42,7 +45,7 @@ def spawn(
 
 
 @contextmanager
-def _on(cores: Sequence[int]) -> Iterator[None]:
+def on_cores(cores: Sequence[int]) -> Iterator[None]:
     """What this thread starts inherits the cores that it runs on."""
     before = os.sched_getaffinity(0)
     if cores:
@@ -104,13 +107,27 @@ def python(module: str) -> tuple[str, ...]:
 
 
 def labelled(label: str) -> tuple[psutil.Process, ...]:
-    """Every living process whose environment carries the lease id `label`; neither zombies nor we ourselves count."""
-    found = []
+    """Every living process whose environment carries the lease id `label`, and all below its foster parent.
+
+    Neither zombies nor we ourselves nor the foster parent count.
+    """
+    found, parents = _carrying(label)
+    for parent in parents:
+        with suppress(psutil.NoSuchProcess):
+            found |= dict.fromkeys(filter(is_running, parent.children(recursive=True)))
+    return tuple(found)
+
+
+def _carrying(label: str) -> tuple[dict[psutil.Process, None], tuple[psutil.Process, ...]]:
+    """The processes with the label in their environment; the foster parents with it."""
+    found: dict[str, dict[psutil.Process, None]] = {LABEL: {}, FOSTER: {}}
     for process in psutil.process_iter():
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied, OSError):
-            if process.environ().get(LABEL) == label and is_running(process) and process.pid != os.getpid():
-                found.append(process)
-    return tuple(found)
+            told = process.environ()
+            name = FOSTER if FOSTER in told else LABEL
+            if told.get(name) == label and is_running(process) and process.pid != os.getpid():
+                found[name][process] = None
+    return found[LABEL], tuple(found[FOSTER])
 
 
 def is_running(process: psutil.Process) -> bool:
@@ -153,15 +170,25 @@ def stop_labelled(label: str, *, grace_s: float, settle_s: float = 0.1) -> tuple
     wait_until(lambda: not left(), timeout_s=min(ORDERLY_S, (1 - FIRST) / 2 * grace_s))
     _each(left() - roots, psutil.Process.terminate)
     wait_until(lambda: not left(), timeout_s=start + grace_s - time.monotonic())
-    end = time.monotonic() + KILLED_WITHIN_S
-    while time.monotonic() < end:
+    begun = time.monotonic()
+    while time.monotonic() < begun + KILLED_WITHIN_S:
         rest = left()
         _each(rest, psutil.Process.kill)
         _reap()
         time.sleep(settle_s)
-        if not rest and not left():
+        if not rest and not left() and not _foster_parents(label, is_late=time.monotonic() > begun + ORDERLY_S):
             return ()
     return tuple(_name(process) for process in left())
+
+
+def _foster_parents(label: str, *, is_late: bool) -> bool:
+    """Whether there is one: then something is below it that we did not see, or it has yet to start the engine.
+
+    It ends by itself when the kernel tells it that nothing is left. One that was suspended does not, and is killed.
+    """
+    _, parents = _carrying(label)
+    _each(parents if is_late else (), psutil.Process.kill)
+    return bool(parents)
 
 
 def _roots(processes: set[psutil.Process]) -> set[psutil.Process]:

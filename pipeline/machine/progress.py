@@ -13,9 +13,12 @@ from rich.text import Text
 
 from pipeline.core.objectives import is_maximised
 from pipeline.core.record import Record
+from pipeline.core.words import visible
 
 SHOWN = 12  # rows of ended trials that stay in sight
 AGAIN_S = 10.0  # between two lines on how far the same step is
+WORTH = 46  # columns of the step or result there: it says more than the overrides
+NARROW = 100  # columns of a terminal on which the objective is named once, below the table
 
 
 class Progress(Protocol):
@@ -74,6 +77,15 @@ def score(record: Record) -> str:
     return told if record.same_as is None else f"{told} (as trial {record.same_as})"
 
 
+def brief(record: Record) -> str:
+    """`41.2 at D(64,16) x4`, or the failure's kind."""
+    if record.objective is None:
+        return score(record)
+    numbers = ", ".join(f"{seen:.4g}" for seen in record.objective.values())
+    told = f"{numbers} at {record.best_level}" if record.best_level else numbers
+    return told if record.same_as is None else f"{told} (as trial {record.same_as})"
+
+
 def words(overrides: Sequence[str]) -> str:
     """The overrides, or `defaults`."""
     return " ".join(overrides) or "defaults"
@@ -89,7 +101,7 @@ class Lines:
         self.is_beside = is_beside
         self.started = 0.0
         self.number = 0
-        self.told: tuple[str, float] = ("", 0.0)  # the step of the last line, and when that was
+        self.told: tuple[str, float] = ("", 0.0)  # what the last line was about, and when that was
 
     def beside(self) -> Progress:
         """Lines that tell whose they are."""
@@ -105,10 +117,11 @@ class Lines:
     def step(self, name: str, detail: str = "") -> None:
         """Every level, and now and then how far a long step is; that a step begins is in the record alone."""
         now = time.monotonic()
+        what = f"{name} {detail.partition(': ')[0]}" if name == "bench" else name
         if not detail:
             self.told = ("", 0.0)
-        elif name == "bench" or name != self.told[0] or now - self.told[1] >= AGAIN_S:
-            self.told = (name, now)
+        elif what != self.told[0] or now - self.told[1] >= AGAIN_S:
+            self.told = (what, now)
             self._say(f"  {now - self.started:6.1f} s  {name} {detail}")
 
     def ended(self, record: Record) -> None:
@@ -122,7 +135,7 @@ class Lines:
 
     def _say(self, text: str) -> None:
         mark = f"[{self.number}] " if self.is_beside else ""
-        sys.stdout.write("".join(f"{mark}{line}\n" for line in text.splitlines()))
+        sys.stdout.write("".join(f"{mark}{line}\n" for line in visible(text).split("\n")))
         sys.stdout.flush()
 
 
@@ -157,6 +170,15 @@ class Row:
         return str(self.number), self.what, self.at, f"{time.monotonic() - self.started:.0f}"
 
 
+class Patient(Live):
+    """Draws no picture while the terminal has not taken the one before."""
+
+    def refresh(self) -> None:
+        """As Live's own."""
+        if not getattr(sys.stdout, "is_behind", False):
+            super().refresh()
+
+
 class LiveTable:
     """Ended trials, the running ones with step and time, best so far, a bar with the time left."""
 
@@ -168,7 +190,8 @@ class LiveTable:
         self.begun = time.monotonic()
         self.running: list[Row] = []
         self.row = Row(self)
-        self.live = Live(get_renderable=self._picture, console=console, refresh_per_second=4)
+        self.console = console
+        self.live = Patient(get_renderable=self._picture, console=console, refresh_per_second=4)
         self.is_open = False
 
     def beside(self) -> Progress:
@@ -206,19 +229,28 @@ class LiveTable:
             self.is_open = False
 
     def _picture(self) -> Group:
-        table = Table(box=None, pad_edge=False)
-        for title in ("trial", "overrides", "step or result", "seconds"):
-            table.add_column(title, overflow="fold")
+        """One line for each trial."""
+        is_narrow = self.console.width < NARROW
+        table = _columns(self.console.width)
         for record, what in self.done[-SHOWN:]:
             style = "" if record.status == "ok" else "red"
             took = (record.ended_at - record.started_at).total_seconds()
-            table.add_row(*map(Text, (str(record.number), what, score(record), f"{took:.0f}")), style=style)
+            told = brief(record) if is_narrow else score(record)
+            table.add_row(*map(_cell, (str(record.number), what, told, f"{took:.0f}")), style=style)
         for row in self.running:
-            table.add_row(*map(Text, row.cells()), style="bold")
+            cells = [each.removeprefix("bench ") if is_narrow else each for each in row.cells()]
+            table.add_row(*map(_cell, cells), style="bold")
         return Group(table, Text(self._summary()), *self._bar())
 
+    def _count(self) -> str:
+        """`3 of 5 trials`; what is measured again to confirm is counted beside them."""
+        again = sum(record.phase != "search" for record, _ in self.done)
+        first = len(self.done) - again
+        of = f" of {self.total}" if self.total and first <= self.total else ""
+        return f"{first}{of} trials{f' and {again} to confirm' if again else ''}"
+
     def _summary(self) -> str:
-        parts = [f"{len(self.done)}{f' of {self.total}' if self.total else ''} trials"]
+        parts = [self._count()]
         best = best_so_far([record for record, _ in self.done])
         if best:
             parts.append(f"best so far: trial {best.number} ({score(best)})")
@@ -228,12 +260,30 @@ class LiveTable:
         return "; ".join(parts)
 
     def _bar(self) -> list[ProgressBar]:
-        return [ProgressBar(total=self.total, completed=len(self.done), width=60)] if self.total else []
+        done = min(len(self.done), self.total or 0)
+        return [ProgressBar(total=self.total, completed=done, width=60)] if self.total else []
+
+
+def _columns(width: int) -> Table:
+    table = Table(box=None, pad_edge=False)
+    room = width - len("trial  " + "  " + "  seconds")  # for the overrides, and the step or result
+    most = max(room - WORTH, room // 4) if width < NARROW else None
+    table.add_column("trial", no_wrap=True)
+    table.add_column("overrides", max_width=most)
+    table.add_column("step or result")
+    table.add_column("seconds", no_wrap=True)
+    return table
+
+
+def _cell(text: str) -> Text:
+    """On one line, cut where the terminal is too narrow for it."""
+    return Text(visible(text).replace("\n", " "), no_wrap=True, overflow="ellipsis")
 
 
 def best_so_far(records: Sequence[Record]) -> Record | None:
-    """The record with the best first objective."""
+    """The record with the best first objective, of those whose answers let them win."""
     name = next((name for record in records for name in record.objective or {}), "")
-    scored = [record for record in records if record.objective and name in record.objective]
+    fair = [record for record in records if record.quality is None or record.quality.may_win]
+    scored = [record for record in fair if record.objective and name in record.objective]
     pick = max if is_maximised(name) else min
     return pick(scored, key=lambda record: (record.objective or {})[name], default=None)

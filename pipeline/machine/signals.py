@@ -9,13 +9,14 @@ import inspect
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 
-from pipeline.core.errors import Interrupted, StepTimedOut
+from pipeline.core.errors import Interrupted, StepTimedOut, Stopped
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)  # USR2: Slurm, before a job's time limit
+WAKE = signal.SIGURG  # look whether somebody wants the end of the trial alone; does nothing to whoever has no handler
 IGNORABLE = (signal.SIGINT, signal.SIGHUP)  # what `nohup` and the background jobs of a script have ignored
 ALARM_AGAIN_S, ALARM_SOON_S = 2.0, 0.01
 
@@ -28,26 +29,34 @@ def _is_handling(kind: type[BaseException]) -> bool:
     return error is not None
 
 
+def _never() -> bool:
+    return False
+
+
 class _Signals:
     """Turns a stop signal into Interrupted where signals are heard; elsewhere only remembers it.
 
     `pending` stays set until someone who catches Interrupted says so by `acknowledge`: an extension module may swallow
     what a handler raises (pydantic's serializer does), and a Ctrl-C must not be lost there. What cleans up after the
-    first signal is not broken off by a second.
+    first signal is not broken off by a second. What ends everything takes the place of WAKE, which ends one trial.
     """
 
     def __init__(self) -> None:
         self.is_heard = False
         self.pending: int | None = None
+        self.is_asked: Callable[[], bool] = _never
 
     def __call__(self, signum: int, _frame: FrameType | None) -> None:
-        self.pending = self.pending or signum
+        if signum != WAKE:
+            self.pending = signum if self.pending in {None, WAKE} else self.pending
+        elif self.pending is None and self.is_asked():
+            self.pending = WAKE
         if not _is_handling(Interrupted):
             self.check()
 
     def check(self) -> None:
         if self.pending is not None and self.is_heard:
-            raise Interrupted(self.pending)
+            raise Stopped if self.pending == WAKE else Interrupted(self.pending)
 
 
 _signals = _Signals()
@@ -81,7 +90,8 @@ def interruptible() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, _signals) for number in STOP_SIGNALS if not _stays_ignored(number)}
+    heard = (*STOP_SIGNALS, WAKE)
+    before = {number: signal.signal(number, _signals) for number in heard if not _stays_ignored(number)}
     try:
         with _hearing(True):
             yield
@@ -117,6 +127,23 @@ def unanswered() -> int | None:
 def acknowledge() -> None:
     """The signal is being answered: later code may run to its end."""
     _signals.pending = None
+
+
+@contextmanager
+def ends_alone(is_asked: Callable[[], bool]) -> Iterator[None]:
+    """In this scope a WAKE raises Stopped, where signals are heard, if `is_asked` says that it is meant. Once."""
+    _signals.is_asked = is_asked
+    try:
+        yield
+    finally:
+        acknowledge_alone()
+
+
+def acknowledge_alone() -> None:
+    """The wish for the end of this trial is being answered, and is no more; a signal that ends everything stays."""
+    _signals.is_asked = _never
+    if _signals.pending == WAKE:
+        _signals.pending = None
 
 
 def _is_between_scopes(frame: FrameType | None) -> bool:

@@ -4,6 +4,7 @@ A trial shares its locks with its keeper, so they last until the server is remov
 once or nothing: no trial waits for one GPU while it holds another.
 """
 
+import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -37,11 +38,13 @@ class _Place:
     """A GPU or core that a trial may take."""
 
     id: str
-    kind: Literal["GPU", "core"]
+    kind: Literal["GPU", "core", "endpoint"]
     gpu: Gpu | None = None
 
     @property
     def file(self) -> str:
+        if self.kind == "endpoint":
+            return f"endpoint-{hashlib.sha256(self.id.encode()).hexdigest()[:16]}.lock"
         return f"{self.kind}-{self.gpu.uuid if self.gpu else self.id}.lock"
 
     @property
@@ -94,7 +97,7 @@ class _Taker:
 
 def gpu_count(config: Config) -> int:
     """GPUs that the trial takes of this machine; of the job's node, where nobody has looked at it yet."""
-    if config.backend.kubernetes:
+    if config.backend.is_elsewhere:
         return 0
     if config.hardware.is_auto:
         return max(1, config.gpus) if config.runtime.on_gpu else 0
@@ -109,7 +112,7 @@ def taken(config: Config, run_dir: Path, tell: Tell) -> Iterator[Held]:
         PreflightFailed: there are not as many, or other programs use them.
         ConfigError: hardware.gpu_ids names GPUs that are hidden or not there.
     """
-    wants_any = gpu_count(config) or config.hardware.cores_per_trial
+    wants_any = gpu_count(config) or config.hardware.cores_per_trial or config.backend.is_endpoint
     held = _await(config, run_dir, tell) if wants_any else Held()
     try:
         yield held
@@ -130,7 +133,21 @@ def survey(config: Config) -> str:
             return "another trial is choosing at this moment"
         for need in needs:
             taker.take(replace(need, count=0))
-        return f"{sum(len(need.places) for need in needs)} to choose from; {taker.told or 'all free'}"
+        is_seen = all(place.kind == "core" or place.gpu for need in needs for place in need.places)
+        free = "all free" if is_seen else "as configured: nobody tells whether they are there and free"
+        return f"{sum(len(need.places) for need in needs)} to choose from; {taker.told or free}"
+
+
+def insist(config: Config) -> str:
+    """How many a trial may choose from; nothing is written.
+
+    Raises:
+        PreflightFailed: there are never as many as the trial takes.
+        ConfigError: hardware.gpu_ids names GPUs that are hidden or not there.
+    """
+    needs = _needs(config)
+    _insist(needs)
+    return f"{sum(len(need.places) for need in needs)} to choose from"
 
 
 def _await(config: Config, run_dir: Path, tell: Tell) -> Held:
@@ -170,7 +187,10 @@ def _needs(config: Config) -> tuple[_Need, ...]:
     hardware, count, cores = config.hardware, gpu_count(config), config.hardware.cores_per_trial
     gpu_need = _Need(count=count, places=tuple(_gpu_places(config)), take_busy=hardware.take_busy_gpus)
     core_need = _Need(count=cores or 0, places=tuple(_core_places()))
-    return tuple(need for need, is_wanted in ((gpu_need, count), (core_need, cores)) if is_wanted)
+    url = config.backend.url  # one trial at a time: two would measure each other
+    url_need = _Need(count=1, places=(_Place(id=url or "", kind="endpoint"),))
+    wanted = ((gpu_need, count), (core_need, cores), (url_need, url))
+    return tuple(need for need, is_wanted in wanted if is_wanted)
 
 
 def _gpu_places(config: Config) -> Iterator[_Place]:

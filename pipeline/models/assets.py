@@ -11,9 +11,9 @@ from pipeline.core.errors import ModelError
 from pipeline.core.places import cache_dir
 from pipeline.core.plan import Assets
 from pipeline.core.schema import Model
-from pipeline.models import hub
+from pipeline.models import gguf, hub
 from pipeline.models.hub import Wanted
-from pipeline.models.tokenizer import build_tokenizer
+from pipeline.models.tokenizer import build_tokenizer, built_tokenizer
 
 Watch = Callable[[], None]
 
@@ -32,7 +32,7 @@ def prepare(model: Model, *, watch: Watch = lambda: None) -> Assets:
         found = hub.fetch(_wanted(model), log=_log(), watch=watch)
     elif model.path is None and model.package is not None:
         found = _from_package(model.package)
-    if found.is_dir():
+    if found.is_dir() or model.tokenizer is not None:
         return Assets(model_path=found, tokenizer_dir=_tokenizer(model, found, watch))
     return Assets(model_path=found, tokenizer_dir=build_tokenizer(found, cache_dir() / "tokenizers"))
 
@@ -44,7 +44,7 @@ def prepare_tokenizer(model: Model, *, watch: Watch = lambda: None) -> Path:
         ModelError: there is none, or no way to it.
     """
     found = locate(model) if model.path is not None or model.package is not None else None
-    if found is not None and not found.is_dir():
+    if found is not None and not found.is_dir() and model.tokenizer is None:
         return build_tokenizer(found, cache_dir() / "tokenizers")
     return _tokenizer(model, found, watch)
 
@@ -68,6 +68,19 @@ def locate(model: Model) -> Path | None:
     raise ModelError(f"model={model.name} has no path, package or repo. Set model.path=/path/to/the/model")
 
 
+def check(model: Model, found: Path | None) -> None:
+    """Check, as far as this disk tells, that what was located is a model with a tokenizer. Nothing is written.
+
+    Raises:
+        ModelError: it is a file, and no GGUF; or there is no tokenizer.
+    """
+    is_folder = found is None or found.is_dir()
+    if found is not None and not is_folder and model.path is not None and not (found.is_file() and gguf.is_gguf(found)):
+        raise ModelError(f"{found} is not a GGUF file: it does not begin with GGUF.")
+    if is_folder or model.tokenizer is not None:
+        _own_tokenizer(model, found)
+
+
 def expected(model: Model, *, by_path: bool = False) -> Assets:
     """What `prepare` would give on a machine that has the model, for showing.
 
@@ -87,6 +100,25 @@ def _wanted(model: Model) -> Wanted:
     return Wanted(repo=str(model.repo), revision=model.revision)
 
 
+def tokenizer_here(model: Model) -> Path | None:
+    """The tokenizer folder, if nothing has to be fetched or made for it; None otherwise."""
+    try:
+        found = locate(model)
+        if found is not None and not found.is_dir() and model.tokenizer is None:
+            return built_tokenizer(found, cache_dir() / "tokenizers") if found.is_file() else None
+        own = _own_tokenizer(model, found)
+        if own is not None or (found is None and model.repo is None):
+            return own
+        wanted = Wanted(
+            repo=str(model.tokenizer or model.repo),
+            revision=None if model.tokenizer else model.revision,
+            patterns=hub.TOKENIZER,
+        )
+        return hub.find(wanted)
+    except (ModelError, OSError):
+        return None
+
+
 def has_to_come(model: Model) -> bool:
     """Whether `prepare` would download the model."""
     return model.path is None and model.package is None and model.repo is not None and locate(model) is None
@@ -98,12 +130,48 @@ def _tokenizer(model: Model, folder: Path | None, watch: Watch) -> Path:
     With a name it asks the hub even where everything is cached, and fails without network. `folder` is the model's;
     None where it is not on this disk.
     """
-    own = model.tokenizer or folder
-    if own is None or (model.tokenizer is not None and not Path(own).is_dir()):
-        revision = None if model.tokenizer else model.revision
-        wanted = Wanted(repo=str(model.tokenizer or model.repo), revision=revision, patterns=hub.TOKENIZER)
+    found = _own_tokenizer(model, folder)
+    if found is None:
+        wanted = _of_hub(model)
         return hub.find(wanted) or hub.fetch(wanted, log=_log(), watch=watch)
+    return found
+
+
+def tokenizer_to_come(model: Model, folder: Path | None) -> str | None:
+    """The repository that `prepare` would download a tokenizer from; None where one is on this disk.
+
+    Raises:
+        ModelError: as `check`.
+    """
+    is_file = folder is not None and not folder.is_dir() and model.tokenizer is None  # which has one in it
+    if is_file or _own_tokenizer(model, folder) is not None:
+        return None
+    wanted = _of_hub(model)
+    return wanted.repo if hub.find(wanted) is None else None
+
+
+def _of_hub(model: Model) -> Wanted:
+    revision = None if model.tokenizer else model.revision
+    return Wanted(repo=str(model.tokenizer or model.repo), revision=revision, patterns=hub.TOKENIZER)
+
+
+def _own_tokenizer(model: Model, folder: Path | None) -> Path | None:
+    """The folder on this disk that has the tokenizer; None where the hub has it.
+
+    Raises:
+        ModelError: the folder has none, or does not exist.
+    """
+    own = model.tokenizer or folder
+    if own is None:
+        return None
     found = Path(own)
+    if model.tokenizer is not None and not found.is_dir():
+        if found.is_absolute() or model.tokenizer.startswith((".", "~")) or model.tokenizer.count("/") > 1:
+            raise ModelError(
+                f"model.tokenizer={model.tokenizer} does not exist. Expected a folder, or a repository of the hub.",
+                hint="Set model.tokenizer to a folder or a repository that has a tokenizer.",
+            )
+        return None
     if not hub.has_tokenizer(found):
         raise ModelError(
             f"{found} has no tokenizer. Expected tokenizer.json, tokenizer.model or vocab.json.",

@@ -20,6 +20,16 @@ class UnknownVersionError(ValueError):
     """The file is of a GGUF version that is not read here, or of another byte order."""
 
 
+def is_gguf(path: Path) -> bool:
+    """Whether a file begins as a GGUF file does.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
 def context_tokens(path: Path) -> int | None:
     """The context that the model in a file was made for; None where the file does not tell, or is no GGUF file."""
     try:

@@ -7,7 +7,9 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from pipeline.core.errors import FailureKind, ModelError
@@ -18,6 +20,10 @@ from pipeline.machine.companion import Companion, die_with_parent
 UNUSED = ("original/*", "consolidated*", "*.pth", "*.pt", "*.gguf", "*.onnx", "*.h5", "*.msgpack")
 TOKENIZER = ("*.json", "*.model", "*.txt", "*.jinja")
 WEIGHTS = ("*.safetensors", "*.bin")
+UNREACHABLE_HINT = (
+    "Download it elsewhere and set model.path to the folder, or fix the network (HF_ENDPOINT, HTTPS_PROXY)."
+)
+REACH_S = 4.0  # for a connection to the hub, or to the proxy before it
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 
 
@@ -69,6 +75,46 @@ def is_complete(folder: Path) -> bool:
 def has_tokenizer(folder: Path) -> bool:
     """Whether transformers finds a tokenizer in a folder."""
     return any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json"))
+
+
+@cache
+def unreachable() -> str | None:
+    """Why nothing can be downloaded; None where somebody answers, however slowly. Asked once in a process."""
+    import requests
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    found = [f"no answer within {REACH_S:g} s"]  # where the name of the host is looked up for longer
+
+    def ask() -> None:
+        try:
+            requests.head(constants.ENDPOINT, timeout=(REACH_S, REACH_S / 4))
+        except requests.ReadTimeout:
+            found.clear()
+        except (requests.RequestException, OSError) as error:
+            found[:] = [f"{type(error).__name__}"]
+        else:
+            found.clear()
+
+    asking = Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(REACH_S + 1)
+    return f"{constants.ENDPOINT}: {found[0]}" if found else None
+
+
+def insist_reachable(repo: str) -> None:
+    """Check that a download can begin.
+
+    Raises:
+        ModelError: nobody answers.
+    """
+    if why := unreachable():
+        raise ModelError(
+            f"{repo} is not in {cache_dir()}, and the Hugging Face hub cannot be reached ({why}).",
+            kind=FailureKind.HUB_UNREACHABLE,
+            hint=UNREACHABLE_HINT,
+        )
 
 
 def fetch(wanted: Wanted, *, log: Path, watch: Callable[[], None]) -> Path:
@@ -142,7 +188,7 @@ def _trouble(wanted: Wanted, error: Exception) -> dict[str, str]:
             errors.LocalEntryNotFoundError,
             FailureKind.HUB_UNREACHABLE,
             f"{wanted.repo} is not in {cache_dir()}, and the Hugging Face hub cannot be reached.",
-            "Download it elsewhere and set model.path to the folder, or fix the network (HF_ENDPOINT, HTTPS_PROXY).",
+            UNREACHABLE_HINT,
         ),
     )
     for kind, failure, message, hint in told:

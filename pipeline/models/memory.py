@@ -9,24 +9,24 @@ tensor parallelism, every GPU holds the norms and an MLA model's low-rank projec
 """
 
 import math
-from collections.abc import Mapping
+from dataclasses import replace
 
-from pipeline.core import scenario
+from pipeline.core import traffic_size
 from pipeline.core.findings import Finding
-from pipeline.core.schema import Architecture, Config
+from pipeline.core.schema import Config
 from pipeline.core.schema_engine import Memory
+from pipeline.core.schema_model import Architecture
 from pipeline.core.values import Scalar, value
 from pipeline.engines import catalogue
+from pipeline.models import drafts, kv_cache
+from pipeline.models.drafts import Draft
+from pipeline.models.kv_cache import Knobs, Parallelism
 
-RULES = frozenset({"does_not_fit", "kv_too_small", "tight", "memory_unknown"})
-Knobs = Mapping[str, Scalar | None]
+RULES = frozenset({"does_not_fit", "kv_too_small", "tight", "memory_unknown", "draft_unknown"})
 GIB = 2**30
 MIB_PER_GIB = 1024
 # DeepSeek-V3's files hold 2.1 % and GLM-4.6's 2.4 % for a layer that is loaded for speculation only
 WEIGHT_SLACK = 0.03
-_DTYPE_BYTES = {"bfloat16": 2.0, "float16": 2.0, "float32": 4.0}
-_KV_BYTES = {"bf16": 2.0, "fp16": 2.0, "half": 2.0, "float": 4.0, **_DTYPE_BYTES}
-_FP4_BYTES = 0.5 + 1 / 16  # a byte of scale for 16 values: vLLM 0.33.0, utils/torch_utils.py:542
 # what takes memory from elsewhere or changes the model: the sum would be of something else
 _BEYOND = ("quantization", "cpu_offload_gb", "offload_group_size", "kv_cache_memory_bytes", "hf_overrides")
 _SHORT = ("tp", "pp", "dp", "q", "json_model_override_args")  # beside the knobs' own names, in runtime.extra_args
@@ -35,23 +35,13 @@ VLLM_FRACTION = 0.92  # where no catalogue says it; 0.9 up to vLLM 0.19.1
 
 
 @value
-class Parallelism:
-    """How a trial spreads over GPUs."""
-
-    tensor: int = 1
-    pipeline: int = 1
-    data: int = 1  # replicas, each with its own share of the requests
-    attention_data: int = 1  # replicas of the attention only, inside `tensor`
-    context: int = 1  # GPUs of `tensor` that share a request's tokens
-
-
-@value
 class Need:
     """The memory needed on one GPU, in GiB; of several GPUs, on the fullest."""
 
     gpu_gib: float
     weights_gib: float
-    least_weights_gib: float  # on the kindest reading
+    draft_gib: float  # weights of a draft model
+    least_weights_gib: float  # of both, on the kindest reading
     reserve_gib: float  # activations, CUDA graphs, and what the engine is told to leave
     kv_gib: float  # for `requests` of `request_tokens` at once
     least_kv_gib: float  # without which the engine does not start, or serves no request
@@ -63,45 +53,64 @@ class Need:
     @property
     def total_gib(self) -> float:
         """Everything, with the busiest level's tokens."""
-        return self.weights_gib + self.reserve_gib + self.kv_gib
+        return self.loaded_gib + self.reserve_gib + self.kv_gib
+
+    @property
+    def loaded_gib(self) -> float:
+        """Weights of the model, and of what drafts for it."""
+        return self.weights_gib + self.draft_gib
 
 
 def check(config: Config, knobs: Knobs) -> tuple[Finding, ...]:
-    """The findings about a trial's memory; empty if it cannot be computed. `knobs`: after rewriting."""
-    if config.runtime.memory and config.hardware.gpu_memory_gib and config.model.arch is None:
-        return (_unknown(config),)
+    """The findings about a trial's memory; empty if it cannot be computed. `knobs`: after rewriting.
+
+    What is not known of the model is said, and only the check that needs it is left out.
+    """
+    arch = config.model.arch
+    if config.runtime.memory is None or not config.hardware.gpu_memory_gib:
+        return ()
+    unknown = () if arch and arch.weights_gib and arch.caches is not None else (_unknown(config),)
     found = need(config, knobs)
     if found is None:
-        return ()
+        return unknown
     if found.least_weights_gib > found.most_gib:
         return (_does_not_fit(config, found),)
+    beside = drafts.findings(config, knobs)
+    if unknown:
+        return (*unknown, *beside)
     if found.least_weights_gib + found.least_kv_gib > found.most_gib:
         return (_kv_too_small(config, found),)
-    return (_tight(config, knobs, found),) if found.total_gib > found.gpu_gib else ()
+    return (*((_tight(config, knobs, found),) if found.total_gib > found.gpu_gib else ()), *beside)
 
 
 def need(config: Config, knobs: Knobs) -> Need | None:
-    """The sum; None without the numbers, or where a knob changes what is summed."""
+    """The sum; None without the numbers, or where a knob changes what is summed. Without the model's caches, no KV."""
     memory, arch, gpu = config.runtime.memory, config.model.arch, config.hardware.gpu_memory_gib
-    if memory is None or arch is None or gpu is None or _is_beyond(config, knobs, memory):
+    if memory is None or arch is None or gpu is None or arch.weights_gib is None or _is_beyond(config, knobs, memory):
         return None
-    size = _kv_size(knobs.get(memory.kv_dtype), arch)
+    size = kv_cache.element_bytes(knobs.get(memory.kv_dtype), arch)
     if size is None:
         return None
     spread = parallelism(config, knobs)
-    request = math.ceil(max(tokens.input + tokens.output for tokens in map(scenario.longest, config.traffic.scenarios)))
+    request = math.ceil(traffic_size.certain(config.traffic))
     requests = _requests(config, knobs, memory, spread)
-    each = kv_bytes_per_token(arch, spread, size) / GIB
+    share = kv_cache.Share(arch=arch, size=size, spread=spread, plan=memory.plan, knobs=knobs)
     least_tokens = _least_tokens(knobs, memory, arch, request)
+    kindest = replace(share, size=_least_kv_size(knobs.get(memory.kv_dtype), arch), is_kindest=True)
     weights = weights_gib(arch, spread, splits_experts=memory.plan == "vllm")
     reserve, most = _shares(config, knobs, memory, spread, gpu)
+    draft = drafts.of(config, knobs)
+    least_draft = _least_draft_gib(draft, spread)
+    if memory.plan == "sglang" and knobs.get(memory.fraction) is not None:
+        most = min(gpu, most + least_draft)  # releases that load it after the pool take it from the rest
     return Need(
         gpu_gib=gpu,
         weights_gib=weights * math.ceil(arch.layers / spread.pipeline) * spread.pipeline / arch.layers,
-        least_weights_gib=weights * _least_share(arch) * (1 - WEIGHT_SLACK),
+        draft_gib=draft.weights_gib / draft.tensor(share),
+        least_weights_gib=weights * _least_share(arch) * (1 - WEIGHT_SLACK) + least_draft,
         reserve_gib=reserve,
-        kv_gib=each * requests * request,
-        least_kv_gib=each * least_tokens * (_least_kv_size(knobs.get(memory.kv_dtype), arch) / size),
+        kv_gib=(kv_cache.pool_bytes(share, requests, request) + draft.pool_bytes(share, requests, request)) / GIB,
+        least_kv_gib=(kv_cache.request_bytes(kindest, least_tokens) + draft.request_bytes(kindest, least_tokens)) / GIB,
         least_kv_tokens=least_tokens,
         most_gib=most,
         requests=requests,
@@ -125,65 +134,43 @@ def parallelism(config: Config, knobs: Knobs) -> Parallelism:
     return Parallelism(tensor=tensor, pipeline=pipeline, data=data, attention_data=attention, context=context)
 
 
-def kv_bytes_per_token(arch: Architecture, spread: Parallelism, size: float) -> float:
-    """Bytes of KV cache that one token takes on one GPU; `size`: bytes of one element.
-
-    MHA and GQA: a key and a value of head_dim for each KV head, in each layer of the stage. Heads are split over the
-    GPUs of `tensor`, one at least on each. MLA: one vector of kv_lora_rank + qk_rope_head_dim, the same on every GPU.
-    GPUs of `context` take turns with the tokens.
-    Source: SGLang 0.5.23, model_executor/pool_configurator.py:379 and :492, configs/model_config.py:1700;
-    vLLM 0.33.0, v1/kv_cache_interface.py (FullAttentionSpec, MLAAttentionSpec), config/model.py:1663;
-    DeepSeek-V2, arXiv 2405.04434, table 1.
-    """
-    layers = math.ceil(arch.layers / spread.pipeline)
-    if arch.attention == "mla":
-        elements = (arch.kv_lora_rank or 0) + (arch.qk_rope_head_dim or 0)
-    else:
-        gpus = max(1, spread.tensor // spread.attention_data // spread.context)
-        elements = 2 * max(1, arch.kv_heads // gpus) * arch.head_dim
-    return layers * elements * size / spread.context
-
-
 def weights_gib(arch: Architecture, spread: Parallelism, *, splits_experts: bool = False) -> float:
-    """Weights of one GPU: split over tensor (experts within it) and pipeline, not over replicas.
+    """Weights of one GPU: split over tensor (experts within it) and pipeline, not over replicas. 0: not known.
 
     `splits_experts`: replicas share the experts, as vLLM's do (docs/serving/data_parallel_deployment.md). The experts'
     part follows from both counts: active = rest + experts * experts_per_token / experts.
     """
-    whole = arch.weights_gib / (spread.tensor * spread.pipeline)
-    if not splits_experts or spread.data == 1 or not arch.experts or arch.experts == arch.experts_per_token:
+    whole = (arch.weights_gib or 0.0) / (spread.tensor * spread.pipeline)
+    is_alike = not arch.experts or arch.experts == arch.experts_per_token
+    if not splits_experts or spread.data == 1 or not arch.experts or is_alike or not arch.parameters_b:
         return whole
     used = (arch.experts_per_token or 1) / arch.experts
-    part = min(1.0, (1 - arch.active_parameters_b / arch.parameters_b) / (1 - used))
+    part = min(1.0, (1 - (arch.active_parameters_b or arch.parameters_b) / arch.parameters_b) / (1 - used))
     return whole * (1 - part + part / spread.data)
 
 
 def _least_share(arch: Architecture) -> float:
     """The share of the files that is loaded at least: a tied matrix stored twice (Qwen3-0.6B) is loaded once."""
-    if arch.quantization:
+    if arch.quantization or not arch.parameters_b or not arch.weights_gib:
         return 1.0
-    return min(1.0, arch.parameters_b * 1e9 * _DTYPE_BYTES[arch.dtype] / GIB / arch.weights_gib)
+    return min(1.0, arch.parameters_b * 1e9 * kv_cache.BYTES[arch.dtype] / GIB / arch.weights_gib)
 
 
-def _kv_size(dtype: Scalar | None, arch: Architecture) -> float | None:
-    """Bytes of one element of the KV cache; None for a format that is not known here."""
-    name = str(dtype or "auto")
-    if name == "auto":
-        return _DTYPE_BYTES[arch.dtype]
-    if name.startswith(("nvfp4", "fp4", "mxfp4")):
-        return _FP4_BYTES
-    return 1.0 if name.startswith(("fp8", "int8", "mxfp8")) else _KV_BYTES.get(name)
+def _least_draft_gib(draft: Draft, spread: Parallelism) -> float:
+    """Of a draft model's weights on one GPU, what is loaded on the kindest reading."""
+    share = _least_share(draft.arch) if draft.arch and draft.is_whole else 1.0
+    return draft.least_gib * share * (1 - WEIGHT_SLACK) / spread.tensor
 
 
 def _least_kv_size(dtype: Scalar | None, arch: Architecture) -> float:
     """A quantized checkpoint may ask for a KV cache of one byte where it is left to the engine."""
-    size = _kv_size(dtype, arch) or 0
+    size = kv_cache.element_bytes(dtype, arch) or 0
     return min(size, 1.0) if arch.quantization and dtype in {None, "auto"} else size
 
 
 def _requests(config: Config, knobs: Knobs, memory: Memory, spread: Parallelism) -> int:
     """Requests that run at once in one replica of the attention."""
-    waiting = math.ceil(max(config.traffic.concurrencies) / (spread.data * spread.attention_data))
+    waiting = math.ceil(config.traffic.most_open / (spread.data * spread.attention_data))
     return min(waiting, _whole(knobs, memory.max_requests) or waiting)
 
 
@@ -226,6 +213,8 @@ def _sglang_reserve_gib(knobs: Knobs, spread: Parallelism, gpu: float, arch: Arc
     batch = min(default[1 if spread.tensor < 4 else 2], _whole(knobs, "max_running_requests") or default[2])
     prefill = 1536 if arch is not None and arch.attention == "mla" else 60 * 8
     total = 512 + max(chunk, 2048) * 1.5 + spread.tensor * spread.pipeline / 8 * MIB_PER_GIB + batch * 2 + prefill
+    if (groups := spread.attention_data) > 1:  # divided attention pads, the more the larger the batch
+        total += batch * groups * (3 if batch <= 300 else 4.5)
     return max(total / MIB_PER_GIB, 10 if gpu > 60 else 0)
 
 
@@ -246,16 +235,30 @@ def _whole(knobs: Knobs, name: str) -> int | None:
 
 
 def _unknown(config: Config) -> Finding:
-    reason = (
-        f"set model.path to a folder with a config.json, or model.arch: without the architecture of "
-        f"model={config.model.name}, memory and compatibility checks are skipped"
-    )
+    arch, name = config.model.arch, config.model.name
+    if arch is not None:
+        left = "memory" if arch.weights_gib is None else "the KV cache"
+        why = "; ".join(arch.unread) or "model.arch does not say it"
+        reason = f"{left} is not checked for model={name}: {why}. Set it in model.arch, or runtime.memory=null"
+    elif config.model.unread:
+        reason = f"memory and compatibility are not checked for model={name}: {config.model.unread}"
+    else:
+        reason = (
+            f"set model.path to a folder with a config.json, or model.arch: without the architecture of "
+            f"model={name}, memory and compatibility checks are skipped"
+        )
     return Finding(rule="memory_unknown", verdict="warned", reason=reason, source=_SOURCE)
+
+
+def loaded(found: Need) -> str:
+    """The weights in words."""
+    draft = f" + draft model {found.draft_gib:.1f}" if found.draft_gib else ""
+    return f"weights {found.weights_gib:.1f}{draft}"
 
 
 def _does_not_fit(config: Config, found: Need) -> Finding:
     reason = (
-        f"weights {found.weights_gib:.1f} GiB do not fit {found.most_gib:.1f} of {found.gpu_gib:.1f} GiB per GPU "
+        f"{loaded(found)} GiB do not fit {found.most_gib:.1f} of {found.gpu_gib:.1f} GiB per GPU "
         f"(nor does the lowest estimate, {found.least_weights_gib:.1f} GiB); {_more_gpus(config)}, "
         f"or use a smaller or quantized model"
     )
@@ -266,7 +269,7 @@ def _kv_too_small(config: Config, found: Need) -> Finding:
     memory = config.runtime.memory
     context = f", lower {memory.context}" if memory and memory.plan == "vllm" else ", shorten the traffic's requests"
     reason = (
-        f"weights {found.weights_gib:.1f} + KV {found.least_kv_gib:.1f} GiB for one request of {found.least_kv_tokens} "
+        f"{loaded(found)} + KV {found.least_kv_gib:.1f} GiB for one request of {found.least_kv_tokens} "
         f"tokens do not fit {found.most_gib:.1f} of {found.gpu_gib:.1f} GiB per GPU; {_more_gpus(config)}{context}"
     )
     return Finding(rule="kv_too_small", verdict="refused", reason=reason, source=_SOURCE)
@@ -275,12 +278,13 @@ def _kv_too_small(config: Config, found: Need) -> Finding:
 def _tight(config: Config, knobs: Knobs, found: Need) -> Finding:
     memory = config.runtime.memory
     smaller = ""
-    if memory and config.model.arch and (_kv_size(knobs.get(memory.kv_dtype), config.model.arch) or 0) > 1:
+    arch = config.model.arch
+    if memory and arch and (kv_cache.element_bytes(knobs.get(memory.kv_dtype), arch) or 0) > 1:
         smaller = f", set {memory.kv_dtype}={'fp8_e5m2' if memory.plan == 'sglang' else 'fp8'}"
-    starts = found.weights_gib + found.reserve_gib < found.gpu_gib
+    starts = found.loaded_gib + found.reserve_gib < found.gpu_gib
     follows = "requests will wait or be preempted" if starts else "the engine may not start"
     reason = (
-        f"weights {found.weights_gib:.1f} + reserve {found.reserve_gib:.1f} + KV {found.kv_gib:.1f} GiB for "
+        f"{loaded(found)} + reserve {found.reserve_gib:.1f} + KV {found.kv_gib:.1f} GiB for "
         f"{found.requests} x {found.request_tokens} tokens = {found.total_gib:.1f} of {found.gpu_gib:.1f} GiB per GPU: "
         f"{follows}; {_more_gpus(config)}{smaller}, or lower the concurrency"
     )

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from pipeline.core.errors import ConfigError
 from pipeline.core.plan import OmeModel
-from pipeline.core.schema import Architecture, Config
+from pipeline.core.schema import Config
 from pipeline.core.schema_backends import Kubernetes
+from pipeline.core.schema_model import Architecture
 
 NODE_MODELS = "/mnt/data/models"  # modelAgent.hostPath of OME's chart: what lies elsewhere is not mounted
 PVC_MODEL = "/opt/ml/model"  # where OME mounts the model of a claim in the engine's pod
@@ -125,16 +126,16 @@ def _check_claim(uri: str, key: str, namespace: str | None) -> None:
 
 
 def _size(arch: Architecture | None) -> str | None:
-    if arch is None:
+    if arch is None or not (arch.experts or arch.parameters_b):
         return None
-    if arch.experts:
+    if arch.experts or not arch.parameters_b:
         return "moe"
     return "small" if arch.parameters_b <= SMALL_B else "large"
 
 
 def _parameters(arch: Architecture | None) -> str | None:
     """The number of parameters as OME reads it: a number with an upper-case M or B."""
-    if arch is None:
+    if arch is None or arch.parameters_b is None:
         return None
     billions = arch.parameters_b
     return f"{billions:.1f}B".replace(".0B", "B") if billions >= 1 else f"{max(1, round(billions * 1000))}M"
@@ -145,6 +146,8 @@ def _quantization(arch: Architecture | None) -> str | None:
     if arch is None or arch.quantization is None:
         return None
     if arch.quantization == "compressed-tensors":  # a container for several kinds
+        if not arch.weights_gib or not arch.parameters_b:
+            return arch.quantization
         width = arch.weights_gib * GIB / (arch.parameters_b * 1e9)
         return "fp8" if width > 0.75 else "int4"
     return QUANTIZED.get(arch.quantization, arch.quantization)

@@ -89,6 +89,12 @@ def build_tokenizer(gguf_path: Path, cache_dir: Path) -> Path:
     return target
 
 
+def built_tokenizer(gguf_path: Path, cache_dir: Path) -> Path | None:
+    """What `build_tokenizer` has made before; None where it has not."""
+    target = cache_dir / _cache_name(gguf_path)
+    return target if target.is_dir() else None
+
+
 def _cache_name(gguf_path: Path) -> str:
     """Name the directory after the file's name, size and leading bytes."""
     try:

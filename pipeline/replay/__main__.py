@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,32 +20,34 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from pipeline.core import files
 from pipeline.core.errors import ConfigError, Interrupted, PipelineError
 from pipeline.core.values import to_json
-from pipeline.machine import entry
-from pipeline.replay import landscape, page, results, shown, sources, strategies, work
+from pipeline.core.words import visible
+from pipeline.machine import companion, entry
+from pipeline.replay import landscape, lessons, page, results, shown, sources, strategies, work
 from pipeline.replay.play import Budget, Run
 from pipeline.replay.results import Results
 from pipeline.replay.tables import Options
 from pipeline.replay.work import Setup
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
-REFERENCES = ("random", "tpe")
+REFERENCES = ("random", "tpe", "tuner")
+LEARNING = (strategies.LEARNED, "tuner", "tpe")  # where past sweeps are known
 WIDTH = 180
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m pipeline.replay") -> int:
     """The command. 0: done; 1: a process died; 2: what was given cannot be replayed."""
     given = _parser(prog).parse_args(argv)
+    companion.tidy()
     command = f"{prog} {shlex.join(argv if argv is not None else sys.argv[1:])}"
     try:
         setup = _setup(given)
-        facts = [landscape.facts(sources.opened(one, setup.options)) for one in setup.sources]
-        _check_names(facts)
+        setup, facts = _opened(setup, given.learn_from)
         with _folder(given.out) as folder:
             found = _replayed(setup, facts, given)
             files.write_atomically(folder / "replay.json", to_json(found))
             files.write_atomically(folder / "replay.html", page.render(found, command))
     except (PipelineError, OSError) as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(visible(f"error: {error}\n"))
         return BAD_INPUT if isinstance(error, ConfigError | OSError) else FAILED
     shown.to(Console(width=WIDTH), found)
     sys.stdout.write(f"Written: {folder}/replay.html, {folder}/replay.json\n")
@@ -62,6 +65,9 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     parser.add_argument("tables", nargs="*", metavar="TABLE", help=_TABLE)
     parser.add_argument("--strategies", metavar="NAMES", help=f"separated by spaces. {known}; or any sampler's option, "
                         "with keys after a colon (tpe:n_startup_trials=5,baseline=true)")  # fmt: skip
+    parser.add_argument("--learn-from", nargs="+", metavar="TABLE", default=(), help="behind the tables: landscapes of "
+                        "which the search knows a past sweep, where they share a knob; never the one that it is at. "
+                        f"Default of --strategies then: {' '.join(LEARNING)}")  # fmt: skip
     parser.add_argument("--reference", metavar="NAMES", help="strategies that the others are compared with; default: "
                         f"those of {' and '.join(REFERENCES)} that are replayed")  # fmt: skip
     for name, default, what in _NUMBERS:
@@ -104,22 +110,46 @@ def _share(text: str) -> float:
 
 
 def _setup(given: argparse.Namespace) -> Setup:
-    named = given.strategies.replace(";", " ").split() if given.strategies is not None else strategies.usual()
+    usual = LEARNING if given.learn_from else strategies.usual()
+    named = given.strategies.replace(";", " ").split() if given.strategies is not None else usual
     if not named:
         raise ConfigError("--strategies names none.")
     if given.reference is not None and (unknown := [name for name in given.reference.split() if name not in named]):
         raise ConfigError(f"--reference {unknown[0]}: it is not replayed. Replayed are {', '.join(named)}.")
+    made = strategies.made(named)
+    if any(one.learn for one in made) != bool(given.learn_from):
+        raise ConfigError(f"--learn-from and a strategy that learns need each other: {strategies.LEARNED}.")
     return Setup(
         sources=tuple(sources.found(given.tables)),
         options=Options(score=given.score, noise=given.noise, default_at=given.default_at),
-        strategies=tuple(strategies.made(named)),
+        strategies=tuple(made),
         seeds=given.seeds,
         budget=Budget(trials=given.trials, slots=given.slots),
     )
 
 
-def _check_names(facts: Sequence[Mapping[str, Any]]) -> None:
-    names = [one["name"] for one in facts]
+def _opened(setup: Setup, learn_from: Sequence[str]) -> tuple[Setup, list[dict[str, Any]]]:
+    """With what each landscape learns from, and the facts of each."""
+    there = {one: sources.opened(one, setup.options) for one in setup.sources}
+    _check_names([one.name for one in there.values()])
+    if not learn_from:
+        return setup, [landscape.facts(one) for one in there.values()]
+    teachers = [(one, there.get(one) or sources.opened(one, setup.options)) for one in sources.found(learn_from)]
+    taught = lessons.taught([*there.values()], teachers)
+    if alone := [one.name for one in there.values() if one.name not in taught]:
+        sys.stderr.write(f"Left out: {', '.join(alone)}: no knob in common with another one of --learn-from.\n")
+    known = {source: one for source, one in there.items() if one.name in taught}
+    learns = {name: tuple(some) for name, some in taught.items()}
+    facts = [
+        {**landscape.facts(one), "learns_from": [sources.name_of(each) for each in learns[one.name]]}
+        for one in known.values()
+    ]
+    return replace(
+        setup, sources=tuple(known), learn_from=learns, teacher=strategies.made([strategies.TUNER])[0]
+    ), facts
+
+
+def _check_names(names: Sequence[str]) -> None:
     twice = next((name for at, name in enumerate(names) if name in names[:at]), None)
     if twice:
         raise ConfigError(f"Two landscapes are called {twice}: rename one of the files.")
@@ -128,7 +158,12 @@ def _check_names(facts: Sequence[Mapping[str, Any]]) -> None:
 @contextmanager
 def _folder(wanted: Path) -> Iterator[Path]:
     """Made before the work begins; gone again if nothing was written to it."""
-    made = files.make_new(wanted)
+    if wanted.exists() and not wanted.is_dir():
+        raise ConfigError(f"--out {wanted}: expected a folder, seen something else.")
+    try:
+        made = files.make_new(wanted)
+    except OSError as error:
+        raise ConfigError(f"--out {wanted}: {error.strerror}. Expected a folder that can be made.") from error
     try:
         yield made
     finally:

@@ -4,7 +4,8 @@ import heapq
 import time
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,6 +21,9 @@ from pipeline.sweep.search import policy
 from pipeline.sweep.search.policy import Next, Seen
 from pipeline.sweep.search.search import Search
 from pipeline.sweep.search.space import only
+from pipeline.sweep.search.strategy import sampler
+from pipeline.sweep.search.strategy.earlier import Earlier
+from pipeline.sweep.search.strategy.told import Told
 from pipeline.sweep.search.study import Job, in_memory
 from pipeline.sweep.tuner import samplers
 
@@ -55,6 +59,13 @@ class Run:
     rounds: int = 0  # trials that those rounds took, beyond the budget
 
 
+class Plain(Search):
+    """Runs whatever the sampler proposes, also what was run before."""
+
+    def _new(self, seen: list[Seen]) -> Job:
+        return self.study.begin(Next())
+
+
 class Clock:
     """Simulated seconds."""
 
@@ -75,6 +86,7 @@ class Play:
     seed: int
     budget: Budget
     choose: Choose | None = None  # None: as the strategy says
+    earlier: Sequence[Earlier] = ()  # sweeps that it learns from
     clock: Clock = field(default_factory=Clock)
     running: list[tuple[float, int, Running]] = field(default_factory=list)
     had: Counter[int] = field(default_factory=Counter)
@@ -87,19 +99,20 @@ class Play:
     def __post_init__(self) -> None:
         self.next_level = self.choose or (trial.raced if self.strategy.racing else trial.every_level)
         self.whole_s, self.best = self.found.whole_s, self.found.best
-        study = in_memory(self.found.space, ["maximize"])
+        study = in_memory(self.found.space, ["maximize"], is_plain=not self.strategy.repairs)
         study.foresee = only(lambda params: self.found.row(params) is not None)
         option = OmegaConf.create({**self.strategy.sampler, **self._seed()})
-        if sampler := samplers.made(option, done=0, slots=self.budget.slots):
-            study.optuna.sampler = sampler
+        if made := samplers.made(option, done=0, slots=self.budget.slots, earlier=self.earlier):
+            study.optuna.sampler = made
         limits = Limits(
             n_trials=1 if self.strategy.is_default_only else None,  # time is the budget: that is what is compared
             timeout_s=self.budget.trials * self.whole_s,
             confirm=0,
         )
-        baseline = self.found.params(self.found.default) if self.strategy.baseline else None
+        baselines = [self.found.params(self.found.default)] if self.strategy.baseline else []
         is_grid = samplers.is_grid(option)
-        self.search = Search(study, limits, baseline, is_maximised=[True], in_order=is_grid, clock=self.clock)
+        kind = Search if self.strategy.repairs else Plain
+        self.search = kind(study, limits, baselines, is_maximised=[True], in_order=is_grid, clock=self.clock)
         self.search.in_order = is_grid  # a space that fits into the budget is searched, too
 
     def _seed(self) -> dict[str, int]:
@@ -131,6 +144,11 @@ class Play:
             confirmed=confirmed,
             rounds=rounds,
         )
+
+    def told(self) -> list[Told]:
+        """What a later search would know of this one; first its baseline."""
+        found = (sampler.told(one) for one in self.search.study.optuna.get_trials(deepcopy=False))
+        return [one for one in found if one is not None and not one.is_running]
 
     def _fill(self) -> None:
         """Start trials while slots are free."""
@@ -221,8 +239,15 @@ def recommended(seen: Sequence[Seen]) -> int | None:
     return max(found, key=lambda number: found[number], default=None)
 
 
-def play(found: Landscape, strategy: Strategy, seed: int, budget: Budget) -> Run:
+def play(found: Landscape, strategy: Strategy, seed: int, budget: Budget, earlier: Sequence[Earlier] = ()) -> Run:
     """One search from its start to the end of its budget."""
+    with quiet():
+        return Play(found, strategy, seed, budget, earlier=earlier).run()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Optuna does not say that the multivariate TPE is experimental."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*experimental.*")  # Optuna says so of the multivariate TPE
-        return Play(found, strategy, seed, budget).run()
+        warnings.filterwarnings("ignore", message=".*experimental.*")
+        yield

@@ -38,6 +38,9 @@ def heading(found: Results) -> Iterator[str]:
         f"{found.budget.trials} whole trials. {len(found.runs)} searches in {found.real_s:.0f} s, "
         f"{sum(run.cpu_s for run in found.runs):.0f} s of CPU time."
     )
+    for one in found.landscapes:
+        if learns := one.facts.get("learns_from"):
+            yield f"{one.facts['name']} learns from a past sweep of {', '.join(learns)}."
 
 
 def titles(found: Results) -> tuple[str, ...]:

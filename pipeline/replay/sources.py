@@ -74,6 +74,11 @@ def _inside(folder: Path) -> Iterator[Source]:
     yield from (Source(kind="table", where=str(path)) for path in files)
 
 
+def name_of(source: Source) -> str:
+    """The name of its landscape."""
+    return Path(source.where).resolve().name if source.kind == "sweep" else Path(source.where).stem
+
+
 def opened(source: Source, options: Options) -> Landscape:
     """The landscape.
 

@@ -19,12 +19,20 @@ NAMED: Mapping[str, str] = {
     TUNER: "what `servetune -m` does: the baseline first, then the default sampler, with racing",
     DEFAULT: "the engine's defaults, and nothing else",
     "random": "Optuna's random sampler",
-    "tpe": "Optuna's TPE as it comes",
-    "tpe-multivariate": "Optuna's TPE that looks at knobs together",
+    "tpe": "Optuna's TPE in our search, which tells it the order of lists and what failed, and repeats nothing",
+    "tpe-multivariate": "the same, and it looks at knobs together",
+    "tpe-stock": "Optuna's TPE as it comes",
     "gp": "Optuna's Gaussian process, where PyTorch is installed",
 }
 SAMPLERS = "hydra/sweeper/sampler"
-BASELINE, RACING = "baseline", "racing"  # the keys of a strategy that are not the sampler's
+LEARNED = f"{TUNER}:learn=true"
+BASELINE, RACING, REPAIRS, LEARN = (
+    "baseline",
+    "racing",
+    "repairs",
+    "learn",
+)  # the keys of a strategy that are not the sampler's
+OPTIONS = {TUNER: None, DEFAULT: "random", "tpe-multivariate": "tpe", "tpe-stock": "tpe"}  # where it is not the name
 
 
 @value
@@ -35,6 +43,8 @@ class Strategy:
     sampler: Mapping[str, Any] = Field(default_factory=dict)  # as composed
     baseline: bool = False  # trial 0 is the default
     racing: bool = False  # levels of trials that cannot win are left out
+    repairs: bool = True  # false: Optuna alone, as its users have it
+    learn: bool = False  # from past sweeps of other landscapes
     is_default_only: bool = False
 
 
@@ -59,17 +69,29 @@ def made(words: Sequence[str]) -> list[Strategy]:
 def _made(word: str) -> Strategy:
     name, _, more = word.partition(":")
     pairs = dict(pair.partition("=")[::2] for pair in more.split(",") if pair)
-    baseline = pairs.pop(BASELINE, str(name in {TUNER, DEFAULT})).lower() == "true"
-    racing = pairs.pop(RACING, str(name == TUNER)).lower() == "true"
+    own = {BASELINE: name in {TUNER, DEFAULT}, RACING: name == TUNER, REPAIRS: name != "tpe-stock", LEARN: False}
+    flags = {key: _flag(word, key, pairs.pop(key, str(told))) for key, told in own.items()}
     if name == "tpe-multivariate":
         pairs = {"multivariate": "true", **pairs}
-    option = {TUNER: None, DEFAULT: "random", "tpe-multivariate": "tpe"}.get(name, name)
+    option = OPTIONS.get(name, name)
     if option is not None and option not in _options():
         raise ConfigError(f"--strategies {word}: there is no strategy {name}.{_nearest(name)}")
     if option == "gp" and not find_spec("torch"):
         raise ConfigError("--strategies gp: Optuna's Gaussian process needs PyTorch. Install it: pip install torch.")
+    if option is None and not flags[REPAIRS]:
+        raise ConfigError(f"--strategies {word}: {name} cannot do without repairs. Expected e.g. tpe:repairs=false.")
+    if flags[LEARN] and option not in {None, "servetune"}:
+        raise ConfigError(f"--strategies {word}: only {TUNER} learns from other landscapes.")
+    if "seed" in pairs:
+        raise ConfigError(f"--strategies {word}: each search has a seed of its own. Say how many with --seeds.")
     sampler = _composed(option, pairs, word)
-    return Strategy(name=word, sampler=sampler, baseline=baseline, racing=racing, is_default_only=name == DEFAULT)
+    return Strategy(name=word, sampler=sampler, is_default_only=name == DEFAULT, **flags)
+
+
+def _flag(word: str, key: str, told: str) -> bool:
+    if told.lower() not in {"true", "false"}:
+        raise ConfigError(f"--strategies {word}: {key}={told}: expected true or false.")
+    return told.lower() == "true"
 
 
 def _composed(option: str | None, pairs: Mapping[str, str], word: str) -> dict[str, Any]:

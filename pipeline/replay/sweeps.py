@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
-from pipeline.core import objectives
+from pipeline.core import capacity, objectives, readable
 from pipeline.core.errors import ConfigError
 from pipeline.core.files import SweepDir
 from pipeline.core.record import Level, Record
-from pipeline.core.values import load
 from pipeline.replay import tables
 from pipeline.replay.landscape import Landscape, Numbers, Picks
 from pipeline.replay.tables import Options, Raw
 
 LEFT = "null"  # a knob that an override does not name is left to the engine
+LOAD = ("traffic", "slo", "objective")  # groups and keys that say what a score means
 BESIDE = ("repeat_of", "phase", "rounds")  # what the sweeper adds to the overrides of repeats
 NOISE = 0.03  # where nothing was measured twice
 
@@ -31,6 +31,13 @@ def read(folder: Path, options: Options) -> Landscape:
     records = [same[0] for same in groups.values()]
     if not records:
         raise ConfigError(f"{folder}: no trial has ended. Expected the folder of a sweep.")
+    names = _names(records)
+    if load := [name for name in names if name.partition(".")[0] in LOAD]:
+        raise ConfigError(
+            f"{folder}: its trials differ in {load[0]}: no scores to compare. Expected only knobs to be swept."
+        )
+    if capacity.is_wanted(records[0].config.traffic):
+        raise ConfigError(f"{folder}: each trial chose its own levels. Expected a sweep with traffic.levels=given.")
     metric = objectives.names(records[0].config)[0]
     scores = [np.array([_score(one, metric) for one in same]) for same in groups.values()]
     levels = tuple(dict.fromkeys(level.name for one in records for level in one.levels))
@@ -38,7 +45,7 @@ def read(folder: Path, options: Options) -> Landscape:
         folder.resolve().name,
         "sweep",
         Raw(
-            names=_names(records),
+            names=names,
             picks=[*groups],
             score=np.array(
                 [np.mean(seen[np.isfinite(seen)]) if np.isfinite(seen).any() else np.nan for seen in scores]
@@ -70,9 +77,9 @@ def _grouped(folder: Path) -> Mapping[Picks, list[Record]]:
 def _records(folder: Path) -> Iterator[Record]:
     for path in SweepDir(folder).records:
         try:
-            yield load(Record, path)
+            yield readable.read(Record, path)
         except (OSError, ValidationError) as error:
-            raise ConfigError(f"{path} cannot be read: {str(error).splitlines()[0]}.") from error
+            raise ConfigError(f"{path} cannot be read: {readable.why(path, error)}.") from error
 
 
 def _told(record: Record) -> dict[str, str]:

@@ -1,12 +1,14 @@
 """Landscapes of files: npz, CSV or Parquet with a row for each configuration.
 
 CSV and Parquet: every column is a knob but `score` (more is better; empty where it fails), `failure` (its kind),
-`crash` (1: it fails), `startup_s` and `default` (1: the engine's defaults). Rows of the same combination are repeats.
+`crash` (1: it fails), `startup_s`, `default` (1: the engine's defaults), `score@LEVEL` and `seconds@LEVEL` of levels,
+and remarks, whose names begin with `_`. Rows of the same combination are repeats.
 npz: `X` (rows x knobs: indices of values), `score`, and `meta`, JSON with `knobs: [{name, values}]`; `crash`; for each
 level `thr`, `conc` and `lat` (shares of the limit; all zero: none).
 """
 
 import json
+import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,10 +21,12 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.values import value
 from pipeline.replay import costs
 from pipeline.replay.landscape import Landscape, Numbers, Picks, check, default_row
-from pipeline.sweep.search.space import Choice, Space
+from pipeline.sweep.search.space import Choice, Space, number_of
 
 SUFFIXES = (".npz", ".csv", ".parquet")
 OWN = ("failure", "crash", "startup_s", "default")  # columns that are no knobs, beside the score
+REMARK = "_"  # the first letter of a column that is for people
+SPEED, SECONDS = "score@", "seconds@"  # columns of a level, by its name
 
 
 @value
@@ -45,8 +49,9 @@ class Raw:
     failure: Sequence[str] | None = None
     startup_s: Numbers | None = None
     default: int | None = None
-    speed: Numbers | None = None
+    speed: Numbers | None = None  # rows x levels, as the two below
     latency: Numbers | None = None
+    level_s: Numbers | None = None
     levels: tuple[str, ...] = ()
     noise: float | None = None
     source: str = ""
@@ -100,7 +105,7 @@ def made(name: str, kind: Any, raw: Raw, options: Options) -> Landscape:
         speed=costs.speeds(name, truth, count) if raw.speed is None else raw.speed,
         latency=raw.latency,
         startup_s=startup,
-        level_s=own.level_s,
+        level_s=own.level_s if raw.level_s is None else _like_others(raw.level_s, own.level_s),
         failure=_failures(raw, failed, startup, crash_s),
         crash_s=crash_s,
         noise=noise,
@@ -128,6 +133,14 @@ def _filled(seconds: Numbers) -> Numbers:
     return np.where(np.isfinite(seconds) & (seconds > 0), seconds, np.median(fine))
 
 
+def _like_others(seconds: Numbers, drawn: Numbers) -> Numbers:
+    """A level that was not measured takes as long as it takes others; one that nobody measured, as long as is drawn."""
+    known = np.isfinite(seconds)
+    usual = [np.median(seconds[known[:, at], at]) if known[:, at].any() else np.nan for at in range(seconds.shape[1])]
+    filled = np.where(known, seconds, np.array(usual))
+    return np.where(np.isfinite(filled), filled, drawn)
+
+
 def _dimensions(raw: Raw) -> tuple[Choice, ...]:
     columns = [*zip(*raw.picks, strict=True)]
     listed = raw.values or [_ordered({*column}) for column in columns]
@@ -136,14 +149,7 @@ def _dimensions(raw: Raw) -> tuple[Choice, ...]:
 
 def _ordered(values: set[str]) -> tuple[str, ...]:
     """Numbers by their size, then words."""
-    return tuple(sorted(values, key=lambda one: (_number(one) is None, _number(one) or 0.0, one)))
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
+    return tuple(sorted(values, key=lambda one: (number_of(one) is None, number_of(one) or 0.0, one)))
 
 
 def _npz(path: Path) -> Raw:
@@ -179,7 +185,8 @@ def _columns(path: Path, options: Options) -> Raw:
         known = ", ".join(map(str, found.columns)) or "none"
         raise ConfigError(f"{path} has no column {options.score}. Its columns: {known}. Name the score's with --score.")
     own = [name for name in OWN if name in found.columns]
-    names = tuple(str(name) for name in found.columns if name not in {*own, options.score})
+    levels = [name.removeprefix(SPEED) for name in map(str, found.columns) if name.startswith(SPEED)]
+    names = tuple(name for name in map(str, found.columns) if _is_knob(name) and name not in {*own, options.score})
     cells = [tuple(row) for row in found[[*names]].to_numpy()]
     numbers = {name: _numbers(name, found[name]) for name in (options.score, *own) if name != "failure"}
     score = numbers[options.score]
@@ -191,10 +198,27 @@ def _columns(path: Path, options: Options) -> Raw:
             failed=_said_to_fail(numbers, found, own),
             failure=[*found["failure"]] if "failure" in own else None,
             startup_s=numbers.get("startup_s"),
-            default=_flagged(numbers.get("default")),
+            default=_flagged(numbers.get("default"), cells),
+            speed=_of_levels(SPEED, levels, found),
+            level_s=_of_levels(SECONDS, levels, found),
+            levels=tuple(levels),
             source=path.name,
         )
     )
+
+
+def _is_knob(column: str) -> bool:
+    return not column.startswith((REMARK, SPEED, SECONDS))
+
+
+def _of_levels(what: str, levels: Sequence[str], found: Any) -> Numbers | None:
+    """The columns of one kind, a level each; None: there are none."""
+    names = [f"{what}{level}" for level in levels]
+    if not any(name in found.columns for name in names):
+        return None
+    if missing := [name for name in names if name not in found.columns]:
+        raise ValueError(f"there is no column {missing[0]}, but one for another level")
+    return np.column_stack([_numbers(name, found[name]) for name in names])
 
 
 def _said_to_fail(numbers: Mapping[str, Numbers], found: Any, own: Sequence[str]) -> Any:
@@ -207,9 +231,12 @@ def _said_to_fail(numbers: Mapping[str, Numbers], found: Any, own: Sequence[str]
 def _numbers(name: str, cells: Any) -> Numbers:
     """A column of numbers; empty ones are missing."""
     try:
-        return np.array([float(cell or "nan") for cell in cells])
+        found = np.array([float(cell or "nan") for cell in cells])
     except ValueError as error:
         raise ValueError(f"column {name}: {error}") from error
+    if np.isinf(found).any():
+        raise ValueError(f"column {name}: {found[np.isinf(found)][0]}: expected finite numbers")
+    return found
 
 
 def _parquet(path: Path) -> Any:
@@ -219,8 +246,12 @@ def _parquet(path: Path) -> Any:
     return found.astype(object).where(found.notna(), "").map(str)
 
 
-def _flagged(column: Numbers | None) -> int | None:
-    return None if column is None else next((row for row, flag in enumerate(column) if flag > 0), None)
+def _flagged(column: Numbers | None, picks: Sequence[Picks]) -> int | None:
+    """The first row that is said to be the default."""
+    rows = [] if column is None else [row for row, flag in enumerate(column) if flag > 0]
+    if len({picks[row] for row in rows}) > 1:
+        raise ValueError(f"column default: {len(rows)} rows have a 1: expected one")
+    return next(iter(rows), None)
 
 
 def _merged(raw: Raw) -> Raw:
@@ -232,18 +263,27 @@ def _merged(raw: Raw) -> Raw:
         return raw
     firsts = [rows[0] for rows in groups.values()]
     of = {row: at for at, rows in enumerate(groups.values()) for row in rows}
-    scores = [raw.score[rows] for rows in groups.values()]
+    same = [*groups.values()]
     return Raw(
         names=raw.names,
         picks=[*groups],
-        score=np.array([np.mean(seen[np.isfinite(seen)]) if np.isfinite(seen).any() else np.nan for seen in scores]),
-        failed=None if raw.failed is None else np.array([raw.failed[rows].all() for rows in groups.values()]),
+        score=_means(raw.score, same),
+        failed=None if raw.failed is None else np.array([raw.failed[rows].all() for rows in same]),
         failure=None if raw.failure is None else [raw.failure[row] for row in firsts],
-        startup_s=None if raw.startup_s is None else raw.startup_s[firsts],
+        startup_s=None if raw.startup_s is None else _means(raw.startup_s, same),
         default=None if raw.default is None else of[raw.default],
-        noise=pooled(scores),
+        speed=None if raw.speed is None else _means(raw.speed, same),
+        level_s=None if raw.level_s is None else _means(raw.level_s, same),
+        levels=raw.levels,
+        noise=pooled([raw.score[rows] for rows in same]),
         source=raw.source,
     )
+
+
+def _means(numbers: Numbers, groups: Sequence[Sequence[int]]) -> Numbers:
+    """The mean of each group of rows, without what is missing."""
+    with warnings.catch_warnings(category=RuntimeWarning, action="ignore"):  # that all of a group is missing
+        return np.array([np.nanmean(numbers[rows], axis=0) for rows in groups])
 
 
 def pooled(scores: Sequence[Numbers]) -> float | None:

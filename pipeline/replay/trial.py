@@ -39,7 +39,7 @@ def every_level(found: Landscape, measured: Sequence[Measured], _incumbent: Sequ
 
 def raced(found: Landscape, measured: Sequence[Measured], incumbent: Sequence[Measured]) -> int | None:
     """As a trial of a sweep chooses: the incumbent's level first, and no other where it is clearly behind there."""
-    ladder = [Rung(scenario="", concurrency=at, name=str(at)) for at in range(len(found.levels))]
+    ladder = [Rung(scenario="", demand=at, name=str(at)) for at in range(len(found.levels))]
     top = max((one for one in incumbent if one.is_inside), key=lambda one: one.score, default=None)
     best = None if top is None else Incumbent(number=0, level=str(top.at), score=top.score)
     race = Race(ladder, best, is_maximised=True, has_slo=found.latency is not None, grows=True)

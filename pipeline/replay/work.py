@@ -2,19 +2,21 @@
 
 import os
 import select
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from pipeline.core.errors import ConfigError, PipelineError
 from pipeline.core.values import parse, plain, value
 from pipeline.machine import signals
-from pipeline.machine.companion import Companion
-from pipeline.replay import play, sources
+from pipeline.machine.companion import Companion, scratch
+from pipeline.replay import lessons, play, sources
 from pipeline.replay.landscape import Landscape
 from pipeline.replay.play import Budget, Run
 from pipeline.replay.sources import Source
@@ -35,6 +37,8 @@ class Setup:
     strategies: tuple[Strategy, ...]
     seeds: int
     budget: Budget
+    learn_from: Mapping[str, tuple[Source, ...]] = Field(default_factory=dict)  # by the name of the landscape
+    teacher: Strategy | None = None  # what played the past sweeps
 
     @property
     def size(self) -> int:
@@ -51,17 +55,23 @@ class Job:
     strategy: Strategy
     seed: int
     budget: Budget
+    learn_from: tuple[Source, ...] = ()
+    teacher: Strategy | None = None
 
 
 def jobs(setup: Setup) -> Iterator[Job]:
     """All searches; those of one landscape follow each other."""
     for source, seed, strategy in product(setup.sources, range(setup.seeds), setup.strategies):
-        yield Job(source=source, options=setup.options, strategy=strategy, seed=seed, budget=setup.budget)
+        job = Job(source=source, options=setup.options, strategy=strategy, seed=seed, budget=setup.budget)
+        others = setup.learn_from.get(sources.name_of(source), ()) if strategy.learn else ()
+        yield replace(job, learn_from=others, teacher=setup.teacher if others else None)
 
 
 def done(job: Job) -> Run:
     """Play it here."""
-    return play.play(_opened(job.source, job.options), job.strategy, job.seed, job.budget)
+    number, teacher = job.seed % lessons.PASTS, job.teacher
+    known = [lessons.of(one, job.options, teacher, number, job.budget) for one in job.learn_from if teacher]
+    return play.play(_opened(job.source, job.options), job.strategy, job.seed, job.budget, known)
 
 
 @lru_cache(maxsize=1)
@@ -78,7 +88,7 @@ def runs(setup: Setup, workers: int) -> Iterator[Run]:
     """
     waiting = jobs(setup)
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="servetune-")))
+        folder = Path(stack.enter_context(scratch()))
         crew = [stack.enter_context(closing(_companion(folder / str(at)))) for at in range(min(workers, setup.size))]
         busy = {one for one in crew if _given(one, waiting)}
         while busy:

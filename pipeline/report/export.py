@@ -5,7 +5,10 @@ from typing import Any
 
 from pipeline.core import metrics
 from pipeline.core.files import SweepDir
+from pipeline.core.quality import Judgement
 from pipeline.core.record import Level, Record
+from pipeline.core.values import plain
+from pipeline.report import answered
 
 
 def write(sweep: SweepDir, records: Sequence[Record]) -> None:
@@ -25,10 +28,18 @@ def write(sweep: SweepDir, records: Sequence[Record]) -> None:
 
 def lines(records: Sequence[Record]) -> Iterator[dict[str, Any]]:
     """One line per level; for a trial without levels, one line without a level."""
+    judged = answered.of(records)
     for record in records:
+        quality = _quality(judged.get(record.number if record.repeat_of is None else record.repeat_of))
         if not record.levels:
-            yield {**_trial(record), "failure": str(record.failure.kind) if record.failure else None}
-        yield from (_level(record, level) for level in record.levels)
+            yield {**_trial(record), **quality, "failure": str(record.failure.kind) if record.failure else None}
+        yield from ({**_level(record, level), **quality} for level in record.levels)
+
+
+def _quality(seen: Judgement | None) -> dict[str, Any]:
+    """The verdict on what the configuration answers, and the share of tokens that agree."""
+    agreement = seen.agreement if seen else None
+    return {"quality": seen.word if seen else None, "quality.agreement": agreement.share if agreement else None}
 
 
 def _trial(record: Record) -> dict[str, Any]:
@@ -48,6 +59,7 @@ def _trial(record: Record) -> dict[str, Any]:
         "model": record.config.model.name,
         "hardware": record.config.hardware.name,
         "traffic": record.config.traffic.name,
+        "limited_by": record.advice.limit if record.advice else None,
         **{f"knob.{name}": setting for name, setting in record.config.knobs.items()},
         **{f"objective.{name}": seen for name, seen in (record.objective or {}).items()},
     }
@@ -58,8 +70,15 @@ def _level(record: Record, level: Level) -> dict[str, Any]:
     return {
         **_trial(record),
         "scenario": level.scenario,
-        "concurrency": level.concurrency,
+        "concurrency": level.concurrency or None,
+        "rate": level.rate,
         "level_status": level.status,
         "failure": str(failure.kind) if failure else None,
         **(metrics.flatten(level.metrics) if level.metrics else {}),
+        **({f"engine.{name}": seen for name, seen in _numbers(level.engine_metrics)} if level.engine_metrics else {}),
     }
+
+
+def _numbers(told: object) -> Iterator[tuple[str, float]]:
+    """What the engine said of itself; not what it did not say."""
+    yield from ((name, seen) for name, seen in plain(told).items() if isinstance(seen, int | float))

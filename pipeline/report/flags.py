@@ -11,6 +11,9 @@ ONCE = "(once)"
 MEANINGS = {
     ONCE: "measured once, so the difference can be noise",
     "misses SLO": "measured, but outside of the SLO",
+    "broken": "its answers are broken, while the baseline's are not: it cannot win",
+    "differs": "it answers otherwise than the baseline: docs/quality.md",
+    "differs too much": "it answers so much otherwise than the baseline that it cannot win",
     "raced": "levels were left out: where it was measured, it was behind the best one at that time",
     "cut": "a level had fewer requests than planned; it does not count",
     "crowded": "the machine was busy with something else",
@@ -41,6 +44,8 @@ def _of(row: Row, mine: Sequence[Record], points: Sequence[Point]) -> Iterator[s
     on_front = [point for point in points if point.number == row.number]
     if on_front:
         yield "front" if all(point.rounds > 1 for point in on_front) else f"front {ONCE}"
+    if row.quality and row.quality.word in {"broken", "differs"}:
+        yield "differs too much" if row.quality.word == "differs" and row.is_barred else row.quality.word
     if row.is_raced:
         yield "raced"
     yield from _of_levels(levels)

@@ -5,15 +5,23 @@ from collections.abc import Sequence
 from pipeline.core import objectives
 from pipeline.core.record import Record
 from pipeline.report.plots import varied
-from pipeline.report.ranking import Row, objective_names
+from pipeline.report.ranking import Row, by_engine, objective_names
 
 LEAST = 8  # configurations with a result: with fewer, a share would be made up
 
 
 def of(records: Sequence[Record], rows: Sequence[Row]) -> dict[str, float]:
-    """The share of each varied knob; empty where too little was measured, or nothing differs."""
+    """The share of each varied knob, of each engine alone; empty where too little was measured, or nothing differs."""
+    engines = by_engine(records)
+    if len(engines) < 2:
+        return _alone(records, rows)
+    found = {engine: _alone(some, rows) for engine, some in engines.items()}
+    return {f"{engine}.{knob}": share for engine, shares in found.items() for knob, share in shares.items()}
+
+
+def _alone(records: Sequence[Record], rows: Sequence[Row]) -> dict[str, float]:
     by_number = {record.number: record for record in records}
-    ranked = [(by_number[row.number], row.objective[0]) for row in rows if row.objective]
+    ranked = [(by_number[row.number], row.objective[0]) for row in rows if row.objective and row.number in by_number]
     knobs = varied([record for record, _ in ranked])
     if len(ranked) < LEAST or not knobs or len({score for _, score in ranked}) < 2:
         return {}

@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -11,18 +13,35 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from pipeline.core import traffic_size
 from pipeline.core.files import SweepDir, write_atomically
 from pipeline.core.places import TEMPLATES
 from pipeline.core.record import Record
 from pipeline.core.redact import Secrets
-from pipeline.report import importance, plots, plots_search, search_story, sentences, table
+from pipeline.core.schema_traffic import DATASET
+from pipeline.report import (
+    evaluated,
+    importance,
+    labels,
+    level_table,
+    plots,
+    plots_search,
+    ranking,
+    search_story,
+    sentences,
+    spent,
+    subject,
+    table,
+)
 from pipeline.report.ranking import Row
 from pipeline.report.verdict import Verdict
 
 SHOWN = 20  # rows that are there at first
 SLICES = 8
 TAIL_BYTES, TAIL_LINES = 16_000, 25
+LEFT = "=null"
 LOGS = 3  # of each kind of failure
+LEVEL = rf"(?:[DNU]\([^ ]*\)|{DATASET}) x\d+"
 
 
 def write(sweep: SweepDir, records: Sequence[Record], found: Verdict, command: str | None) -> None:
@@ -37,21 +56,23 @@ def write(sweep: SweepDir, records: Sequence[Record], found: Verdict, command: s
 def render(sweep: SweepDir, records: Sequence[Record], found: Verdict, command: str | None) -> str:
     """The page. Everything that is data is escaped by the template."""
     secrets = Secrets(os.environ)
-    groups, figures, missing = _figures(records, found.rows)
+    knobs = {name for record in records for name in record.config.knobs}
+    rows = [_short(row, knobs) for row in found.rows]
+    groups, figures, missing = _figures(records, rows)
     told = {
-        "title": sweep.path.name,
-        "subject": _subject(records[0]),
-        "headline": sentences.of(found) or ["One trial."],
+        "title": _title(records),
+        "subject": list(_subject(sweep, records)),
+        "headline": [_recommended(found, knobs), *(sentences.of(found) or ["One trial."]), *_advice(records, found)],
         "facts": list(_facts(records, found)),
         "command": command,
-        "titles": [*table.TITLES, *table.MORE],
-        "texts": table.WORDS,
-        "rows": [
-            {"is_best": row.number == found.recommended, "cells": [*table.cells(row, found), *table.more(row)]}
-            for row in found.rows
-        ],
-        "legend": table.legend(found),
+        **_table(rows, found),
+        "legend": _legend(found, records[0]),
         "shown": SHOWN,
+        "level_titles": level_table.TITLES,
+        "level_texts": level_table.TEXTS,
+        "levels": list(level_table.rows(records, found)),
+        "evaluation_titles": evaluated.TITLES,
+        "evaluations": evaluated.rows(evaluated.of(sweep.path, found)),
         "sections": groups,
         "missing": missing,
         "failures": list(_failures(sweep, records)),
@@ -74,23 +95,89 @@ def filled(template: str, told: Mapping[str, Any], figures: Mapping[str, Any]) -
     )
 
 
-def _subject(record: Record) -> str:
-    config = record.config
-    engine = f"{config.runtime.name} {record.engine_version or config.runtime.version or ''}".rstrip()
-    return f"{config.model.name} on {engine}, {config.hardware.name}, traffic {config.traffic.name}"
+def _table(rows: Sequence[Row], found: Verdict) -> dict[str, Any]:
+    """The ranking, without columns that nobody has anything in."""
+    titles, cells = (*table.TITLES, *table.MORE), [[*table.cells(row, found), *table.more(row)] for row in rows]
+    used = [at for at in range(len(titles)) if any(row[at] for row in cells)]
+    kept = [[row[at] for at in used] for row in cells]
+    return {
+        "titles": [titles[at] for at in used],
+        "texts": table.WORDS,
+        "rows": [
+            {"is_best": row.number == found.recommended, "cells": each} for row, each in zip(rows, kept, strict=True)
+        ],
+    }
+
+
+def _title(records: Sequence[Record]) -> str:
+    firsts = [some[0] for some in ranking.by_engine(records).values()]
+    return f"{' and '.join(dict.fromkeys(map(subject.model, firsts)))} on {' and '.join(map(subject.engine, firsts))}"
+
+
+def _subject(sweep: SweepDir, records: Sequence[Record]) -> Iterator[str]:
+    """On what, under which load, inside which limits; where and when."""
+    config = records[0].config
+    count = f"{config.gpus} x " if config.gpus else ""
+    users = sorted({level.demand for record in records for level in record.levels})
+    load = f", {users[0]:g} to {users[-1]:g} {labels.demand(config.traffic)}" if users else ""
+    limits = f", inside {labels.slo(config.slo)}" if config.slo.is_set else ""
+    drawn = [line for line in config.traffic.scenarios if line != DATASET]
+    scenarios = ", ".join([*drawn, *traffic_size.beyond(config.traffic)])
+    yield f"{count}{config.hardware.name}; traffic {config.traffic.name}: {scenarios}{load}{limits}"
+    begin = min(record.started_at for record in records)
+    yield f"Sweep {sweep.path.name}, begun {begin:%Y-%m-%d %H:%M} UTC"
+
+
+def _set(overrides: Sequence[str], knobs: Collection[str]) -> list[str]:
+    """Without knobs that are left to the engine: with ten of them, nothing else would be seen."""
+    return [word for word in overrides if not (word.endswith(LEFT) and word.removesuffix(LEFT) in knobs)]
+
+
+def _short(row: Row, knobs: Collection[str]) -> Row:
+    """The row with what is set alone; where nothing is, the table says defaults."""
+    return replace(row, overrides=tuple(_set(row.overrides, knobs)))
+
+
+def _recommended(found: Verdict, knobs: Collection[str]) -> str:
+    """Which flags, first of all."""
+    if found.best is None:
+        return "Nothing is recommended."
+    flags = " ".join(_set(found.best.overrides, knobs)) or "the defaults"
+    return f"Recommended: {flags}" + (" (the baseline)" if found.best.number in found.baselines else "")
 
 
 def _facts(records: Sequence[Record], found: Verdict) -> Iterator[tuple[str, str]]:
     best = found.best
     if best and best.objective:
         scores = zip(found.names, best.objective, strict=True)
-        yield from ((f"{name} in the search", f"{seen:.4g}") for name, seen in scores)
+        config = records[0].config
+        how = f"in the search, {'once' if best.measured < 2 else f'{best.measured} times'}"
+        yield from ((f"{labels.metric(name, config)} ({how})", f"{seen:.4g}") for name, seen in scores)
         if best.change is not None:
-            yield "against the baseline", table.change(best, found)
+            yield f"against the baseline{_confirmed(best)}", table.change(best, found)
     counts = Counter(record.status for record in records)
     yield "trials", ", ".join(f"{count} {status}" for status, count in counts.items())
     begin, end = min(record.started_at for record in records), max(record.ended_at for record in records)
-    yield "minutes", f"{(end - begin).total_seconds() / 60:.1f}"
+    unit_s, unit = plots.clock(records)
+    yield unit, f"{(end - begin).total_seconds() / unit_s:.1f}"
+    yield from spent.facts(records)
+
+
+def _advice(records: Sequence[Record], found: Verdict) -> Iterator[str]:
+    """What limits the recommended configuration."""
+    best = found.best
+    yield from (one.advice.text for one in records if best and one.number == best.number and one.advice)
+
+
+def _legend(found: Verdict, record: Record) -> str:
+    told = table.legend(found)
+    for name in found.names:
+        told = told.replace(name, labels.metric(name, record.config))
+    return told
+
+
+def _confirmed(row: Row) -> str:
+    return f", by {row.rounds} round{'s' * (row.rounds != 1)}" if row.rounds else ""
 
 
 Groups = list[tuple[str, list[dict[str, Any]]]]
@@ -125,8 +212,8 @@ def _sections(records: Sequence[Record], rows: Sequence[Row]) -> Iterator[tuple[
             ("the same over the time per output token", plots.pareto(records, rows, "tpot"), {}),
         ],
     )
-    over = [("output_tokens_per_s_per_gpu", "output tokens/s per GPU"), ("ttft_p95_s", "TTFT p95 (s)")]
-    over.append(("tpot_p95_s", "TPOT p95 (s)"))
+    names = ("output_tokens_per_s_per_gpu", "ttft_p95_s", "tpot_p95_s")
+    over = [(name, labels.metric(name, records[0].config)) for name in names]
     yield (
         f"Over the load: the best {plots.CURVES} and the baseline",
         [(title, plots.curves(records, rows, name, title), {}) for name, title in over],
@@ -134,11 +221,18 @@ def _sections(records: Sequence[Record], rows: Sequence[Row]) -> Iterator[tuple[
     found = importance.of(records, rows)
     low = {"height": 90 + 26 * len(found)}
     yield "Which knobs matter", [("by Optuna's PED-ANOVA", plots.importances(found), {"wide": True, **low})]
-    yield "Knob by knob", [(knob, figure, {}) for knob, figure in list(plots.slices(records, rows))[:SLICES]]
+    slices = sorted(plots.slices(records, rows), key=lambda each: -found.get(each[0], 0.0))
+    most = f": the {SLICES} that matter most of {len(slices)}" if len(slices) > SLICES else ""
+    yield f"Knob by knob{most}", [(_of_knob(knob, figure), figure, {}) for knob, figure in slices[:SLICES]]
     yield "The search over time", [("", plots_search.best_so_far(records), {"wide": True})]
     time = plots.timeline(records)
     lanes = len(time["layout"]["yaxis"]["tickvals"]) if time else 0
     yield "Where the time went", [("", time, {"wide": True, "height": 130 + 30 * lanes})]
+
+
+def _of_knob(knob: str, figure: plots.Figure) -> str:
+    is_box = any(trace["type"] == "box" for trace in figure["data"])
+    return f"{knob} (boxes: the middle half of the trials, and their median)" if is_box else knob
 
 
 def _failures(sweep: SweepDir, records: Sequence[Record]) -> Iterator[dict[str, Any]]:
@@ -168,12 +262,17 @@ def _tail(path: Path) -> str:
         return ""
 
 
-def _notes(records: Sequence[Record]) -> Iterator[tuple[str, str]]:
-    found: dict[str, list[int]] = {}
+def _notes(records: Sequence[Record]) -> Iterator[tuple[str, str, list[str]]]:
+    """Each kind of note once: its first one, whose it is, and those that differ from it in numbers and levels alone."""
+    kinds: dict[str, dict[str, list[int]]] = {}
     for record in records:
         for note in record.notes:
-            found.setdefault(note, []).append(record.number)
-    yield from ((note, _trials(numbers)) for note, numbers in found.items())
+            kind = re.sub(r"\d+(\.\d+)?", "#", re.sub(rf"{LEVEL}(?:, {LEVEL})*", "level", note))
+            kinds.setdefault(kind, {}).setdefault(note, []).append(record.number)
+    for found in kinds.values():
+        first, *others = found
+        numbers = sorted({number for each in found.values() for number in each})
+        yield first, _trials(numbers), [f"{note} ({_trials(found[note])})" for note in others]
 
 
 def _trials(numbers: Sequence[int]) -> str:

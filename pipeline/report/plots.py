@@ -4,18 +4,24 @@ Source of the fields: plotly.com/javascript/reference. Colours that depend on li
 """
 
 import math
+import textwrap
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.core import objectives
 from pipeline.core.record import Level, Record
-from pipeline.report.ranking import Row, objective_names
+from pipeline.report import labels
+from pipeline.report.ranking import Row, by_engine, objective_names
 
 Figure = dict[str, Any]
 Trace = dict[str, Any]
 COLOURS = ("#3b82f6", "#f59e0b", "#10b981", "#ef4444", "#8b5cf6", "#ec4899", "#14b8a6", "#a3a316")
 BASELINE, OTHERS = "#8a8f98", "#9db2d0"
+LONG_S = 3 * 3600.0  # a sweep's time is told in hours from here on
+TICKS = 14  # numbers beside each other that an axis has room for
+LINE = 60  # characters, of names in hovers and legends
+MANY = 150  # dots of a knob: more are drawn as boxes
 CURVES = 5  # configurations beside the baseline whose levels are drawn
 PARTS = {
     "wait": ("preflight", "model", "slots"),
@@ -27,7 +33,11 @@ SHADES = {"load": "#f59e0b", "measure": "#3b82f6", "wait": "#c4b5fd", "end": "#9
 
 
 def label(row: Row) -> str:
-    """How a configuration is named in plots."""
+    """How a configuration is named in plots, in lines of a readable length."""
+    return "<br>".join(textwrap.wrap(_name(row), LINE, break_on_hyphens=False))
+
+
+def _name(row: Row) -> str:
     return f"{row.number}: {' '.join(row.overrides) or 'defaults'}"
 
 
@@ -36,20 +46,22 @@ def pareto(records: Sequence[Record], rows: Sequence[Row], latency: str) -> Figu
     name, points = f"{latency}_p95_s", []
     by_number = {record.number: record for record in records}
     for row in rows:
+        named = label(row)
         for level in by_number[row.number].levels:
             at = _point(by_number[row.number], level, name)
             if at:
-                points.append((*at, f"{label(row)}<br>{level.name}", row))
+                points.append((*at, f"{named}<br>{level.name}", row))
     if not points:
         return None
     traces = [
         _dots([one for one in points if one[3].rank != 1 and not one[3].is_baseline], "others", OTHERS),
         _dots([one for one in points if one[3].is_baseline], "baseline", BASELINE),
         _dots([one for one in points if one[3].rank == 1], "winner", COLOURS[0]),
-        _line(list(_front([(x, y) for x, y, _, _ in points])), "Pareto front"),
+        _line(list(_front([(x, y) for x, y, _, row in points if not row.is_barred])), "Pareto front"),
     ]
     shapes = [_limit(limit) for limit in _limits(records[0], latency)]
-    layout = axes(f"{latency.upper()} p95 (s)", "output tokens/s per GPU")
+    config = records[0].config
+    layout = axes(labels.metric(name, config), labels.metric("output_tokens_per_s_per_gpu", config))
     return {"data": [trace for trace in traces if trace["x"]], "layout": {**layout, "shapes": shapes}}
 
 
@@ -99,7 +111,8 @@ def _line(points: Sequence[tuple[float, float]], name: str) -> Trace:
 
 
 def curves(records: Sequence[Record], rows: Sequence[Row], name: str, title: str) -> Figure | None:
-    """A metric over the concurrency, for the best few and the baseline."""
+    """A metric over the load, for the best few and the baseline."""
+    load = labels.demand(records[0].config.traffic)
     by_number = {record.number: record for record in records}
     ranked = [row for row in rows if row.rank is not None]
     shown = [*ranked[:CURVES], *(row for row in ranked[CURVES:] if row.is_baseline)]
@@ -111,7 +124,7 @@ def curves(records: Sequence[Record], rows: Sequence[Row], name: str, title: str
             ("solid", "dot", "dash", "dashdot"), dict.fromkeys(each.scenario for each in levels), strict=False
         ):
             seen = [
-                (level.concurrency, objectives.score(name, level, by_number[row.number].config))
+                (level.demand, objectives.score(name, level, by_number[row.number].config))
                 for level in levels
                 if level.scenario == scenario
             ]
@@ -120,21 +133,28 @@ def curves(records: Sequence[Record], rows: Sequence[Row], name: str, title: str
                 {
                     "type": "scatter",
                     "mode": "lines+markers",
-                    "name": label(row) + (" (baseline)" if row.is_baseline else ""),
+                    "name": textwrap.shorten(_name(row), LINE, placeholder=" …")
+                    + (" (baseline)" if row.is_baseline else ""),
                     "x": [x for x, _ in known],
                     "y": [y for _, y in known],
                     "line": {"color": colour, "dash": dash},
-                    "hovertemplate": f"{scenario} x%{{x}}: %{{y:.4g}}<extra></extra>",
+                    "hovertemplate": f"{scenario}, %{{x}} {load}: %{{y:.4g}}<extra></extra>",
                     "showlegend": dash == "solid",
                 }
             )
     if not any(trace["x"] for trace in traces):
         return None
-    return {"data": traces, "layout": axes("concurrency", title, x={"type": "log", "tickvals": _ticks(traces)})}
+    return {"data": traces, "layout": axes(load, title, x={"type": "log", "tickvals": _ticks(traces)})}
 
 
-def _ticks(traces: Sequence[Trace]) -> list[int]:
-    return sorted({x for trace in traces for x in trace["x"]})
+def _ticks(traces: Sequence[Trace]) -> list[float]:
+    """Loads that were measured, but for those too close to the one before, as where a capacity ends."""
+    there = sorted({x for trace in traces for x in trace["x"]})
+    kept = there[:1]
+    for load in there[1:]:
+        if math.log(load / kept[-1]) >= math.log(there[-1] / there[0]) / TICKS:
+            kept.append(load)
+    return kept
 
 
 def importances(found: Mapping[str, float]) -> Figure | None:
@@ -149,24 +169,44 @@ def importances(found: Mapping[str, float]) -> Figure | None:
 
 
 def slices(records: Sequence[Record], rows: Sequence[Row]) -> Iterator[tuple[str, Figure]]:
-    """The first objective over the values of each knob that was varied."""
+    """The first objective over the values of each knob that was varied, of each engine alone."""
+    engines = by_engine(records)
+    for engine, some in engines.items():
+        for knob, figure in _slices(some, rows):
+            yield knob if len(engines) < 2 else f"{engine}.{knob}", figure
+
+
+def _slices(records: Sequence[Record], rows: Sequence[Row]) -> Iterator[tuple[str, Figure]]:
     by_number = {record.number: record for record in records}
-    ranked = [row for row in rows if row.objective is not None]
-    title = next(iter(objective_names(records)), "")
+    ranked = [row for row in rows if row.objective is not None and row.number in by_number]
+    title = next((labels.metric(name, records[0].config) for name in objective_names(records)), "")
     for knob in varied([by_number[row.number] for row in ranked]):
         points = [(_spelled(by_number[row.number].config.knobs[knob]), row) for row in ranked]
         numeric = all(isinstance(x, int | float) for x, _ in points)
         points.sort(key=lambda point: _order(point[0]))
-        trace = {
-            "type": "scatter",
-            "mode": "markers",
-            "x": [x if numeric else str(x) for x, _ in points],
-            "y": [row.objective[0] for _, row in points if row.objective],
-            "text": [label(row) for _, row in points],
-            "hovertemplate": "%{text}<br>%{y:.4g}<extra></extra>",
-            "marker": {"color": COLOURS[0], "opacity": 0.7, "size": 8},
-        }
+        xs, ys = [x for x, _ in points], [row.objective[0] for _, row in points if row.objective]
+        is_many = len(points) > MANY
+        numeric = numeric and not is_many
+        trace = _boxes(xs, ys) if is_many else _each(xs if numeric else [*map(str, xs)], ys, [row for _, row in points])
         yield knob, {"data": [trace], "layout": axes(knob, title, x={} if numeric else {"type": "category"})}
+
+
+def _each(xs: Sequence[Any], ys: Sequence[float], rows: Sequence[Row]) -> Trace:
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "x": xs,
+        "y": ys,
+        "text": [label(row) for row in rows],
+        "hovertemplate": "%{text}<br>%{y:.4g}<extra></extra>",
+        "marker": {"color": COLOURS[0], "opacity": 0.7, "size": 8},
+    }
+
+
+def _boxes(xs: Sequence[Any], ys: Sequence[float]) -> Trace:
+    """So many dots lie over each other; boxes show the median and the middle half of each value."""
+    made = {"type": "box", "x": [*map(str, xs)], "y": ys, "boxpoints": "outliers", "showlegend": False}
+    return {**made, "marker": {"color": COLOURS[0], "size": 4}, "line": {"width": 1.5}}
 
 
 def varied(records: Sequence[Record]) -> list[str]:
@@ -188,6 +228,12 @@ def _spelled(setting: Any) -> Any:
     return "default" if setting is None else str(setting) if isinstance(setting, bool) else setting
 
 
+def clock(records: Sequence[Record]) -> tuple[float, str]:
+    """The unit of a sweep's time axis: its seconds and its name."""
+    begin, end = min(record.started_at for record in records), max(record.ended_at for record in records)
+    return (60.0, "minutes") if (end - begin).total_seconds() < LONG_S else (3600.0, "hours")
+
+
 def timeline(records: Sequence[Record]) -> Figure | None:
     """What each trial spent its time on; trials that overlap are in different lanes, gaps are idle."""
     if not records:
@@ -203,23 +249,24 @@ def timeline(records: Sequence[Record]) -> Figure | None:
                 told = f"trial {record.number} ({record.status}): {part} {seconds:.1f} s"
                 bars[part].append((at, seconds, lanes[record.number], told))
                 at += seconds
-    traces = [_bars(part, found) for part, found in bars.items() if found]
+    unit_s, unit = clock(records)
+    traces = [_bars(part, found, unit_s) for part, found in bars.items() if found]
     count = max(lanes.values()) + 1
     y = {"tickvals": list(range(count)), "ticktext": [f"slot {i + 1}" for i in range(count)], "autorange": "reversed"}
-    layout = axes("minutes since the first trial began", "")
+    layout = axes(f"{unit} since the first trial began", "")
     return {
         "data": traces,
         "layout": {**layout, "barmode": "overlay", "yaxis": {**layout["yaxis"], **y}, "bargap": 0.3},
     }
 
 
-def _bars(part: str, found: Sequence[tuple[float, float, int, str]]) -> Trace:
+def _bars(part: str, found: Sequence[tuple[float, float, int, str]], unit_s: float) -> Trace:
     return {
         "type": "bar",
         "orientation": "h",
         "name": part,
-        "base": [at / 60 for at, _, _, _ in found],
-        "x": [seconds / 60 for _, seconds, _, _ in found],
+        "base": [at / unit_s for at, _, _, _ in found],
+        "x": [seconds / unit_s for _, seconds, _, _ in found],
         "y": [lane for _, _, lane, _ in found],
         "text": [told for _, _, _, told in found],
         "textposition": "none",

@@ -1,6 +1,5 @@
 """Publishes the end of a sweep to the tracker of its trials."""
 
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -11,7 +10,7 @@ from pipeline.core.files import SweepDir
 from pipeline.core.record import Level, LevelMetrics, Record
 from pipeline.core.statistics import Interval
 from pipeline.machine import signals
-from pipeline.report import sentences, table, verdict
+from pipeline.report import command, evaluated, sentences, table, verdict
 from pipeline.report.best import scripts
 from pipeline.report.ranking import Row, samples
 from pipeline.report.verdict import Verdict
@@ -25,7 +24,7 @@ def publish(sweep: SweepDir, records: Sequence[Record]) -> None:
     config = records[-1].config.tracker
     try:
         with signals.heard():
-            lines = trackers.load(config.target).publish_sweep(result_of(records), config, sweep)
+            lines = trackers.load(config.target).publish_sweep(result_of(records, sweep), config, sweep)
     except (Exception, Interrupted) as error:  # noqa: BLE001 - the table is printed already, and nothing depends on this
         signals.acknowledge()
         words = str(error) if isinstance(error, PipelineError) else f"{type(error).__name__}: {error}"
@@ -37,26 +36,38 @@ def publish(sweep: SweepDir, records: Sequence[Record]) -> None:
         trackers.close()
 
 
-def result_of(records: Sequence[Record]) -> SweepResult:
-    """What a tracker is told of these trials. Pure."""
+def result_of(records: Sequence[Record], sweep: SweepDir | None = None) -> SweepResult:
+    """What a tracker is told of these trials. `sweep`: where evaluations are, if there are any."""
     found = verdict.of(records)
     rows = {row.number: row for row in found.rows}
     place = {number: index for index, number in enumerate(rows)}
     ordered = sorted(records, key=lambda record: (place.get(record.number, len(place)), record.number))
     return SweepResult(
         sweep_id=records[0].sweep_id,
-        choices={group: getattr(records[0].config, group).name for group in GROUPS},
+        choices={group: _chosen(group, records) for group in GROUPS},
         objectives=found.names,
-        knobs=tuple(knob for knob in records[0].config.knobs if _differs(knob, records)),
+        knobs=tuple(knob for knob in _knobs(records) if _differs(knob, records)),
         trials=tuple(_trial(record, rows, found, records) for record in ordered),
         best=_winner(records, found),
         verdict=tuple(sentences.of(found)),
         exit_code=found.exit_code,
+        evaluations=evaluated.of(sweep.path, found) if sweep else (),
     )
 
 
+def _chosen(group: str, records: Sequence[Record]) -> str:
+    """The option that the trials have; several with commas between them."""
+    return ",".join(dict.fromkeys(str(getattr(record.config, group).name) for record in records))
+
+
+def _knobs(records: Sequence[Record]) -> dict[str, None]:
+    """Of all engines."""
+    return dict.fromkeys(knob for record in records for knob in record.config.knobs)
+
+
 def _differs(knob: str, records: Sequence[Record]) -> bool:
-    return any(record.config.knobs.get(knob) != records[0].config.knobs[knob] for record in records)
+    """Whether it has several values, in the trials of engines that have it."""
+    return len({record.config.knobs[knob] for record in records if knob in record.config.knobs}) > 1
 
 
 def _trial(record: Record, rows: Mapping[int, Row], found: Verdict, records: Sequence[Record]) -> TrialResult:
@@ -82,6 +93,8 @@ def _trial(record: Record, rows: Mapping[int, Row], found: Verdict, records: Seq
         repeat_of=record.repeat_of,
         phase=record.phase,
         same_as=record.same_as,
+        quality=str(row.quality or "") if row else "",
+        is_barred=known.is_barred if known else False,
     )
 
 
@@ -107,7 +120,7 @@ def _winner(records: Sequence[Record], found: Verdict) -> Winner | None:
     return Winner(
         number=record.number,
         overrides=" ".join(row.overrides),
-        command=shlex.join(["python", "-m", "pipeline", *record.overrides]),
+        command=command.line(record),
         server_command=scripts.server_line(record),
         best_level=record.best_level,
         objectives=dict(zip(found.names, row.objective or (), strict=False)),
@@ -116,5 +129,6 @@ def _winner(records: Sequence[Record], found: Verdict) -> Winner | None:
         against_baseline_high=row.change_high,
         rounds=row.rounds,
         verdict=found.kind,
+        quality=str(row.quality or ""),
         knobs={name: seen for name, seen in record.config.knobs.items() if seen is not None},
     )

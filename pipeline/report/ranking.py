@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from pipeline.core import objectives, pareto
+from pipeline.core import advice, capacity, loads, objectives, pareto, sides
+from pipeline.core.quality import Judgement
 from pipeline.core.record import Level, Record, Stats
 from pipeline.core.statistics import Interval, compare, interval
 from pipeline.core.values import value
@@ -33,27 +34,71 @@ class Row:
     flags: tuple[str, ...] = ()
     is_raced: bool = False  # levels were left out, as another configuration was better: below the whole ones
     best_level: str | None
+    capacity: str | None = None  # the most users, each time that they were looked for: `37 [32, 44], 35 [30, 44]`
+    is_top: bool = False  # the best level is the one with the most load of those that were given
+    quality: Judgement | None = None  # of its answers; None: it is the baseline, or was not asked
     cached_from: str | None
     ttft_p95_s: float | None
     tpot_p95_s: float | None
     error_rate: float | None
     slo_attainment: float | None
+    limited_by: str = ""  # at that level, in a word or two: advice
     why: str | None
 
+    @property
+    def is_barred(self) -> bool:
+        """Whether it cannot win, for what it answers."""
+        return self.quality is not None and not self.quality.may_win
 
-def standings(records: Sequence[Record]) -> list[Row]:
-    """Best search score first, raced trials last; then those outside the SLO, then those without a result."""
+    @property
+    def may_win(self) -> bool:
+        """Whether it has a result that counts."""
+        return self.objective is not None and self.meets_slo and not self.is_barred
+
+
+def standings(records: Sequence[Record], common: frozenset[str] | None = None) -> list[Row]:
+    """Best search score first, raced trials last; then those outside the SLO, then those without a result.
+
+    `common`: the overrides that tell nothing apart; those of all these trials, if not given.
+    """
     firsts = originals(records)
-    common, names = shared_overrides(firsts), objective_names(records)
+    common = shared_overrides(firsts) if common is None else common
+    names = objective_names(records)
     baselines = {record.number for record in firsts if is_baseline(record, firsts)}
     rows = [_row(record, records, names, common, is_base=record.number in baselines) for record in firsts]
-    rows.sort(key=lambda row: row.same_as is not None)  # of equals, first the one that was measured
+    return in_order(rows, names)
+
+
+def in_order(rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
+    """Rows in the order of `standings`."""
     more = [objectives.is_maximised(name) for name in names]
-    rows.sort(key=lambda row: (row.objective is None, not row.meets_slo, row.is_raced, -_worth(row.objective, more)))
-    return rows
+    found = sorted(rows, key=lambda row: row.same_as is not None)  # of equals, first the one that was measured
+    return sorted(
+        found,
+        key=lambda row: (
+            row.objective is None,
+            row.is_barred,
+            not row.meets_slo,
+            row.is_raced,
+            -worth(row.objective, more),
+        ),
+    )
 
 
-def _worth(scores: tuple[float, ...] | None, more: Sequence[bool]) -> float:
+def by_engine(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """The trials of each engine."""
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        found.setdefault(engine(record), []).append(record)
+    return found
+
+
+def engine(record: Record) -> str:
+    """The option of the group runtime that a trial chose."""
+    return sides.of_words(record.overrides) or record.config.runtime.name
+
+
+def worth(scores: tuple[float, ...] | None, more: Sequence[bool]) -> float:
     """What configurations are ordered by: the objective; of several, the hypervolume of their point."""
     if not scores:
         return 0.0
@@ -114,7 +159,12 @@ def _means(record: Record, records: Sequence[Record], names: Sequence[str]) -> t
 
 
 def is_baseline(record: Record, records: Sequence[Record]) -> bool:
-    """Whether every knob is left to the engine, or at least every knob that the sweep varies (not a fixed tp_size)."""
+    """Whether every knob is left to the engine, or at least every knob that the sweep varies (not a fixed tp_size).
+
+    Of servers that are there already, whether it is the first.
+    """
+    if len({other.config.backend.url for other in records}) > 1:  # of servers that are there, the first
+        return record.config.backend.url == records[0].config.backend.url
     knobs = record.config.knobs
     varied = {name for name in knobs if any(other.config.knobs.get(name) != knobs[name] for other in records)}
     return record.is_baseline or (bool(varied) and all(knobs[name] is None for name in varied))
@@ -136,6 +186,12 @@ def shared_overrides(records: Sequence[Record]) -> frozenset[str]:
     if len(records) < 2:
         return frozenset()
     return frozenset.intersection(*(frozenset(record.overrides) for record in records))
+
+
+def of_engine(records: Sequence[Record]) -> frozenset[str]:
+    """The overrides that all trials of an engine have, but for its name."""
+    shared = frozenset.intersection(*(frozenset(record.overrides) for record in originals(records)))
+    return shared - {word for word in shared if word.startswith(f"{sides.RUNTIME}=")}
 
 
 def _row(
@@ -160,13 +216,32 @@ def _row(
         meets_slo=meets_slo(record) or not record.config.slo.is_set,
         is_raced=record.is_raced,
         best_level=record.best_level,
+        capacity=_capacity(record, records),
+        is_top=level is not None and _is_top(level, record),
         cached_from=record.cached_from,
         ttft_p95_s=_p95(seen.ttft) if seen else None,
         tpot_p95_s=_p95(seen.tpot) if seen else None,
         error_rate=seen.error_rate if seen else None,
         slo_attainment=seen.slo_attainment if seen else None,
+        limited_by=advice.WORDS[record.advice.limit] if record.advice else "",
         why=_why(record),
     )
+
+
+def _is_top(level: Level, record: Record) -> bool:
+    traffic, name = record.config.traffic, objectives.names(record.config)[0]
+    is_last = level.demand == capacity.most(traffic)
+    return is_last and len(record.config.objective) == 1 and objectives.grows(name)
+
+
+def _capacity(record: Record, records: Sequence[Record]) -> str | None:
+    """At the best level's scenario; of the trial, and of its rounds under the same traffic."""
+    own = [one for one in records if one.repeat_of == record.number and one.phase != "held_out"]
+    scenario = loads.scenario_of(record.best_level) if record.best_level else record.config.traffic.scenarios[0]
+    found = [
+        seen for one in (record, *own) for seen in capacity.of(one.levels, one.config) if seen.scenario == scenario
+    ]
+    return ", ".join(f"{seen.users:g} {seen.interval}" for seen in found) or None
 
 
 def _why(record: Record) -> str | None:

@@ -5,10 +5,17 @@ from collections.abc import Sequence
 from pipeline.core import crash_rules, resolved
 from pipeline.core.crash_rules import Observed
 from pipeline.core.record import Record
+from pipeline.report import ranking
 
 
 def crashes(records: Sequence[Record]) -> list[str]:
     """Which settings go with which kind of failure, where that is clear."""
+    engines = ranking.by_engine(records)
+    told = {engine: _crashes(some) for engine, some in engines.items()}
+    return [words if len(engines) < 2 else f"{engine}: {words}" for engine, some in told.items() for words in some]
+
+
+def _crashes(records: Sequence[Record]) -> list[str]:
     seen = [_observed(record) for record in records if record.repeat_of is None and record.status in {"ok", "failed"}]
     return [rule.words for rule in crash_rules.rules(seen)]
 

@@ -1,43 +1,69 @@
 """The verdict in sentences: the same for the terminal and the report. Pure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
+from pipeline.core import loads
 from pipeline.core.rounds import Contest
 from pipeline.core.sequential import Finding
-from pipeline.report import flags
+from pipeline.report import engine_sentences, flags
 from pipeline.report.ranking import Row
-from pipeline.report.verdict import Verdict
+from pipeline.report.verdict import Kind, Verdict
 
 AGAIN = "hydra.sweeper.confirm=auto (of hydra/sweeper=tuner) measures the best ones and the baseline again, in turn"
 
+PLAIN: Mapping[Kind, str] = {
+    "no result": "No trial has a result.",
+    "barred": "No configuration with a result answers as the baseline does: none is recommended.",
+    "not kept": "No configuration kept meeting the SLO when it was measured again: none is recommended.",
+    "baseline": "Nothing was better than the baseline.",
+    "no difference": "No configuration was shown to be better than the baseline: the baseline is recommended.",
+}
+
 
 def of(verdict: Verdict) -> list[str]:
-    """The headline first, then what to know of it."""
-    return [*_headline(verdict), *_contests(verdict), *_other_traffic(verdict), *_front(verdict)]
+    """The headline first, then what to know of it; of several engines, what is between them, then each alone."""
+    if verdict.engines:
+        return [*engine_sentences.between(verdict), *_of_engines(verdict), *_more_users(verdict), *_front(verdict)]
+    return [*_alone(verdict), *_more_users(verdict), *_front(verdict)]
+
+
+def _alone(verdict: Verdict) -> list[str]:
+    return [*_headline(verdict), *_quality(verdict), *_contests(verdict), *_other_traffic(verdict), *users(verdict)]
+
+
+def _of_engines(verdict: Verdict) -> Iterator[str]:
+    """Each sentence with the engine that it is on in front."""
+    for engine, alone in verdict.engines.items():
+        said = _alone(alone) or [f"Trial {alone.recommended} is its only configuration."]
+        yield from (f"{engine}: {each}" for each in said)
 
 
 def _headline(verdict: Verdict) -> Iterator[str]:
     number, kind = verdict.recommended, verdict.kind
-    if kind == "no result":
-        yield "No trial has a result."
+    if kind in PLAIN:
+        yield PLAIN[kind]
     elif kind == "no SLO":
         yield "No configuration meets the SLO" + (f"; closest: {_closest(verdict)}." if verdict.closest else ".")
-    elif kind == "not kept":
-        yield "No configuration kept meeting the SLO when it was measured again: none is recommended."
     elif kind == "no baseline":
         once = not any(row.measured > 1 for row in verdict.rows if row.number == number)
         how = f"{flags.ONCE}: a difference to the others can be noise" if once else "by the search's repeats alone"
         yield f"Trial {number} has the best search score {how}. There is no baseline with a result to compare it with."
-    elif kind == "baseline":
-        yield "Nothing was better than the baseline."
     elif kind == "once":
         yield from _once(verdict)
     elif kind == "confirmed":
         yield _confirmed(verdict)
-    elif kind == "no difference":
-        yield "No configuration was shown to be better than the baseline: the baseline is recommended."
     elif kind == "not held":
         yield f"Under traffic={verdict.other_traffic} the winner was not better: the baseline is recommended."
+
+
+def _quality(verdict: Verdict) -> Iterator[str]:
+    """What is known of the answers of what is recommended; who cannot win, for what it answers."""
+    best = verdict.best
+    if best is not None and best.quality is not None:
+        yield f"Quality of trial {best.number} against the baseline: {best.quality}."
+    for row in verdict.rows:
+        if row.is_barred:
+            yield f"Trial {row.number} cannot win, for what it answers: {row.quality}."
 
 
 def _closest(verdict: Verdict) -> str:
@@ -132,6 +158,37 @@ def _other_traffic(verdict: Verdict) -> Iterator[str]:
         told = "the baseline misses the SLO there, and the winner meets it"
     yield f"Under traffic={verdict.other_traffic}, which the search did not use, by {_rounds(seen)}: {told}."
     yield from _missing(verdict.held_out)
+
+
+def users(verdict: Verdict) -> Iterator[str]:
+    """How many users, or requests per second, the recommended configuration can have, beside the baseline."""
+    best = verdict.best
+    if best is not None and best.capacity is not None:
+        base = next((row for row in verdict.rows if row.number == verdict.baseline and row is not best), None)
+        beside = f"; of the baseline: {base.capacity}" if base and base.capacity else ""
+        what = (
+            "Requests/s that trial {} keeps up with" if _is_rate(best) else "Users at a time that trial {} has room for"
+        )
+        yield f"{what.format(best.number)}, each time it was tried: {best.capacity}{beside}."
+
+
+def _is_rate(row: Row) -> bool:
+    return loads.is_rate(row.best_level or "")
+
+
+def _more_users(verdict: Verdict) -> Iterator[str]:
+    """That nobody has looked whether it can have more."""
+    best = verdict.best
+    if best is None or not best.is_top:
+        return
+    load, key = ("requests/s", "max_rate") if _is_rate(best) else ("users", "max_concurrency")
+    if best.capacity is not None:
+        yield (f"{best.best_level} is as many {load} as traffic.{key} allows: raise it. There may be room for more.")
+    else:
+        yield (
+            f"{best.best_level} was the level with most {load}, and the best one: more {load} may bring more. "
+            "traffic.levels=capacity looks for the most that the server can have."
+        )
 
 
 def _front(verdict: Verdict) -> Iterator[str]:

@@ -2,26 +2,39 @@
 
 import csv
 import io
-import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from rich.console import Console
 from rich.text import Text
 
+from pipeline.core import readable
 from pipeline.core.errors import FailureKind
 from pipeline.core.files import SweepDir, save, write_atomically
+from pipeline.core.quality import Judgement
 from pipeline.core.record import Record
-from pipeline.core.values import load, plain, value
+from pipeline.core.values import plain, value
+from pipeline.core.words import visible
 from pipeline.report import best as deliver
-from pipeline.report import export, page, search_story, sentences, table, verdict
+from pipeline.report import command, evaluated, export, page, search_story, sentences, table, verdict
 from pipeline.report.best import scripts
 from pipeline.report.ranking import Row
 from pipeline.report.verdict import Kind, Verdict
+
+
+@value
+class OfEngine:
+    """The best configuration of one of several engines."""
+
+    trial_id: str
+    command: str
+    verdict: Kind  # on this engine alone
+    objective: dict[str, float]
+    against_baseline: float | None  # of this engine
 
 
 @value
@@ -39,6 +52,8 @@ class Best:
     against_baseline_low: float | None  # of its interval; None: measured once
     against_baseline_high: float | None
     rounds: int  # of the confirmation, which the difference is by; 0: it is the search's
+    quality: Judgement | None = None  # of its answers against the baseline's; None: it is the baseline, or no guard
+    engines: Mapping[str, OfEngine] = Field(default_factory=dict)  # by name, where there are several
 
 
 @value
@@ -64,7 +79,7 @@ def finish(folder: Path, *, has_page: bool | None = None, run: Path | None = Non
     """
     sweep = SweepDir(folder)
     every = read(sweep)
-    records = every if run is None else [load(Record, path) for path in sweep.records if path.parent == run]
+    records = every if run is None else [readable.read(Record, path) for path in sweep.records if path.parent == run]
     found = verdict.of(records)
     best = _best(records, found)
     if records:
@@ -74,22 +89,35 @@ def finish(folder: Path, *, has_page: bool | None = None, run: Path | None = Non
     return Finding(best=best, remains=_remains(records), records=tuple(records), verdict=found)
 
 
+def again(folder: Path, found: Finding) -> None:
+    """Write once more what evaluations are in: the report, and what is taken away."""
+    sweep = SweepDir(folder)
+    _deliver(sweep, found.records, found.verdict, found.best)
+    with _telling(sweep.report):
+        page.write(sweep, found.records, found.verdict, found.best.command if found.best else None)
+
+
 def _save(sweep: SweepDir, records: Sequence[Record], found: Verdict, best: Best | None, *, has_page: bool) -> None:
     with _telling(sweep.ranking):
         write_atomically(sweep.ranking, to_csv(found))
-    with _telling(sweep.best_dir):
-        if best:
-            save(sweep.best, best)
-            deliver.write(sweep.best_dir, _of(records, found.recommended), records, sentences.of(found))
-        else:  # of an earlier end of this sweep: nobody is to deploy it
-            sweep.best.unlink(missing_ok=True)
-            deliver.remove(sweep.best_dir)
+    _deliver(sweep, records, found, best)
     if has_page:
         with _telling(sweep.summary_csv):
             export.write(sweep, records)
         with _telling(sweep.report):
             page.write(sweep, records, found, best.command if best else None)
             sys.stdout.write(f"Report: {sweep.report}\n")
+
+
+def _deliver(sweep: SweepDir, records: Sequence[Record], found: Verdict, best: Best | None) -> None:
+    with _telling(sweep.best_dir):
+        if best:
+            save(sweep.best, best)
+            seen = evaluated.of(sweep.path, found)
+            deliver.write(sweep.best_dir, _of(records, found.recommended), records, sentences.of(found), seen)
+        else:  # of an earlier end of this sweep: nobody is to deploy it
+            sweep.best.unlink(missing_ok=True)
+            deliver.remove(sweep.best_dir)
 
 
 @contextmanager
@@ -108,9 +136,9 @@ def read(sweep: SweepDir) -> list[Record]:
     records = []
     for path in sweep.records:
         try:
-            records.append(load(Record, path))
+            records.append(readable.read(Record, path))
         except (OSError, ValidationError) as error:
-            text = f"{path} is skipped, because it cannot be read: {error}"
+            text = f"{path} is skipped, because it cannot be read: {readable.why(path, error)}."
             Console(stderr=True, markup=False).print(text, style="red", soft_wrap=True)
     return sorted(records, key=lambda record: record.number)
 
@@ -123,7 +151,7 @@ def _best(records: Sequence[Record], found: Verdict) -> Best | None:
     return Best(
         trial_id=record.trial_id,
         overrides=record.overrides,
-        command=shlex.join(["python", "-m", "pipeline", *record.overrides]),
+        command=command.line(record),
         server_command=scripts.server_line(record),
         verdict=found.kind,
         objective=dict(record.objective or {}),
@@ -132,6 +160,22 @@ def _best(records: Sequence[Record], found: Verdict) -> Best | None:
         against_baseline_low=row.change_low,
         against_baseline_high=row.change_high,
         rounds=row.rounds,
+        quality=row.quality,
+        engines={name: best for name, one in found.engines.items() if (best := _of_engine(records, one))},
+    )
+
+
+def _of_engine(records: Sequence[Record], found: Verdict) -> OfEngine | None:
+    row = found.best
+    if row is None:
+        return None
+    record = _of(records, row.number)
+    return OfEngine(
+        trial_id=record.trial_id,
+        command=command.line(record),
+        verdict=found.kind,
+        objective=dict(record.objective or {}),
+        against_baseline=row.change,
     )
 
 
@@ -156,6 +200,7 @@ def _flat(row: Row, names: Sequence[str]) -> dict[str, Any]:
     data = plain(row)
     scores = data.pop("objective") or [None] * len(names)
     words = {name: " ".join(getattr(row, name)) for name in ("overrides", "rewrites")}
+    words["quality"] = str(row.quality or "")
     return {**data, **words, "flags": "; ".join(row.flags), **dict(zip(names, scores, strict=True))}
 
 
@@ -169,27 +214,30 @@ def show(folder: Path, records: Sequence[Record], found: Verdict, best: Best | N
     _show_failures(console, records, is_told=is_told)
     if not any(row.is_baseline for row in found.rows) and len(records) > 1:
         console.print(
-            "No baseline in this sweep: add the value null to each knob, e.g. page_size=null,64.",
+            "No baseline in this sweep: set hydra.sweeper.baseline=true, or add the value null to each knob.",
             style="dim",
             soft_wrap=True,
         )
-    if len(found.rows) > 1 or not best:
-        for said in sentences.of(found):
-            console.print(Text(said, style="dim" if "noise" in said else "bold"), soft_wrap=True)
+    for said in sentences.of(found) if len(found.rows) > 1 or not best else sentences.users(found):
+        console.print(Text(visible(said), style="dim" if "noise" in said else "bold"), soft_wrap=True)
     if best:
         console.print(Text("\nBest: ") + Text(best.command, style="bold"), soft_wrap=True)
         console.print(f"Server: {best.server_command}", soft_wrap=True)
+        for engine, one in best.engines.items():
+            if one.trial_id != best.trial_id:
+                console.print(Text(f"Best of {engine}: ") + Text(one.command), soft_wrap=True)
     console.print(f"Records: {folder}", soft_wrap=True)
 
 
 def _show_table(console: Console, found: Verdict) -> None:
     """One line for each configuration; complete where it is not read on a terminal."""
-    title, *lines = table.lines(found, console.width if console.is_terminal else None)
+    width = console.width if console.is_terminal else None
+    title, *lines = table.lines(found, width)
     console.print(Text(title, style="bold"), soft_wrap=True)
     for row, line in zip(found.rows, lines, strict=True):
         style = "bold green" if row.number == found.recommended else "red" if row.rank is None else ""
         console.print(Text(line, style=style), soft_wrap=True)
-    console.print(Text(table.legend(found), style="dim"), soft_wrap=True)
+    console.print(Text(table.legend(found, width), style="dim"), soft_wrap=True)
 
 
 def _show_failures(console: Console, records: Sequence[Record], *, is_told: bool) -> None:
@@ -200,7 +248,7 @@ def _show_failures(console: Console, records: Sequence[Record], *, is_told: bool
             trials.setdefault(said, []).append(record.number)
     for (style, text), numbers in trials.items():
         who = f"Trial{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
-        console.print(f"{who}{text}", style=style, soft_wrap=True)
+        console.print(visible(f"{who}{text}"), style=style, soft_wrap=True)
     for told in search_story.crashes(records):
         console.print(told, style="yellow", soft_wrap=True)
 
@@ -214,6 +262,8 @@ def _to_say(record: Record, *, is_told: bool) -> Iterator[tuple[str, str]]:
         is_raced = level.failure is not None and level.failure.kind == FailureKind.RACED  # its flag says so
         if level.status != "ok" and level.failure and not record.failure and not is_raced:
             yield "", f", {level.name} {level.status}: {level.failure.message}"
+    if record.advice and record.advice.short and record.repeat_of is None:
+        yield "cyan", f": {record.advice.short}"
     for note in record.notes:
         yield "yellow", f": {note}"
     if record.tracker:

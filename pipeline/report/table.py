@@ -2,32 +2,45 @@
 
 from collections.abc import Sequence
 
-from pipeline.report import flags
+from rich.cells import cell_len, set_cell_size
+
+from pipeline.core.words import visible
+from pipeline.report import flags, narrow
 from pipeline.report.ranking import Row
 from pipeline.report.verdict import Verdict
 
 TITLES = ("rank", "trial", "change", "search score", "flags", "overrides")
-WORDS = ("flags", "overrides", "at level")  # columns of words
-MORE = ("at level", "TTFT p95", "TPOT p95", "errors", "SLO met")  # in the report alone
-LEAST = 12  # characters of overrides that are shown on any terminal
+WORDS = ("flags", "overrides", "at level", "limited by")  # columns of words
+MORE = ("at level", "TTFT p95", "TPOT p95", "errors", "SLO met", "limited by")  # in the report alone
 
 
 def lines(verdict: Verdict, width: int | None) -> list[str]:
-    """The table, title line first; a line longer than `width` ends in an ellipsis."""
-    found = [list(TITLES), *(cells(row, verdict) for row in verdict.rows)]
-    widths = [max(len(line[i]) for line in found) for i in range(len(TITLES) - 1)]
-    return [_line(line, widths, width) for line in found]
+    """The table, title line first, a line for each row: as it is, or in short words where it is wider than `width`."""
+    rows = [[*map(visible, cells(row, verdict))] for row in verdict.rows]
+    whole = _lines([list(TITLES), *rows])
+    if width is None or max(map(cell_len, whole)) <= width:
+        return whole
+    return [_cut(line, width) for line in _lines([list(narrow.HEADS), *narrow.cells(rows)])]
 
 
-def _line(line: Sequence[str], widths: Sequence[int], width: int | None) -> str:
+def _lines(found: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(cell_len(line[i]) for line in found) for i in range(len(TITLES) - 1)]
+    return [_line(line, widths) for line in found]
+
+
+def _line(line: Sequence[str], widths: Sequence[int]) -> str:
     *first, last = line
     sides = [
-        cell.ljust(size) if title in WORDS else cell.rjust(size)
+        cell + blank if title in WORDS else blank + cell
         for cell, size, title in zip(first, widths, TITLES, strict=False)
+        for blank in [" " * (size - cell_len(cell))]
     ]
-    begin = "  ".join(sides) + "  "
-    room = len(last) if width is None else max(width - len(begin), LEAST)
-    return (begin + (last if len(last) <= room else last[: room - 1] + "…")).rstrip()
+    return ("  ".join(sides) + "  " + last).rstrip()
+
+
+def _cut(line: str, width: int) -> str:
+    """No wider than the terminal, on which some letters take two columns."""
+    return line if cell_len(line) <= width else set_cell_size(line, width - 1).rstrip() + "…"
 
 
 def cells(row: Row, verdict: Verdict) -> list[str]:
@@ -45,27 +58,38 @@ def cells(row: Row, verdict: Verdict) -> list[str]:
 def more(row: Row) -> list[str]:
     """The cells of the report's own columns."""
     shares = (_percent(row.error_rate), _percent(row.slo_attainment))
-    return [row.best_level or "", _milliseconds(row.ttft_p95_s), _milliseconds(row.tpot_p95_s), *shares]
+    times = (_milliseconds(row.ttft_p95_s), _milliseconds(row.tpot_p95_s))
+    return [row.best_level or "", *times, *shares, row.limited_by]
 
 
 def change(row: Row, verdict: Verdict) -> str:
     """`+12.1% ±3.2`, with what stands for the interval where there is none."""
-    if row.number == verdict.baseline:
+    if row.number in verdict.baselines:
         return "baseline"
     if row.change is None:
         return ""
     if row.change_margin is None:
         return f"{row.change:+.1%} {flags.ONCE if row.rounds < 2 else f'({row.rounds} rounds)'}"
-    margin = 100 * row.change_margin
-    return f"{row.change:+.1%} ±{margin:.1f}" if margin < 1000 else f"{row.change:+.1%} ±>999"
+    return with_margin(row.change, row.change_margin)
 
 
-def legend(verdict: Verdict) -> str:
-    """What score and flags mean, those that appear."""
+def with_margin(change: float, margin: float) -> str:
+    """`+12.1% ±3.2`."""
+    return f"{change:+.1%} ±{100 * margin:.1f}" if margin < 10 else f"{change:+.1%} ±>999"
+
+
+def legend(verdict: Verdict, width: int | None = None) -> str:
+    """What score and flags mean, those that appear; and the short words of a narrow table."""
+    rows = [cells(row, verdict) for row in verdict.rows]
+    is_narrow = width is not None and max(map(cell_len, _lines([list(TITLES), *rows]))) > width
+    if is_narrow:
+        short = narrow.legend(rows, flags.MEANINGS)
+        return f"score: {', '.join(verdict.names)}, of the search, before any confirmation. {short}".rstrip()
     words = [flag for row in verdict.rows for flag in row.flags]
     words += [flags.ONCE for row in verdict.rows if flags.ONCE in change(row, verdict)]
     score = f"search score: {', '.join(verdict.names)}, before any confirmation."
     score += " change: of the hypervolume." if len(verdict.names) > 1 else ""
+    score += " change: against the baseline of the same engine." if verdict.engines else ""
     return f"{score} {flags.legend(words)}".rstrip()
 
 

@@ -4,16 +4,19 @@ Contenders and what is shown of them come from the rounds of the confirmation; w
 they are. `core/rounds.py` decides, as it does while the sweep runs. Pure.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
+from pydantic import Field
+
 from pipeline.core import objectives, pareto, rounds, sequential
+from pipeline.core.between import Match
 from pipeline.core.record import Phase, Record
 from pipeline.core.rounds import Contest, Decision, How, Rules, Sample
 from pipeline.core.sequential import Finding
 from pipeline.core.values import value
-from pipeline.report import closest, flags, front, ranking
+from pipeline.report import answered, beside, closest, flags, front, ranking
 from pipeline.report.closest import Closest
 from pipeline.report.front import Point
 from pipeline.report.ranking import Row
@@ -21,6 +24,7 @@ from pipeline.report.ranking import Row
 Kind = Literal[
     "no result",
     "no SLO",  # measured, but nothing meets it
+    "barred",  # measured, but none that answers as the baseline does
     "not kept",  # met the SLO in the search, but not when it was measured again
     "single",  # one configuration: nothing to compare
     "no baseline",
@@ -29,6 +33,10 @@ Kind = Literal[
     "confirmed",
     "no difference",  # of no contender it was shown that it is better
     "not held",  # better, but not under the other traffic
+    # of several engines with a result:
+    "engine shown",  # by rounds, the best of one is better than the best of each other
+    "engine not shown",  # so many rounds did not show it: the one that leads is recommended
+    "engine once",  # too few rounds: the one with the better search score is recommended
 ]
 
 
@@ -47,6 +55,8 @@ class Verdict:
     is_unfinished: bool = False  # rounds are missing: time ran out, or the sweep still runs
     front: tuple[Point, ...] = ()  # with several objectives
     closest: Closest | None = None
+    engines: Mapping[str, "Verdict"] = Field(default_factory=dict)  # each alone, where there are several
+    matches: tuple[Match, ...] = ()  # of the best of each engine
 
     @property
     def exit_code(self) -> int:
@@ -59,6 +69,12 @@ class Verdict:
         return next((row for row in self.rows if row.number == self.recommended), None)
 
     @property
+    def baselines(self) -> frozenset[int]:
+        """The baselines of all engines."""
+        found = [self.baseline, *(one.baseline for one in self.engines.values())]
+        return frozenset(number for number in found if number is not None)
+
+    @property
     def base_meets_slo(self) -> bool:
         """Whether the baseline has a result inside the SLO, so that a change from it means something."""
         return any(row.number == self.baseline and row.meets_slo for row in self.rows)
@@ -69,11 +85,42 @@ class Verdict:
 
 
 def of(records: Sequence[Record]) -> Verdict:
-    """The verdict on these trials."""
-    standing = ranking.standings(records)
+    """The verdict on these trials; of several engines each has its own, beside the one on all of them."""
+    parts = ranking.by_engine(records)
+    if len(parts) < 2:
+        return _alone(records)
+    return _together(records, {engine: _alone(some, ranking.of_engine(some)) for engine, some in parts.items()})
+
+
+def _together(records: Sequence[Record], engines: Mapping[str, Verdict]) -> Verdict:
+    """The engines' best ones against each other."""
     names = ranking.objective_names(records)
+    points = front.points(answered.fair(records)) if len(names) > 1 else ()
+    found = ranking.in_order([row for one in engines.values() for row in one.rows], names)
+    is_maximised = [objectives.is_maximised(name) for name in names]
+    seen = [sample(one, is_maximised) for one in records if one.phase == "between" and one.status != "interrupted"]
+    kind, recommended, matches = beside.judged(engines, seen, is_maximised, _planned(records, "between"))
+    base = next((one.baseline for one in engines.values() if one.recommended == recommended), None)
+    return Verdict(
+        kind=kind,
+        recommended=recommended,
+        baseline=base,
+        names=names,
+        rows=_ranked(found, records, points, recommended),
+        is_unfinished=matches.next is not None or any(one.is_unfinished for one in engines.values()),
+        front=points,
+        closest=closest.of(answered.fair(records)) if kind in {"no SLO", "not kept"} else None,
+        engines=engines,
+        matches=matches.played,
+    )
+
+
+def _alone(records: Sequence[Record], common: frozenset[str] | None = None) -> Verdict:
+    """The verdict on the trials of one engine."""
+    names = ranking.objective_names(records)
+    standing = answered.told(ranking.standings(records, common), records)
     base = _base(records, standing)
-    points = front.points(records) if len(names) > 1 else ()
+    points = front.points(answered.fair(records)) if len(names) > 1 else ()
     decision = _decision(records, standing, base, names)
     kind, recommended = _kind(records, standing, base, decision)
     changed = [_changed(row, base, decision.contests, records) for row in standing]
@@ -89,7 +136,7 @@ def of(records: Sequence[Record]) -> Verdict:
         other_traffic=next((one.config.traffic.name for one in records if one.phase == "held_out"), None),
         is_unfinished=decision.next is not None,
         front=points,
-        closest=closest.of(records) if kind in {"no SLO", "not kept"} else None,
+        closest=closest.of(answered.fair(records)) if kind in {"no SLO", "not kept"} else None,
     )
 
 
@@ -105,9 +152,11 @@ def _decision(records: Sequence[Record], standing: Sequence[Row], base: Row | No
     if base is None:
         return Decision()
     more = [objectives.is_maximised(name) for name in names]
-    seen = [sample(one, more) for one in records if one.phase != "search" and one.status != "interrupted"]
+    again_in = ("confirm", "held_out")
+    seen = [sample(one, more) for one in records if one.phase in again_in and one.status != "interrupted"]
     again = {one.of for one in seen}
-    contenders = [row.number for row in standing if row.number in again and row.number != base.number and row.objective]
+    rows = [row for row in standing if row.objective and not row.is_barred]
+    contenders = [row.number for row in rows if row.number in again and row.number != base.number]
     planned = _planned(records, "confirm")
     if len(more) > 1:
         seen, contenders = rounds.in_turns(seen, base.number), contenders[: sequential.CONTENDERS]
@@ -147,8 +196,10 @@ def _kind(
     records: Sequence[Record], standing: Sequence[Row], base: Row | None, decision: Decision
 ) -> tuple[Kind, int | None]:
     """How it ended, and whom that recommends."""
-    fine = [row.number for row in standing if row.objective and row.meets_slo]
+    fine = [row.number for row in standing if row.may_win]
     if not fine:
+        if any(row.is_barred for row in standing):
+            return "barred", None
         is_measured = any(level.metrics for record in records for level in record.levels)
         return ("no SLO" if is_measured and records[0].config.slo.is_set else "no result"), None
     if base is None or len(standing) == 1:
@@ -195,7 +246,7 @@ def _ranked(
 ) -> tuple[Row, ...]:
     """The rows with rank and flags; the recommended one first, the others by their search score."""
     rows = sorted(standing, key=lambda row: row.number != recommended)
-    fine = [row.number for row in rows if row.objective and row.meets_slo]
+    fine = [row.number for row in rows if row.may_win]
     on_front = {point.number for point in points}
     found = []
     for row in rows:

@@ -3,14 +3,43 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.config.command_line import Outline
-from pipeline.core import files
+from pipeline.config.outline import Outline
+from pipeline.core import disk, files
 from pipeline.core.errors import ConfigError
 from pipeline.core.files import RunDir, SweepDir
 from pipeline.machine import claims
 from pipeline.sweep import resume
+from pipeline.trial import at_work
 
 _claimed: list[Path] = []
+
+
+def insist(outline: Outline, *, is_sweep: bool) -> None:
+    """Check that the command's folder can be written to and gone on with. Nothing is made.
+
+    Raises:
+        ConfigError: something else is in the place of a file or folder of ours.
+        DiskFull: there is no room for a trial. A search that has begun may need none: its next trial asks.
+    """
+    if outline.folder is None:
+        return
+    if is_sweep and (found := _misplaced(SweepDir(outline.folder.path))):
+        is_folder = found.is_dir()
+        raise ConfigError(
+            f"{found} is a {'folder' if is_folder else 'file'}; a sweep has a {'file' if is_folder else 'folder'} of "
+            f"this name. Move it away, or set another hydra.sweep.dir."
+        )
+    if not outline.has_begun:
+        disk.insist(outline.folder.path)
+
+
+def _misplaced(sweep: SweepDir) -> Path | None:
+    """What lies in the place of ours and is none: a folder where we have a file, or the other way round."""
+    known = (sweep.mark, sweep.owners, sweep.incumbent(None), sweep.ranking, sweep.best, sweep.study, sweep.report)
+    trials = (each for each in sweep.path.glob("[0-9]*") if each.name.isdecimal())
+    wrong = [each for each in (*known, sweep.summary_csv, sweep.summary_parquet) if each.is_dir()]
+    wrong += [each for each in (sweep.best_dir, sweep.attempts, sweep.tracker, *trials) if each.is_file()]
+    return next(iter(wrong), None)
 
 
 def settle(overrides: Sequence[str], outline: Outline, *, is_sweep: bool) -> list[str]:
@@ -28,13 +57,15 @@ def settle(overrides: Sequence[str], outline: Outline, *, is_sweep: bool) -> lis
     if is_sweep:
         _claim(SweepDir(found).owners, _key(overrides) if outline.is_search else None)
     else:
-        _claim_run(RunDir(found))
+        found = _claim_run(found)
+    at_work.begin(found, is_sweep=is_sweep, is_search=outline.is_search, swept=outline.swept)
     key = "hydra.sweep.dir" if is_sweep else "hydra.run.dir"
     return ["{}='{}'".format(key, str(found).replace("'", "\\'"))]
 
 
 def release() -> None:
     """Nothing more is written to the folder."""
+    at_work.end()
     while _claimed:
         claims.give_back(_claimed.pop())
 
@@ -68,10 +99,19 @@ def _made(outline: Outline) -> Path | None:
     return folder.path
 
 
-def _claim_run(run: RunDir) -> None:
-    if owners := claims.owners_of(SweepDir(run.path.parent).owners):
-        raise claims.in_use(run.path.parent, owners[0])
-    _claim(run.owners, None)
+def _claim_run(given: Path) -> Path:
+    """The trial's folder, in the one that was given: what is made of its record lies beside it, as in a sweep."""
+    path = given if given.name.isdecimal() else given / "0"  # named as a sweep names its trials
+    if owners := claims.owners_of(SweepDir(path.parent).owners):
+        raise claims.in_use(path.parent, owners[0])
+    _insist_unused(RunDir(given))
+    path.mkdir(exist_ok=True)
+    _claim(RunDir(path).owners, None)
+    _insist_unused(RunDir(path))
+    return path
+
+
+def _insist_unused(run: RunDir) -> None:
     if run.is_used:
         raise ConfigError(f"{run.path} already contains a trial: set another folder with hydra.run.dir=...")
 

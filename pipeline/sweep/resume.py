@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -23,6 +24,7 @@ class Mark:
     command: str  # the key of the command that began it
     owner: Identity  # of the process that was last at it
     is_done: bool
+    study: str | None = None  # the search's name: the folder's, when it was begun. None: an older mark
 
 
 _command = ""
@@ -44,11 +46,18 @@ def key(text: str) -> str:
 
 
 @contextmanager
-def marked(sweep: SweepDir) -> Iterator[None]:
+def marked(sweep: SweepDir, study: str) -> Iterator[None]:
     """The folder says that a search is going on in it; after this scope, unless it was broken off, that it is done."""
-    save(sweep.mark, Mark(command=_command, owner=identity.of(), is_done=False))
+    mark = Mark(command=_command, owner=identity.of(), is_done=False, study=study)
+    save(sweep.mark, mark)
     yield
-    save(sweep.mark, Mark(command=_command, owner=identity.of(), is_done=True))
+    save(sweep.mark, replace(mark, is_done=True))
+
+
+def study_in(sweep: SweepDir) -> str | None:
+    """The name of the search that was begun in a folder, which may have had another place and name then."""
+    mark = _load(sweep.mark)
+    return mark.study if mark else None
 
 
 def _broken_off(root: Path) -> Path | None:

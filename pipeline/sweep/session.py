@@ -13,7 +13,9 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from pipeline import bench, trackers
-from pipeline.config.command_line import Outline, to_config
+from pipeline.config import origins
+from pipeline.config.command_line import to_config
+from pipeline.config.outline import Outline
 from pipeline.config.sweepers import runs_elsewhere
 from pipeline.core import objectives
 from pipeline.core.errors import Interrupted, PipelineError, WorkerDied
@@ -43,7 +45,9 @@ class Session:
     display: Display | None = None
     folders: list[Path] = field(default_factory=list)
     runs: list[Path] = field(default_factory=list)
-    closing: list[Callable[[], None]] = field(default_factory=list)
+    closing: list[Callable[[], object]] = field(default_factory=list)
+    first: list[Callable[[], None]] = field(default_factory=list)
+    is_for_all: Callable[[Record], bool] = lambda _done: False
 
 
 _session = Session()
@@ -60,7 +64,7 @@ def begin(outline: Outline) -> None:
 
 def expect(folder: Path) -> None:
     """There will be trials in this folder, wherever they run: it gets a table at the end."""
-    if folder not in _session.folders:
+    if all(folder.resolve() != one.resolve() for one in _session.folders):
         _session.folders.append(folder)
 
 
@@ -87,13 +91,38 @@ def display() -> Display:
     return shown
 
 
+def at_first(check: Callable[[], None]) -> None:
+    """Check this before the first trial that is deployed."""
+    _session.first.append(check)
+
+
+def before_deploying() -> None:
+    """The checks of `at_first`, once.
+
+    Raises:
+        CannotRun: no trial can run.
+    """
+    while _session.first:
+        _session.first.pop()()
+
+
+def end_if(is_for_all: Callable[[Record], bool]) -> None:
+    """End the sweep when a trial on another machine has failed of what ails them all."""
+    _session.is_for_all = is_for_all
+
+
+def is_for_all(done: Record) -> bool:
+    """Whether what ailed this trial ails every trial of the command."""
+    return _session.is_for_all(done)
+
+
 def gpu_count(config: DictConfig) -> int:
     """GPUs of the hardware that was found for this process's command; of the tree where nobody has looked."""
     found = _session.outline.hardware if _session.outline else None
     return int(found.gpu_count if found else config.hardware.gpu_count)
 
 
-def at_end(close: Callable[[], None]) -> None:
+def at_end(close: Callable[[], object]) -> None:
     """Call this before the table."""
     _session.closing.append(close)
 
@@ -113,7 +142,7 @@ def trial(tree: DictConfig) -> Value:
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
     _write(config, tree, folder / str(hydra.output_subdir))
-    place = place_of(tree, hydra, folder)
+    place = place_of(tree, hydra, folder, config)
     expect(place.run_dir.path.parent)
     _session.runs.append(place.run_dir.path)
     shown = _session.progress or display()
@@ -181,7 +210,7 @@ def bury(
         ConfigError: the tree cannot be used.
     """
     config = config_of(tree)
-    place = place_of(tree, tree.hydra, folder_of(tree))
+    place = place_of(tree, tree.hydra, folder_of(tree), config)
     done = postmortem.write(place, config, error, at=at, started_at=started_at)
     told = JobReturn(overrides=list(tree.hydra.overrides.task), status=JobStatus.COMPLETED)
     try:
@@ -210,18 +239,23 @@ def own(overrides: Sequence[str]) -> tuple[str, ...]:
     return tuple(word for word in overrides if not word.startswith("reason="))
 
 
-def place_of(tree: DictConfig, hydra: HydraConf, folder: Path) -> Place:
+def place_of(tree: DictConfig, hydra: HydraConf, folder: Path, config: Config) -> Place:
     """Where the trial of a composed tree and Hydra's part of it writes."""
+    overrides = own(OmegaConf.to_container(hydra.overrides.task, resolve=False))  # type: ignore[arg-type]
     number = None if OmegaConf.is_missing(hydra.job, "num") else hydra.job.num
+    swept = _session.outline.swept if _session.outline else None
     return Place(
         sweep_id=folder.parent.name,
         number=number or 0,  # a single run has no number
-        overrides=own(hydra.overrides.task),
+        overrides=overrides,
         run_dir=RunDir(folder),
+        origin=origins.of(tree, hydra, config, overrides),
         repeat_of=tree.repeat_of,
         phase=tree.phase,
         reason=parse(Reason, OmegaConf.to_container(tree.reason)) if tree.reason else None,
         rounds=tree.rounds,
+        may_change_answers=swept is None or config.answers_may_change(swept),
+        is_reference=swept is not None and config.is_reference(swept),
         reuses=bool(_session.outline and _session.outline.reuses),
         cache=cache_of(tree, folder.parent),
     )

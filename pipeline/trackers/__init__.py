@@ -12,6 +12,13 @@ from pipeline.trackers.result import SweepResult
 class Tracker(Protocol):
     """What every tracker does. Contract: tests/contract/test_trackers.py."""
 
+    def outlook(self, config: schema.Tracker) -> str:
+        """Where records will go, in words, by what is set here. Asks no server, starts nothing.
+
+        Raises:
+            TrackerFailed: they are to go somewhere, and it is not set where.
+        """
+
     def start(self, config: schema.Tracker, run_dir: RunDir) -> None:
         """Begin what can be done before there is a record, and return at once. May be called again."""
 

@@ -9,6 +9,10 @@ from pipeline.trackers.result import SweepResult
 class Off:
     """Publishes nothing."""
 
+    def outlook(self, config: schema.Tracker) -> str:
+        """Nowhere."""
+        return "records stay on this disk"
+
     def start(self, config: schema.Tracker, run_dir: RunDir) -> None:
         """Nothing to begin."""
 

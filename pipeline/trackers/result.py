@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.core.evaluation import Change
 from pipeline.core.record import Phase
 from pipeline.core.statistics import Interval
 from pipeline.core.values import value
@@ -32,6 +33,8 @@ class TrialResult:
     repeat_of: int | None
     phase: Phase
     same_as: int | None
+    quality: str = ""  # the verdict on its answers, as in ranking.csv; empty: the baseline, a repeat, or nobody asked
+    is_barred: bool = False  # it cannot win, for what it answers
 
 
 @value
@@ -49,6 +52,7 @@ class Winner:
     against_baseline_high: float | None
     rounds: int  # of the confirmation; 0: by the search alone
     verdict: str  # in a word or two, e.g. confirmed, no difference
+    quality: str = ""  # the verdict on its answers; empty: it is the baseline, or nobody was asked
     knobs: Mapping[str, Any]  # those that are set
 
 
@@ -64,3 +68,9 @@ class SweepResult:
     best: Winner | None  # None: nothing is recommended
     verdict: tuple[str, ...]  # in sentences, the headline first
     exit_code: int
+    evaluations: tuple[Change, ...] = ()  # of the best one against the baseline, by lm-eval
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """The verdict, and each evaluation, in sentences."""
+        return (*self.verdict, *(f"lm-eval: {one}" for one in self.evaluations))

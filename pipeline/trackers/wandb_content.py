@@ -54,18 +54,23 @@ def sweep_key(sweep: SweepDir, secrets: Secrets) -> str:
     sweep.tracker_key.parent.mkdir(parents=True, exist_ok=True)
     if not sweep.tracker_key.exists():
         name = UNSAFE.sub("-", str(secrets.hide(sweep.path.name)))[:MAX_KEY]
-        _write_once(sweep.tracker_key, f"{name}-{random.token_hex(4)}")
+        write_once(sweep.tracker_key, f"{name}-{random.token_hex(4)}")
     return sweep.tracker_key.read_text("utf-8")
 
 
-def _write_once(path: Path, text: str) -> None:
-    """Write a file that several processes may write at once: the first one's stays, and is never seen half."""
+def write_once(path: Path, text: str) -> bool:
+    """Write a file that several processes may write at once: the first one's stays, and is never seen half.
+
+    Returns:
+        whether it is ours.
+    """
     handle, name = tempfile.mkstemp(dir=path.parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
         os.link(name, path)
     except FileExistsError:
-        pass
+        return False
     finally:
         Path(name).unlink()
+    return True

@@ -12,20 +12,20 @@ import os
 import shutil
 import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pipeline.core import schema
 from pipeline.core.errors import PipelineError, TrackerFailed
 from pipeline.core.files import RunDir, SweepDir
 from pipeline.core.redact import MAX_FILE_BYTES, Secrets
 from pipeline.core.values import from_json, plain
 from pipeline.machine import companion
-from pipeline.trackers import wandb_report, wandb_sweep, wandb_trial
+from pipeline.trackers import wandb_away, wandb_report, wandb_sweep, wandb_trial
+from pipeline.trackers.jobs import Answer, Request, TrialJob
 from pipeline.trackers.wandb_content import Content, sweep_key
-from pipeline.trackers.wandb_jobs import Answer, Request, SweepJob, TrialJob
 
 MAX_DATA_BYTES = 1_000_000_000
 Mode = Literal["online", "offline"]
@@ -43,6 +43,10 @@ QUIET: Mapping[str, Any] = {
 }
 
 
+class _RefusedError(Exception):
+    """W&B was asked, and did not take a run."""
+
+
 def main() -> None:
     """Say `{"ready": true}`; answer each Request on stdin with an Answer."""
     companion.die_with_parent()
@@ -51,32 +55,34 @@ def main() -> None:
     importlib.import_module("wandb")
     answers.write(json.dumps({"ready": True}) + "\n")
     for line in sys.stdin:
-        answers.write(json.dumps(plain(answer(from_json(Request, line).job))) + "\n")
+        answers.write(json.dumps(plain(answer(from_json(Request, line)))) + "\n")
 
 
-def answer(job: TrialJob | SweepJob) -> Answer:
+def answer(request: Request) -> Answer:
     """Do it; how it went, in words."""
+    what = "record" if isinstance(request.job, TrialJob) else "sweep"
     try:
-        return _do(job)
+        return _do(request)
     except PipelineError as error:
         return Answer(error=str(error), hint=error.hint)
+    except _RefusedError as error:
+        return Answer(error=f"W&B did not accept the {what}: {error}", hint=TrackerFailed.hint, is_online=True)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - SystemExit is how wandb says that wandb-core ended badly
-        what = "record" if isinstance(job, TrialJob) else "sweep"
         words = f"W&B did not accept the {what}: {type(error).__name__}: {error}"
         return Answer(error=words, hint=TrackerFailed.hint)
 
 
-def _do(job: TrialJob | SweepJob) -> Answer:
-    secrets = Secrets(os.environ)
+def _do(request: Request) -> Answer:
+    secrets, job = Secrets(os.environ), request.job
     if isinstance(job, TrialJob):
         sweep = SweepDir(job.run_dir.parent)
         content = wandb_trial.content(job.record, RunDir(job.run_dir), sweep_key(sweep, secrets))
-        return _publish(content, job.tracker, sweep, secrets)
+        return _publish(content, request, sweep, secrets)
     sweep = SweepDir(job.sweep)
     key = sweep_key(sweep, secrets)
     if job.what == "run":
-        return _publish(wandb_sweep.content(job.result, sweep, key), job.tracker, sweep, secrets)
-    return _report(wandb_report.source(job.result, job.tracker, key, secrets), job.tracker, sweep)
+        return _publish(wandb_sweep.content(job.result, sweep, key), request, sweep, secrets)
+    return _report(wandb_report.source(job.result, job.tracker, key, secrets), request, sweep)
 
 
 def choose_mode(asked: str, *, user: str | None, has_key: bool) -> Mode:
@@ -115,21 +121,25 @@ def _key() -> tuple[bool, str]:
     return has_key, found.base_url
 
 
-def _publish(content: Content, config: schema.Tracker, sweep: SweepDir, secrets: Secrets) -> Answer:
+def _publish(content: Content, request: Request, sweep: SweepDir, secrets: Secrets) -> Answer:
     """One run with its artifact: a new one, or the one of that id continued. Its URL, or its folder when offline.
 
     Raises:
         TrackerFailed: it should go online and there is no key.
+        _RefusedError: it should go online, and did not.
     """
     import wandb
 
     home = sweep.tracker / "staging" / uuid.uuid4().hex[:12]
     os.environ |= {"WANDB_DATA_DIR": str(home), "WANDB_CACHE_DIR": str(sweep.tracker / "cache")}
     _stage(content, home / "files", secrets)
-    settings = wandb.Settings(**QUIET, init_timeout=config.timeout_s, finish_timeout=config.timeout_s)
-    mode = _mode(config)
+    settings = wandb.Settings(**QUIET, init_timeout=request.patience_s, finish_timeout=request.patience_s)
+    mode, config = _mode(request), request.job.tracker
     place: dict[str, Any] = {"dir": str(sweep.path), "mode": mode, "project": config.project, "entity": config.entity}
-    with wandb.init(**place, resume="allow", settings=settings, **content.identity(secrets)) as run:
+    with (
+        _going(mode, content, sweep),
+        wandb.init(**place, resume="allow", settings=settings, **content.identity(secrets)) as run,
+    ):
         content.fill(wandb, run, secrets)
         artifact = wandb.Artifact(content.artifact_name(secrets), content.job_type)
         artifact.add_dir(str(home / "files"), policy="immutable", skip_cache=True)  # not copied once more
@@ -137,23 +147,40 @@ def _publish(content: Content, config: schema.Tracker, sweep: SweepDir, secrets:
         where = str(run.url) if mode == "online" else str(run.settings.sync_dir)
         run.finish(exit_code=content.exit_code)
     wandb.teardown()  # ends the service: only then is an offline run wholly on disk
+    wandb_away.end(sweep, content.run_id)
     if mode == "online":
         shutil.rmtree(home, ignore_errors=True)
     return Answer(where=where, is_online=mode == "online")
 
 
-def _report(source: wandb_report.Source, config: schema.Tracker, sweep: SweepDir) -> Answer:
+@contextmanager
+def _going(mode: Mode, content: Content, sweep: SweepDir) -> Iterator[None]:
+    """A run that goes online is noted until it is there. Raises _RefusedError where W&B does not take it."""
+    if mode == "offline":
+        yield
+        return
+    wandb_away.begin(sweep, content.run_id)
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        raise _RefusedError(f"{type(error).__name__}: {error}") from error
+
+
+def _report(source: wandb_report.Source, request: Request, sweep: SweepDir) -> Answer:
     script = wandb_report.write_script(source, sweep)  # online as well: it stays if saving fails or takes too long
-    if _mode(config) == "offline":
+    if _mode(request) == "offline":
         return Answer(where=str(script))
     where = wandb_report.save(source, sweep)
     script.unlink()
     return Answer(where=where, is_online=True)
 
 
-def _mode(config: schema.Tracker) -> Mode:
+def _mode(request: Request) -> Mode:
+    """Raises TrackerFailed where it should go online and there is no key."""
+    if request.is_offline:
+        return "offline"
     has_key, _ = _key()
-    mode = choose_mode(config.mode, user=os.environ.get("WANDB_MODE"), has_key=has_key)
+    mode = choose_mode(request.job.tracker.mode, user=os.environ.get("WANDB_MODE"), has_key=has_key)
     if mode == "online" and not has_key:
         raise TrackerFailed("W&B needs an API key.", hint="Run `wandb login`, or set tracker.mode=offline.")
     return mode

@@ -152,7 +152,7 @@ def _text(result: SweepResult) -> str:
 
 
 def _headline(result: SweepResult) -> str:
-    said = "\n\n".join(result.verdict)
+    said = "\n\n".join(result.said)
     best = result.best
     if best is None:
         return said or f"None of {len(result.trials)} trials has a result."

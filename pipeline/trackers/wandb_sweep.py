@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from pipeline.core import objectives
+from pipeline.core.evaluation import Change
 from pipeline.core.files import SweepDir
 from pipeline.core.redact import Secrets
 from pipeline.trackers.result import SweepResult, TrialResult
@@ -25,29 +26,36 @@ COLUMNS = (
     "repeat_of",
     "phase",
     "same_as",
+    "quality",
 )
 
 
 def content(result: SweepResult, sweep: SweepDir, key: str) -> Content:
     """The run of the sweep with that key, which is the run's id."""
-    files = [sweep.ranking, sweep.best, sweep.report, sweep.summary_csv]
-    files += [path for path in sorted(sweep.best_dir.rglob("*")) if path.is_file()]
     return Content(
         run_id=key,
         job_type="sweep",
         group=result.sweep_id,
         name=f"sweep {result.sweep_id}",
-        tags=("sweep", *(result.choices[group] for group in ("runtime", "model") if group in result.choices)),
+        tags=("sweep", *_tags(result)),
         config={"sweep_key": key, "objectives": result.objectives, "knobs": result.knobs, **result.choices},
         artifact=f"sweep-{key}",
-        files=tuple((path, _name(path, sweep)) for path in files if path.is_file()),
+        files=files(sweep),
         fill=partial(_fill, result),
         exit_code=result.exit_code,
     )
 
 
-def _name(path: Path, sweep: SweepDir) -> str:
-    return str(path.relative_to(sweep.path))
+def files(sweep: SweepDir) -> tuple[tuple[Path, str], ...]:
+    """The files that are published, and their names."""
+    found = [sweep.ranking, sweep.best, sweep.report, sweep.summary_csv, *sorted(sweep.best_dir.rglob("*"))]
+    return tuple((path, str(path.relative_to(sweep.path))) for path in found if path.is_file())
+
+
+def _tags(result: SweepResult) -> list[str]:
+    """Engines and models, each a tag of its own."""
+    chosen = (result.choices[group] for group in ("runtime", "model") if group in result.choices)
+    return [name for names in chosen for name in names.split(",")]
 
 
 def _fill(result: SweepResult, wandb: ModuleType, run: Any, secrets: Secrets) -> None:
@@ -102,9 +110,19 @@ def summary(result: SweepResult) -> dict[str, Any]:
         "best/vs_baseline_high": best.against_baseline_high,
         "best/rounds": best.rounds,
         "best/verdict": best.verdict,
+        "best/quality": best.quality,
         **{f"best/{name}": seen for name, seen in best.objectives.items()},
         **{f"best/knobs/{name}": best.knobs.get(name) for name in {*result.knobs, *best.knobs}},
+        **{key: seen for one in result.evaluations for key, seen in _evaluated(one).items()},
     }
+
+
+def _evaluated(one: Change) -> dict[str, Any]:
+    """A score of the best configuration against the baseline's."""
+    half = one.half_width
+    ends = {} if half is None else {"low": one.difference - half, "high": one.difference + half}
+    told = {"score": one.winner, "baseline": one.baseline, "difference": one.difference, **ends, "verdict": one.verdict}
+    return {f"best/evals/{one.name}/{key}": seen for key, seen in told.items()}
 
 
 def _plots(result: SweepResult, wandb: ModuleType, secrets: Secrets) -> dict[str, Any]:
@@ -133,11 +151,12 @@ def _plots(result: SweepResult, wandb: ModuleType, secrets: Secrets) -> dict[str
 
 
 def over_trials(result: SweepResult) -> tuple[list[int], list[float], list[float]] | None:
-    """(numbers, first objective, best of it so far) in the order of the trials; None without a result."""
+    """(numbers, first objective, best of it so far) of those that may win, in their order; None without a result."""
     if not result.objectives:
         return None
     name = result.objectives[0]
-    measured = sorted((one.number, one.objectives[name]) for one in _comparable(result) if name in one.objectives)
+    fair = [one for one in _comparable(result) if not one.is_barred]
+    measured = sorted((one.number, one.objectives[name]) for one in fair if name in one.objectives)
     if not measured:
         return None
     numbers, scores = zip(*measured, strict=True)

@@ -15,11 +15,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pipeline.core import files
+from pipeline.core import files, readable
 from pipeline.core.places import cache_dir
 from pipeline.core.record import Record
 from pipeline.core.schema import Config
-from pipeline.core.values import Scalar, load, plain
+from pipeline.core.values import Scalar, plain
 from pipeline.machine.environment import describe
 from pipeline.machine.gpus import describe as describe_gpus
 from pipeline.trial.story import Story
@@ -28,7 +28,7 @@ MACHINE = ("cpu", "cpu_count", "gpu", "gpu_driver", "genai-bench", "xllamacpp", 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 FORGET = {"keeper", "timeout_s", "start_timeout_s", "level_grace_s", "stop_grace_s", "deploy_s", "interval_s"}
 
-KEYS = 2  # how keys are made; those that an earlier release has remembered are other ones
+KEYS = 3  # how keys are made; those that an earlier release has remembered are other ones
 
 Index = dict[str, tuple[int, str]]  # a record's path: when it was written (ns), its key; empty: it may not answer
 
@@ -44,15 +44,16 @@ def find(story: Story) -> Record | None:
     wanted = key(config, story.verdict.knobs, {**describe(), **describe_gpus()})
     own = story.place.run_dir.path.parent
     found = (path for path, (_, seen) in _index(root).items() if seen == wanted and Path(path).parent.parent != own)
-    records = (load(Record, Path(path)) for path in found)
+    records = (readable.read(Record, Path(path)) for path in found)
     return next((one for one in records if _is_older(config.model.path, one.started_at)), None)
 
 
 def key(config: Config, knobs: Mapping[str, Scalar | None], environment: Mapping[str, str]) -> str:
     """Equal for trials that measure the same."""
     whole = plain(config)
-    for part in ("tracker", "timeouts", "objective", "knobs"):
+    for part in ("tracker", "timeouts", "quality", "objective", "knobs"):
         del whole[part]
+    whole["traffic"] = plain(config.traffic.identity)
     whole["hardware"] = _of_the_trial(whole["hardware"], config.gpus)
     told = [_without_deadlines(whole), sorted(map(str, knobs.items())), [environment.get(name) for name in MACHINE]]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
@@ -75,6 +76,8 @@ def _without_deadlines(item: Any) -> Any:
 
 def unpinned(config: Config) -> str | None:
     """What may be something else today; None if nothing is."""
+    if config.backend.is_endpoint:
+        return "what runs behind backend.url may be another engine or model today"
     backend = config.backend.container or config.backend.kubernetes
     image = (backend.image or config.runtime.image) if backend else None
     if backend and "@sha256:" not in str(image):
@@ -113,7 +116,7 @@ def _known(memory: Path) -> Index:
 
 def _key(path: str) -> str:
     try:
-        record = load(Record, Path(path))
+        record = readable.read(Record, Path(path))
     except (OSError, ValidationError):  # of another version, or being written
         return ""
     knobs = record.verdict.knobs if record.verdict else record.config.knobs

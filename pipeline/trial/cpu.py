@@ -5,6 +5,7 @@ from dataclasses import replace
 from pipeline.backends.kube import capacity
 from pipeline.core.errors import FailureKind, PreflightFailed
 from pipeline.core.schema import Config
+from pipeline.engines import purpose
 from pipeline.machine import memory
 
 SHARE = 1 / 4  # of the memory: what is left holds the weights, the load generator and a second trial
@@ -59,10 +60,10 @@ def shortage(config: Config) -> str | None:
 def _needs(config: Config) -> tuple[float, str]:
     """GiB in all, and in words."""
     name = config.runtime.on_cpu.kv_gib
-    weights = config.model.arch.weights_gib if config.model.arch else 0.0
+    weights = (config.model.arch.weights_gib if config.model.arch else None) or 0.0
     if name is None:
         return weights, f"{weights:.1f} GiB of weights"
-    told = config.runtime.env.get(name, "")
+    told = purpose.environment(config).get(name, "")
     kv = float(told) if told.replace(".", "", 1).isdigit() else 0.0
     return kv + weights, f"{kv:g} GiB of KV cache ({name}) and {weights:.1f} GiB of weights"
 

@@ -13,6 +13,7 @@ from pipeline.core.values import plain
 from pipeline.trial import cpu
 
 SHOWN_BY = ("CUDA_VISIBLE_DEVICES", "DOCKER_HOST", "KUBECONFIG")
+UNKNOWN = "unknown"  # of a server that is there already, unless a person names it
 _looked: dict[str, tuple[Seen, ...] | PipelineError] = {}  # by where: what is there does not change while a sweep runs
 
 
@@ -22,6 +23,9 @@ def resolved(config: Config) -> Config:
     Raises:
         PipelineError: nobody can tell what is there; the message asks for named hardware.
     """
+    if config.backend.is_endpoint:
+        given = config.hardware
+        return replace(config, hardware=replace(given, name=UNKNOWN)) if given.is_auto else config
     if config.hardware.is_auto:
         kinds = seen(config) if config.runtime.on_gpu else ()
         config = replace(config, hardware=presets.resolved(config.hardware, kinds))
@@ -53,14 +57,15 @@ def trouble(config: Config) -> str | None:
 
 def told(config: Config) -> str:
     """What the trial's hardware is, for the doctor."""
+    if config.backend.is_endpoint:
+        return f"{config.hardware.name}, the server's; its GPUs: {config.gpus or 'hardware.gpu_count does not say'}"
     if config.hardware.is_cpu:
         return f"{config.hardware.name}: no GPU is used"
     try:
         there = ", ".join(map(str, seen(config)))
-    except PipelineError as error:
-        there = f"not seen: {error}"
-    fewer = missing(config)
-    return f"{config.hardware.name}: {fewer or there or 'no GPU is seen here'}"
+    except PipelineError:
+        there = ""  # the check that needs them says why
+    return f"{config.hardware.name}: {missing(config) or there or 'as named'}"
 
 
 def missing(config: Config) -> str | None:

@@ -1,9 +1,11 @@
 """Waits until a server is ready and warm, or reports why it never will be."""
 
 import os
+import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import requests
@@ -17,6 +19,9 @@ from pipeline.engines import diagnose, http, log_lines, prefix_cache
 from pipeline.machine import oom, signals
 
 TAIL_LINES = 15
+ALIVE_S = 0.25  # how often the server is looked after while it is warmed up
+FAIR_S = 1.0  # less time for an answer says nothing of who does not give one
+LATE = "Raise timeouts.warmup_s if the server needs more time: a router before its engines, a model that loads lazily."
 TAIL_WIDTH = 400  # SGLang prints all its arguments in one line of 20,000 characters
 
 
@@ -87,31 +92,82 @@ def _check_ours(backend: Backend, deployment: Deployment, log: Path) -> None:
     )
 
 
-def warm_up(deployment: Deployment, plan: Plan, *, concurrency: int, timeout_s: float) -> None:
+def warm_up(
+    deployment: Deployment, plan: Plan, *, concurrency: int, timeout_s: float, alive: Callable[[], None] = signals.check
+) -> None:
     """Send the plan's warm-up requests, `concurrency` at a time; the answers are not measured.
 
+    A request is sent again while the server refuses connections or says that it cannot answer yet (http.PASSING): a
+    router may be healthy before its engines are, and some load the model for the first request. `alive` is called
+    meanwhile.
+
     Raises:
-        WarmupFailed: one was not answered.
+        WarmupFailed: one was not answered within `timeout_s`, or with an error that does not pass.
+        Exception: what `alive` raises.
     """
     if not plan.warmup_requests:
         return
-
-    def one(_index: int) -> None:
-        http.complete(deployment.url, plan.served_name, timeout_s=timeout_s)
-
+    warming = _Warming(deployment.url, plan, time.monotonic() + timeout_s)
     pool = ThreadPoolExecutor(max_workers=max(1, min(concurrency, plan.warmup_requests)))
+    sent = [pool.submit(warming.one) for _ in range(plan.warmup_requests)]
     try:
-        list(pool.map(one, range(plan.warmup_requests)))
+        while wait(sent, timeout=ALIVE_S, return_when=FIRST_EXCEPTION).not_done:
+            if any(one.done() and one.exception() for one in sent):
+                break
+            alive()
+        for one in sent:
+            if one.done():
+                one.result()
     except requests.RequestException as error:
-        found = diagnose.in_log(_text(RunDir(plan.run_dir).server_log))
-        reason = f" {found.reason}" if found else ""
-        raise WarmupFailed(
-            f"A warm-up request to {deployment.url}/v1/chat/completions was not answered: {error}.{reason}",
-            kind=found.kind if found else None,
-            hint=found.hint if found else None,
-        ) from error
+        raise _not_warm(error, warming, timeout_s) from error
     finally:
+        warming.over.set()
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+@dataclass
+class _Warming:
+    """The warm-up requests to one server."""
+
+    url: str
+    plan: Plan
+    end: float
+    over: threading.Event = field(default_factory=threading.Event)
+    asked_again: int = 0
+
+    def one(self) -> None:
+        """Ask until there is an answer. Raises the last requests.RequestException when it is no use, or too late."""
+        told: requests.RequestException | None = None
+        while True:
+            left_s = self.end - time.monotonic()
+            try:
+                http.complete(self.url, self.plan.served_name, timeout_s=max(left_s, self.plan.health.interval_s))
+            except requests.RequestException as error:
+                if told is not None and left_s < FAIR_S and isinstance(error, requests.Timeout):
+                    raise told from error
+                is_late = time.monotonic() + self.plan.health.interval_s >= self.end
+                if is_late or not http.is_passing(error) or self.over.wait(self.plan.health.interval_s):
+                    raise
+                told = error
+                self.asked_again += 1
+            else:
+                return
+
+
+def _not_warm(error: requests.RequestException, warming: _Warming, timeout_s: float) -> WarmupFailed:
+    """With the last answer; and whether it may be a matter of time."""
+    found = diagnose.in_log(_text(RunDir(warming.plan.run_dir).server_log))
+    is_late = http.is_passing(error) or isinstance(error, requests.Timeout)
+    within = f" within {timeout_s:g} s (timeouts.warmup_s)" if is_late else ""
+    again = f"; it was asked again {warming.asked_again} times; last answer" if warming.asked_again else ""
+    reason = f". {found.reason}" if found else ""
+    late_kind = FailureKind.STEP_TIMED_OUT if isinstance(error, requests.Timeout) else None
+    return WarmupFailed(
+        f"A warm-up request to {warming.url}/v1/chat/completions was not answered{within}{again}: "
+        f"{http.words(error)}{reason}",
+        kind=found.kind if found else late_kind,
+        hint=found.hint if found else (LATE if is_late else None),
+    )
 
 
 def wait_idle(deployment: Deployment, plan: Plan, *, timeout_s: float, alive: Callable[[], None]) -> str:

@@ -24,6 +24,8 @@ class Here:
 
 def look(config: Config) -> Here:
     """As trials would find it; with named hardware, which may be another machine's, how that differs."""
+    if config.backend.is_endpoint:  # named or not, it is another machine's
+        return Here(config=hardware.resolved(config), hardware=None)
     try:
         found = hardware.resolved(config)
     except PipelineError as error:
@@ -41,7 +43,7 @@ def elsewhere(config: Config) -> Here:
 
 def _is_here(config: Config) -> bool:
     """Whether looking costs nothing: not for a cluster, nor for a remote daemon."""
-    return config.backend.kubernetes is None and not docker_checks.is_remote(config)
+    return not config.backend.is_elsewhere and not docker_checks.is_remote(config)
 
 
 def _found(found: Config, asked: Config) -> str | None:

@@ -160,8 +160,22 @@ def _public(version: str) -> str:
 
 @cache
 def _versions(python: str, names: tuple[str, ...], env: tuple[tuple[str, str], ...]) -> Mapping[str, str | None]:
-    asked = process.ask((python, "-c", PROBE, *names), env={**os.environ, **dict(env)})
-    told: dict[str, str | None] = json.loads(asked.stdout) if asked.returncode == 0 else {}
+    try:
+        asked = process.ask((python, "-c", PROBE, *names), env={**os.environ, **dict(env)})
+    except OSError as error:
+        raise PreflightFailed(
+            f"{python} cannot be started: {error.strerror or error}.",
+            hint="Set runtime.python to the interpreter of the engine's virtual environment.",
+        ) from error
+    if asked.returncode:
+        return {}
+    try:
+        told: dict[str, str | None] = json.loads(asked.stdout)
+    except ValueError as error:
+        raise PreflightFailed(
+            f"{python} is no Python interpreter: it says nothing of the packages that it has.",
+            hint="Set runtime.python to the interpreter of the engine's virtual environment.",
+        ) from error
     return told
 
 

@@ -1,28 +1,35 @@
-"""The ladder of levels: rising concurrencies, one genai-bench run each; a failed level does not affect the others."""
+"""The ladder of levels: rising loads, one run of the load generator each; a failed level does not affect the others."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 from pipeline.backends import Backend, Deployment
-from pipeline.bench import Job, Outcome, Runner, beside, command, ledger, results
-from pipeline.core import engine_times, files, metrics, objectives, racing, record
-from pipeline.core.errors import BenchFailed, FailureKind, Interrupted, PipelineError
+from pipeline.bench import Job, Outcome, Runner, Watch, beside, chosen, command, ledger, results
+from pipeline.config import planning
+from pipeline.config.trial_limit import IDLE_TIMEOUT_S, LONGEST_REPEAT
+from pipeline.core import files, metrics, objectives, prefix_hits, racing, record
+from pipeline.core.client import own_from
+from pipeline.core.errors import BenchFailed, FailureKind, PipelineError
 from pipeline.core.files import RunDir
 from pipeline.core.plan import LevelPlan, Plan
 from pipeline.core.racing import Incumbent, Rung
 from pipeline.core.record import Failure, Level, LevelMetrics
 from pipeline.core.requests import Measurement
 from pipeline.core.schema import Config
-from pipeline.engines import diagnose, histograms, http
+from pipeline.core.statistics import SDS
+from pipeline.engines import diagnose, http
 from pipeline.machine import process, signals
 from pipeline.machine.progress import Progress
-from pipeline.trial import health, quiet
+from pipeline.trial import health, quiet, warming
+from pipeline.trial.engine_watch import EngineWatch
+from pipeline.trial.hardware_watch import HardwareWatch
+from pipeline.trial.meter import Meter
 
-IDLE_TIMEOUT_S = 30.0
 DEATH_S = 10.0  # vLLM answers with errors for a second or two after its engine is gone, then ends with exit code 0
 SPARE = 1.5  # times the time that a cut level needs at the pace that was seen
-LONGEST_REPEAT = 10  # times traffic.max_time_per_level_s
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,8 @@ class Ladder:
     progress: Progress
     best: Incumbent | None = None  # of the search, where trials race
     death_s: float = DEATH_S
+    in_time: Watch = signals.check  # raises when the trial may take no more time
+    engine_version: str | None = None  # by its own word
 
     def climb(self, done: list[Level]) -> None:
         """Measure every level of the plan, or those by which it can be told that another trial is better.
@@ -44,20 +53,20 @@ class Ladder:
         Each is appended to `done` as it ends, also when this one raises; at the end they are in the plan's order.
 
         Raises:
-            ServerDied, Interrupted: the level it happened in is failed, those after it skipped.
+            ServerDied, StepTimedOut, Interrupted: the level it happened in is failed, those after it skipped.
         """
         levels, config = self.plan.levels, self.config
-        rungs = [Rung(scenario=one.scenario, concurrency=one.concurrency, name=one.name) for one in levels]
+        rungs = [Rung(scenario=one.scenario, demand=one.demand, name=one.name) for one in levels]
         race = racing.race(rungs, config, self.best)
         try:
             while (then := race.step([racing.seen(level, config) for level in done])).level is not None:
                 self.take(levels[then.level], done)
-        except (Exception, Interrupted, KeyboardInterrupt):
+        except BaseException:
             self.leave_out(done, "the trial ended before this level", FailureKind.NOT_RUN)
             raise
-        self.complete(done)
+        self.complete(done, set())
         if self.best is not None and then.reason == "raced":
-            self.leave_out(done, _raced(done, self.config, self.best), FailureKind.RACED)
+            self.leave_out(done, raced(done, self.config, self.best), FailureKind.RACED)
         names = [one.name for one in rungs]
         done.sort(key=lambda level: names.index(level.name))
 
@@ -66,10 +75,10 @@ class Ladder:
         if reason := self.reason_to_skip(level, done):
             done.append(skipped(level, reason, FailureKind.OVERLOADED))
             return
-        self.progress.step("bench", detail=f"{level.scenario} x{level.concurrency}")
+        self.progress.step("bench", detail=level.name)
         try:
             done.append(self.measure(level))
-        except (Exception, Interrupted, KeyboardInterrupt) as error:
+        except BaseException as error:
             done.append(_failed(level, record.failure("bench", error)))
             raise
 
@@ -78,18 +87,17 @@ class Ladder:
         had = {level.name for level in done}
         done.extend(skipped(level, reason, kind) for level in self.plan.levels if level.name not in had)
 
-    def complete(self, done: list[Level]) -> None:
-        """Measure the level that would decide again if it was cut, with the time that its plan needs.
+    def complete(self, done: list[Level], again: set[str]) -> None:
+        """Measure the level that would decide again if it was cut, with the time that its plan needs; note its name.
 
         What is cut again cannot win: it is not whole, and is not compared with what is.
 
         Raises:
             ServerDied, Interrupted: the first measurement stays.
         """
-        again: set[str] = set()
         while cut := _decisive(done, self.config, again):
             again.add(cut.name)
-            plan = next(one for one in self.plan.levels if one.name == cut.name)
+            plan = planning.level(self.config, cut.scenario, cut.demand, of=f"{self.plan.trial_id} again")
             need_s = needed_s(cut)
             if need_s <= LONGEST_REPEAT * plan.max_time_s:
                 self.progress.step("bench", detail=f"{cut.name} again: it was cut, and needs {need_s:.0f} s")
@@ -97,19 +105,34 @@ class Ladder:
                 done[done.index(cut)] = replace(repeated, times_measured=cut.times_measured + repeated.times_measured)
 
     def check(self) -> None:
-        """The server still runs and nobody has asked us to stop. Raises ServerDied, Interrupted."""
+        """The server still runs, there is time, and nobody has asked us to stop.
+
+        Raises:
+            ServerDied, StepTimedOut, Interrupted: else.
+        """
         signals.check()
+        self.in_time()
         health.check_alive(self.backend, self.deployment, RunDir(self.plan.run_dir).server_log)
 
+    def watch(self, level: LevelPlan, meter: Meter) -> Watch:
+        """What is asked while the load generator works: that the server runs, and how far the level is."""
+
+        def look() -> None:
+            self.check()
+            if said := meter.said():
+                self.progress.step("bench", detail=f"{level.name}: {said}")
+
+        return look
+
     def reason_to_skip(self, level: LevelPlan, done: list[Level]) -> str | None:
-        """A level of the same scenario with fewer users, measured before, that was overloaded by a wide margin."""
+        """A level of the same scenario with less load, measured before, that was overloaded by a wide margin."""
         if self.config.traffic.all_levels:
             return None
         for earlier in done:
             over = earlier.metrics is not None and metrics.is_overloaded(earlier.metrics)
             why = earlier.failure if earlier.status == "failed" else None
             refused = why is not None and why.kind == FailureKind.OVERLOADED
-            is_less = earlier.scenario == level.scenario and earlier.concurrency < level.concurrency
+            is_less = earlier.scenario == level.scenario and earlier.demand < level.demand
             if (over or refused) and is_less:
                 return f"{earlier.name} was overloaded; set traffic.all_levels=true to measure this level anyway"
         return None
@@ -124,15 +147,22 @@ class Ladder:
         Raises:
             ServerDied, Interrupted: from the watch kept on the server.
         """
-        files.put_aside(RunDir(self.plan.run_dir).level(level.scenario, level.concurrency))
+        files.put_aside(RunDir(self.plan.run_dir).level(level.scenario, level.folder))
         reset = health.wait_idle(self.deployment, self.plan, timeout_s=IDLE_TIMEOUT_S, alive=self.check)
-        before = self.clocks()
-        outcome = self.runner.run(self.job(level), self.check)
+        job = self.job(level)
+        try:
+            reset = f"{reset}{warming.send(self.config, job, self.runner, self.progress, self.check)}"
+        except BenchFailed as error:
+            self.await_death()
+            return _failed(level, record.failure("bench", error))
+        with self.engine.level() as engine, self.hardware.level() as hardware:
+            outcome = self.runner.run(job, self.watch(level, Meter(job.folder / ledger.NAME)))
         self.check()
         seen = self.read(level, outcome)
         if seen.metrics is None or seen.metrics.num_errors:
             self.await_death()
-        seen = engine_times.compared(seen, engine_times.between(before, self.clocks()))
+        seen = engine.told(hardware.told(seen, job.folder, self.plan.run_dir), job.folder, self.plan.run_dir)
+        seen = prefix_hits.told(self.config, seen)
         return replace(seen, elapsed_s=round(outcome.elapsed_s, 3), cache_reset=reset)
 
     def await_death(self) -> None:
@@ -141,15 +171,23 @@ class Ladder:
             process.wait_until(lambda: self.backend.death(self.deployment) is not None, timeout_s=self.death_s)
         self.check()
 
-    def clocks(self) -> engine_times.Reading | None:
-        """The engine's own latency histograms at this moment."""
-        return histograms.read(self.deployment.url, self.plan.tells)
+    @cached_property
+    def engine(self) -> EngineWatch:
+        """What the engine tells of its own work, level after level."""
+        version = self.engine_version or self.config.runtime.version
+        return EngineWatch(self.deployment.url, self.plan.tells, version)
+
+    @cached_property
+    def hardware(self) -> HardwareWatch:
+        """What the trial's own hardware does, level after level."""
+        return HardwareWatch(self.config, self.plan)
 
     def job(self, level: LevelPlan) -> Job:
         """The call of genai-bench, here or beside the engine."""
         made = command.job(self.config, self.plan, level, url=self.deployment.url, label=self.deployment.lease.label)
         if self.config.bench.location == "here":
-            return made
+            is_resident = self.config.bench.hides_key
+            return replace(made, chosen=chosen.of(self.config.traffic, level)) if is_resident else made
         return beside.placed(made, self.config, self.plan, level, self.deployment)
 
     def read(self, level: LevelPlan, outcome: Outcome) -> Level:
@@ -166,25 +204,25 @@ def read(config: Config, plan: Plan, level: LevelPlan, outcome: Outcome | None =
     Raises:
         BenchFailed: they cannot be used, or no request was answered.
     """
-    folder = RunDir(plan.run_dir).level(level.scenario, level.concurrency)
+    folder = RunDir(plan.run_dir).level(level.scenario, level.folder)
     try:
         seen, path = results.of(folder, level)
     except BenchFailed as error:
         raise BenchFailed(outcome.error) if outcome and outcome.error else error from error
     try:
-        measured = metrics.measure(seen, config.slo, output_tokens_asked=level.output_tokens_asked)
+        measured = metrics.measure(seen, config.slo, output_tokens_asked=chosen.asked(config.traffic, level, seen))
     except BenchFailed as error:
         raise _unanswered(seen, config, error) from error
     if outcome and outcome.error and path.name != ledger.NAME:
         raise BenchFailed(outcome.error)
     return Level(
-        scenario=level.scenario,
-        concurrency=level.concurrency,
+        **_place(level),
         status="ok",
         failure=None if measured.is_usable else _failure(measured, config),
         metrics=measured,
         result_file=str(path.relative_to(plan.run_dir)),
-        client=seen.client,
+        client=seen.client and replace(seen.client, own_from_users=own_from(seen.client, measured.ttft)),
+        arrivals=seen.arrivals,
         warnings=metrics.warnings_for(measured, seen),
     )
 
@@ -226,28 +264,32 @@ def _decisive(done: Sequence[Level], config: Config, again: Collection[str]) -> 
 def _as_if_whole(level: Level, config: Config) -> Level:
     """Without an SLO, a request that waited when time was over may have been in a queue: more time will tell."""
     seen = level.metrics
-    if seen is None or not seen.is_cut:
+    if seen is None or not seen.is_cut or seen.is_saturated:
         return level
     may_be_slow = not config.slo.is_set and {*seen.error_codes} <= {"missed"}
     return replace(level, metrics=replace(seen, is_cut=False, is_usable=seen.is_usable or may_be_slow))
 
 
-def _raced(done: Sequence[Level], config: Config, best: Incumbent) -> str:
+def raced(done: Sequence[Level], config: Config, best: Incumbent) -> str:
     """Why a trial was stopped."""
     top = objectives.best_level(done, config)
     score = objectives.score(objectives.names(config)[0], top, config) if top else None
     said = f"{score:.4g} at {top.name}" if top and score is not None else f"nothing inside the SLO at {done[-1].name}"
     return (
         f"raced: {said}, trial {best.number} has {best.score:.4g} at {best.level}: "
-        f"behind by more than {racing.SDS:g} standard deviations ({best.spread:.1%} each)"
+        f"behind by more than {SDS:g} standard deviations ({best.spread:.1%} each)"
     )
 
 
 def _failed(level: LevelPlan, why: Failure) -> Level:
-    return Level(scenario=level.scenario, concurrency=level.concurrency, status="failed", failure=why)
+    return Level(**_place(level), status="failed", failure=why)
+
+
+def _place(level: LevelPlan) -> dict[str, Any]:
+    return {"scenario": level.scenario, "concurrency": level.concurrency, "rate": level.rate}
 
 
 def skipped(level: LevelPlan, reason: str, kind: FailureKind) -> Level:
     """A level that was not measured, and why."""
     why = Failure(step="bench", kind=kind, message=reason, hint="")
-    return Level(scenario=level.scenario, concurrency=level.concurrency, status="skipped", failure=why)
+    return Level(**_place(level), status="skipped", failure=why)

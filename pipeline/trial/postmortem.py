@@ -8,10 +8,11 @@ from datetime import datetime, timedelta
 from pydantic import ValidationError
 
 from pipeline.backends import lease, teardown
-from pipeline.core import files, record
+from pipeline.config import planning
+from pipeline.core import capacity, files, loads, readable, record
 from pipeline.core.errors import FailureKind, Interrupted, JobEnded, PipelineError, WorkerDied
 from pipeline.core.files import RunDir
-from pipeline.core.plan import Plan
+from pipeline.core.plan import LevelPlan, Plan
 from pipeline.core.record import Level, Record
 from pipeline.core.schema import Config
 from pipeline.core.teardown import Teardown
@@ -44,7 +45,7 @@ def write(
     story.failure = record.failure(at, error)
     story.teardown = seen
     story.plan = _plan(place.run_dir)
-    story.levels = list(_levels(story.plan, config)) if story.plan else []
+    story.levels = list(levels_left(story.plan, config)) if story.plan else []
     return to_record(story)
 
 
@@ -53,7 +54,7 @@ def _corrected(found: Record, error: WorkerDied | Interrupted, run_dir: RunDir) 
     if not isinstance(error, JobEnded):
         return found
     vague = {"interrupted"} if error.kind == FailureKind.WORKER_DIED else {"interrupted", "failed"}
-    if found.status not in vague:
+    if found.status not in vague or (found.failure and found.failure.kind == FailureKind.STOPPED):
         return found
     at = found.failure.step if found.failure else "run"
     done = replace(found, status="failed", failure=record.failure(at, error))
@@ -63,14 +64,14 @@ def _corrected(found: Record, error: WorkerDied | Interrupted, run_dir: RunDir) 
 
 def _load(run_dir: RunDir) -> Record | None:
     try:
-        return load(Record, run_dir.record)
+        return readable.read(Record, run_dir.record)
     except (OSError, ValidationError):
         return None
 
 
 def _plan(run_dir: RunDir) -> Plan | None:
     try:
-        return load(Plan, run_dir.plan)
+        return replace(load(Plan, run_dir.plan), run_dir=run_dir.path)  # the folder may have been moved
     except (OSError, ValidationError):
         return None
 
@@ -78,7 +79,8 @@ def _plan(run_dir: RunDir) -> Plan | None:
 def tear_down(run_dir: RunDir) -> Teardown | None:
     """Remove what a trial has left; how that ended, None if the trial never came to own anything."""
     try:
-        owned = lease.current(load(lease.Lease, run_dir.lease))
+        here = run_dir.path.resolve()  # the folder may have been moved, or be the copy of one that lives on
+        owned = replace(lease.current(replace(load(lease.Lease, run_dir.lease), run_dir=here)), run_dir=here)
     except (OSError, ValidationError):
         return None
     if owned.released and owned.released.is_clean:
@@ -97,9 +99,18 @@ def _elsewhere(owned: lease.Lease) -> Teardown:
     return outcome
 
 
-def _levels(planned: Plan, config: Config) -> Iterator[Level]:
-    """What genai-bench had written is a result; the rest was not run."""
+def _planned(planned: Plan, config: Config) -> Iterator[LevelPlan]:
+    """The levels of the plan, or those that were begun where the trial chose them itself."""
     for level in planned.levels:
+        begun = RunDir(planned.run_dir).level(level.scenario, level.folder).parent.glob("[0-9]*")
+        found = {loads.of_folder(one.name) for one in begun} - {None} if capacity.is_wanted(config.traffic) else set()
+        demands = sorted(one for one in found if one is not None)
+        yield from (planning.level(config, level.scenario, one) for one in demands) if demands else (level,)
+
+
+def levels_left(planned: Plan, config: Config) -> Iterator[Level]:
+    """What genai-bench had written is a result; the rest was not run."""
+    for level in _planned(planned, config):
         try:
             yield levels.read(config, planned, level)
         except PipelineError:

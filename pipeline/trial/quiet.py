@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipeline.backends import Deployment, lease
 from pipeline.core import files
+from pipeline.core.errors import StepTimedOut
 from pipeline.core.files import RunDir
 from pipeline.core.plan import LevelPlan, Plan
 from pipeline.core.record import Level, Load
@@ -22,10 +23,10 @@ def level(config: Config, plan: Plan, deployment: Deployment, wanted: LevelPlan,
 
     It is not measured again beside other trials of ours: they would be there the second time too.
     """
-    if config.bench.crowded == "ignore" or config.backend.kubernetes is not None:
+    if config.bench.crowded == "ignore" or config.backend.is_elsewhere:
         return measure()
     scope = scope_of(plan, deployment)
-    folder = RunDir(plan.run_dir).level(wanted.scenario, wanted.concurrency)
+    folder = RunDir(plan.run_dir).level(wanted.scenario, wanted.folder)
     return measure_quietly(
         measure,
         lambda: load.begin(scope).end,
@@ -53,7 +54,11 @@ def measure_quietly(measure: Measure, begin: Begin, *, folder: Path, may_repeat:
     if not may_repeat():
         return _told(first, "measured once")
     aside = files.put_aside(folder)
-    second = _watched(measure, begin)
+    try:
+        second = _watched(measure, begin)
+    except StepTimedOut:  # the trial's time is over, and there is something
+        _swap(folder, aside)
+        return _told(first, "measured once, because the trial's time was over")
     if second.status == "ok" and _others(second) <= _others(first):
         kept = second
     else:

@@ -9,9 +9,11 @@ from dataclasses import replace
 
 from pipeline import backends, bench, trackers
 from pipeline.backends import Backend, Deployment, keeper, lease, teardown
+from pipeline.bench import Runner
 from pipeline.config import planning
+from pipeline.config.trial_limit import FILES_TIMEOUT_S, HEALTH_GRACE_S, WARMUP_GRACE_S
 from pipeline.core import files, objectives, plan, record
-from pipeline.core.errors import PipelineError, TeardownFailed, TrackerFailed, WarmupFailed
+from pipeline.core.errors import PipelineError, Stopped, TeardownFailed, TrackerFailed, WarmupFailed
 from pipeline.core.files import RunDir, SweepDir
 from pipeline.core.plan import Assets, Plan
 from pipeline.core.record import Record
@@ -20,51 +22,89 @@ from pipeline.core.teardown import Teardown
 from pipeline.engines import http
 from pipeline.machine import claims, process, signals, slots
 from pipeline.machine.progress import Progress
-from pipeline.trial import asking, cached, checks, hardware, health, incumbent, kept, preflight, twin
+from pipeline.trial import (
+    asking,
+    at_work,
+    cached,
+    capacity,
+    checks,
+    evals,
+    guard,
+    hardware,
+    health,
+    incumbent,
+    kept,
+    preflight,
+    twin,
+)
 from pipeline.trial.kept import Tenant
 from pipeline.trial.levels import Ladder
-from pipeline.trial.story import FILES_TIMEOUT_S, Place, Story, save, to_record
+from pipeline.trial.story import Place, Story, save, to_record
 
+TRACKER_LEAST_S = 30.0  # with less than this, what the tracker's server does not take could not be written here either
 DEATH_S = 1.0  # between a connection that breaks and the end of the process behind it
-HEALTH_GRACE_S = 15.0  # beyond the health check's own deadline, for an answer that never ends
 
 
 def run(config: Config, place: Place, progress: Progress) -> Record:
-    """Run one trial to its record.
+    """Run one trial to its record, also where somebody has stopped it alone.
 
     Raises:
         Interrupted: a signal stopped it; the record is written all the same.
     """
     story = Story(place, config, progress)
-    with signals.interruptible(), signals.held():
+    with signals.interruptible(), signals.held(), at_work.noted(story):
         try:
             _deploy_and_measure(story)
         except BaseException as error:  # noqa: BLE001 - recorded; raised again below if it is not an Exception
             story.failure = story.failure or record.failure(story.at, error)
-            story.stopped_by = None if isinstance(error, Exception) else error
-            signals.acknowledge()
-        done = _track(story, to_record(story))
+            _note_stop(story, error)
+        done = _track(story, guard.judged(to_record(story), place))
         if story.has_folder:
             claims.give_back(place.run_dir.owners)
     progress.ended(done)
-    if story.stopped_by is not None:
+    if story.stopped_by is not None and not isinstance(story.stopped_by, Stopped):
         raise story.stopped_by
     return done
 
 
+def _note_stop(story: Story, error: BaseException) -> None:
+    """Remember what stops the trial: what ends the sweep, too, before the wish for the end of the trial alone."""
+    if isinstance(error, Stopped):
+        story.stopped_by = story.stopped_by or error
+        signals.acknowledge_alone()
+        return
+    if not isinstance(error, Exception) and (story.stopped_by is None or isinstance(story.stopped_by, Stopped)):
+        story.stopped_by = error
+    signals.acknowledge()
+
+
 def _deploy_and_measure(story: Story) -> None:
-    config, timeouts = story.config, story.config.timeouts
+    if (runner := _foreseen(story)) is None:
+        return
+    planned = _fetched(story, runner)
+    with ExitStack() as stack:
+        tenant, deployment = _server(story, planned, stack)
+        planned = story.plan or planned  # with the GPUs and cores that the trial has for itself
+        if _is_measured(story, planned, deployment, runner) and story.place.reuses and kept.is_fit(story):
+            kept.keep(tenant, deployment, stack.pop_all())
+
+
+def _foreseen(story: Story) -> Runner | None:
+    """All that is known before anything is deployed; None where an earlier trial's result is this one's."""
+    config = story.config
     sweep = SweepDir(story.place.run_dir.path.parent)
-    with story.step("preflight", timeout_s=timeouts.preflight_s):
+    with story.step("preflight", timeout_s=config.timeouts.preflight_s):
         _claim(story)
         story.verdict = preflight.foresee(config)
         story.difference = hardware.difference(config)
-        if story.share(twin.by_rules(sweep, config, story.verdict)):
-            return
+        if story.place.is_of_sweep and story.share(twin.by_rules(sweep, config, story.verdict)):
+            return None
         preflight.refuse(story.verdict)
         if story.place.cache and story.recall(cached.find(story)):
-            return
-        if http.API_KEY_ENV in config.runtime.secret_env.values() and config.bench.hides_key:
+            return None
+        http.use(config.backend)
+        is_there = config.backend.is_endpoint  # a key of ours would be none of its keys
+        if http.API_KEY_ENV in config.runtime.secret_env.values() and config.bench.hides_key and not is_there:
             http.protect()
         if config.bench.location == "here":
             checks.connections(config)
@@ -74,33 +114,50 @@ def _deploy_and_measure(story: Story) -> None:
         with suppress(Exception):  # what ails the tracker is told when it is given the record; it costs no trial
             tracker.start(config.tracker, story.place.run_dir)
         preflight.run(config)
-    with story.step("model", timeout_s=timeouts.download_s):
-        assets = preflight.fetch(config)
+    return runner
+
+
+def _fetched(story: Story, runner: Runner) -> Plan:
+    """What is to be deployed, with its files here."""
+    with story.step("model", timeout_s=story.config.timeouts.download_s):
+        assets = preflight.fetch(story.config)
         runner.start(assets.tokenizer_dir)
-        story.plan = _plan(story, assets)
-        backends.load(story.plan.backend).prepare(story.plan, story.tell)
-    with ExitStack() as stack:
-        tenant, deployment = _server(story, story.plan, stack)
-        backend = backends.load(story.plan.backend)
-        with story.step("health", timeout_s=story.plan.health.timeout_s + HEALTH_GRACE_S):
-            health.wait_ready(backend, deployment, story.plan)
-        asking.before_measuring(story, deployment)
-        if story.share(twin.by_settings(sweep, config, story.settings)):
-            return
-        with story.step("warmup", timeout_s=timeouts.warmup_s):
-            _warm_up(deployment, backend, story.plan, timeout_s=timeouts.warmup_s)
-        ladder = Ladder(config, story.plan, deployment, backend, runner, story.progress, incumbent.of(story.place))
-        with story.step("bench_start"):  # what is imported meanwhile must not take time from a measurement
-            runner.wait_ready(timeout_s=config.bench.start_timeout_s, watch=ladder.check)
-            tracker.wait_ready(timeout_s=config.tracker.timeout_s)
-        with story.step("bench"):
-            story.neighbours = lease.neighbours(deployment.lease)
-            ladder.climb(story.levels)
-            story.neighbours = max(story.neighbours, lease.neighbours(deployment.lease))
-            asking.after_measuring(story, deployment)
-            story.objective = objectives.of(story.levels, config)
-        if story.place.reuses and kept.is_fit(story):
-            kept.keep(tenant, deployment, stack.pop_all())
+        story.plan = planned = _plan(story, assets)
+        backends.load(planned.backend).prepare(planned, story.tell)
+    return planned
+
+
+def _is_measured(story: Story, planned: Plan, deployment: Deployment, runner: Runner) -> bool:
+    """Measure every level; not where the engine turns out to be set as in an earlier trial: then its result counts."""
+    config, timeouts = story.config, story.config.timeouts
+    backend = backends.load(planned.backend)
+    with story.step("health", timeout_s=planned.health.timeout_s + HEALTH_GRACE_S):
+        health.wait_ready(backend, deployment, planned)
+    asking.before_measuring(story, deployment)
+    sweep = SweepDir(story.place.run_dir.path.parent)
+    if story.place.is_of_sweep and story.share(twin.by_settings(sweep, config, story.settings)):
+        return False
+    with story.step("warmup", timeout_s=timeouts.warmup_s + WARMUP_GRACE_S):
+        _warm_up(deployment, backend, planned, timeout_s=timeouts.warmup_s)
+    if config.quality.evals.now:
+        evals.run(story, deployment, planned)
+        return False
+    best = incumbent.of(story.place)
+    ladder = Ladder(
+        config, planned, deployment, backend, runner, story.progress, best,
+        in_time=story.insist_time, engine_version=story.engine_version,
+    )  # fmt: skip
+    with story.step("bench_start"):  # what is imported meanwhile must not take time from a measurement
+        runner.wait_ready(timeout_s=config.bench.start_timeout_s, watch=ladder.check)
+        trackers.load(config.tracker.target).wait_ready(timeout_s=config.tracker.timeout_s)
+    with story.step("bench"):
+        story.neighbours = lease.neighbours(deployment.lease)
+        capacity.climb(ladder, story.levels)
+        story.neighbours = max(story.neighbours, lease.neighbours(deployment.lease))
+        asking.after_measuring(story, deployment)
+        story.objective = objectives.of(story.levels, config)
+    guard.after_measuring(story, deployment, best)
+    return True
 
 
 def _claim(story: Story) -> None:
@@ -147,12 +204,17 @@ def _plan(story: Story, assets: Assets) -> Plan:
 
 
 def _warm_up(deployment: Deployment, backend: Backend, planned: Plan, *, timeout_s: float) -> None:
-    users = min(level.concurrency for level in planned.levels)
+    users = max(1, min(level.concurrency for level in planned.levels))
+
+    def alive() -> None:
+        signals.check()
+        health.check_alive(backend, deployment, RunDir(planned.run_dir).server_log)
+
     try:
-        health.warm_up(deployment, planned, concurrency=users, timeout_s=timeout_s)
+        health.warm_up(deployment, planned, concurrency=users, timeout_s=timeout_s, alive=alive)
     except WarmupFailed:
         process.wait_until(lambda: backend.death(deployment) is not None, timeout_s=DEATH_S)
-        health.check_alive(backend, deployment, RunDir(planned.run_dir).server_log)  # its death says more
+        alive()  # its death says more
         raise
 
 
@@ -199,14 +261,15 @@ def _track(story: Story, done: Record) -> Record:
     config = story.config.tracker
     trouble = None
     try:
-        with story.step("tracker", timeout_s=config.timeout_s):
+        limit_s, is_shown = max(config.timeout_s, TRACKER_LEAST_S), config.name != "none"
+        with story.step("tracker", timeout_s=limit_s, is_shown=is_shown):
             trackers.load(config.target).publish(done, config, story.place.run_dir)
     except BaseException as error:  # noqa: BLE001 - recorded; raised again by `run` if it is not an Exception
         if isinstance(error, Exception) and not isinstance(error, PipelineError):
             error = TrackerFailed(f"{type(error).__name__}: {error}")
         trouble = record.failure("tracker", error)
-        story.stopped_by = story.stopped_by or (None if isinstance(error, Exception) else error)
-        signals.acknowledge()
+        story.progress.step("tracker", trouble.message)
+        _note_stop(story, error)
     done = replace(done, tracker=trouble, steps=tuple(story.timings.done))
     save(story, done)
     return done

@@ -6,19 +6,18 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pipeline.core import resolved
+from pipeline.core import readable, resolved
 from pipeline.core.files import SweepDir
 from pipeline.core.findings import Verdict
 from pipeline.core.record import Record
 from pipeline.core.schema import Config
-from pipeline.core.values import load
 
 _read: dict[Path, Record | None] = {}  # a sweep in one process reads each record once
 
 
 def by_rules(sweep: SweepDir, config: Config, verdict: Verdict) -> Record | None:
     """A measured trial with the same knobs after rewriting, known before anything is deployed."""
-    for record in _measured(sweep):
+    for record in measured(sweep):
         knobs = record.verdict.knobs if record.verdict else record.config.knobs
         if knobs == verdict.knobs and resolved.differ_in_knobs_only(config, record.config):
             return record
@@ -28,12 +27,12 @@ def by_rules(sweep: SweepDir, config: Config, verdict: Verdict) -> Record | None
 def by_settings(sweep: SweepDir, config: Config, settings: Mapping[str, Any] | None) -> Record | None:
     """A measured trial whose engine reported the same settings as this one's."""
     alike = resolved.are_alike
-    found = (record for record in _measured(sweep) if alike(config, settings, record.config, record.settings))
+    found = (record for record in measured(sweep) if alike(config, settings, record.config, record.settings))
     return next(found, None) if settings else None
 
 
-def _measured(sweep: SweepDir) -> Iterator[Record]:
-    """The trials that were measured themselves, in full."""
+def measured(sweep: SweepDir) -> Iterator[Record]:
+    """The trials of the sweep that were measured themselves, in full."""
     for path in sweep.records:
         if path not in _read:
             _read[path] = _load(path)
@@ -44,6 +43,6 @@ def _measured(sweep: SweepDir) -> Iterator[Record]:
 
 def _load(path: Path) -> Record | None:
     try:
-        return load(Record, path)
+        return readable.read(Record, path)
     except (OSError, ValidationError):  # of another version, or being written: then it is no twin
         return None

@@ -1,7 +1,7 @@
 """Every file under conf/ composes, parses, and says of the engine what the engine says of itself."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,15 @@ from pipeline.trial import preflight
 from support import genai
 from support.places import TESTS
 
-GROUPS = ("runtime", "model", "backend", "traffic", "hardware", "slo", "tracker")
+GROUPS = ("runtime", "model", "backend", "traffic", "hardware", "slo", "quality", "tracker")
 # Values that a file leaves to the user
 NEEDED = {
     "model/gguf": ["model.path=/m.gguf"],
     "model/local": ["model.path=/models/mine"],
+    "model/served": ["backend=endpoint", "backend.url=http://localhost:8000"],
+    "backend/endpoint": ["backend.url=http://localhost:8000"],
+    "runtime/openai": ["backend=endpoint", "backend.url=http://localhost:8000"],
+    "traffic/dataset": [f"traffic.path={TESTS}/fakes/prompts/chat.jsonl"],
     "backend/ome": ["model=qwen3_8b"],  # the default, a package of Python, is in no cluster
 }
 OPTIONS = [f"{group}/{path.stem}" for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
@@ -105,21 +109,35 @@ def test_a_sweeper_takes_a_search(name: str) -> None:
     assert found.total == ({"grid": 3, "tuner": 4}.get(name, 12))
 
 
+def leaves(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Of a tree, by their dotted names."""
+    found: dict[str, Any] = {}
+    for name, item in tree.items():
+        found |= leaves(item, f"{above}{name}.") if isinstance(item, dict) else {f"{above}{name}": item}
+    return found
+
+
 @pytest.mark.parametrize("path", RUNTIMES, ids=lambda path: path.stem)
 def test_every_knob_of_a_runtime_stands_at_the_root_with_null(path: Path) -> None:
     data = yaml.safe_load(path.read_text())
     declared = data.pop("runtime")["knobs"]
     data.pop("defaults", None)
-    assert data == dict.fromkeys(declared)
-    assert all(setting is None for setting in data.values())
+    assert set(leaves(data)) == {
+        name for name in declared if not any(other.startswith(f"{name}.") for other in declared)
+    }
+    assert all(setting is None for setting in leaves(data).values())
 
 
 @pytest.mark.parametrize("path", RUNTIMES, ids=lambda path: path.stem)
 def test_a_knob_is_described_in_full(path: Path) -> None:
-    for name, item in yaml.safe_load(path.read_text())["runtime"]["knobs"].items():
+    knobs = yaml.safe_load(path.read_text())["runtime"]["knobs"]
+    for name, item in knobs.items():
         found = parse(Knob, item)
-        assert found.flag.startswith("--"), name
-        assert bool(found.choices) == (found.kind == "choice"), name
+        assert found.flag.startswith("--") == (found.kind != "env"), name
+        assert bool(found.env) == (found.kind == "env"), name
+        assert found.kind == "env" or bool(found.choices) == (found.kind == "choice"), name
+        assert found.key is None or name.endswith(f".{found.key}"), name
+        assert found.key is None or knobs[name.removesuffix(f".{found.key}")]["kind"] == "json", name
         assert found.help, name
 
 

@@ -115,6 +115,7 @@ def test_vllm_resolves_its_configuration(vllm: Engine) -> None:
         ("sglang", "/model_info", 200, '"LlamaForCausalLM"'),
         ("sglang", "/server_info", 200, '"version": "0.5.23"'),
         ("sglang", "/flush_cache", 200, "Cache flushed."),
+        ("sglang", "/metrics", 404, "Not Found"),
         ("sglang", "/nothing", 404, "Not Found"),
         ("vllm", "/health", 200, ""),
         ("vllm", "/ping", 200, ""),
@@ -194,7 +195,8 @@ def test_a_prompt_that_was_seen_is_faster_until_the_cache_is_emptied(
     """Slowed down, so that the model's times outweigh the machine's."""
     prompt = SONNET * 200
     with serving(engine, tmp_path, report, STANDIN_SPEED="1", VLLM_SERVER_DEV_MODE="1") as running:
-        (fresh, none), (again, most) = first_token_s(running, prompt), first_token_s(running, prompt)
+        (fresh, none), *others = (first_token_s(running, prompt) for _ in range(4))
+        again, most = min(others)  # a busy machine may hold up any of them
         assert "failed" not in prefix_cache.empty(running.url, how)
         _, after = first_token_s(running, prompt)
     assert (none, after) == (0, 0)

@@ -31,9 +31,11 @@ README_LINES = 160
 MODULES = (
     {"doctor": "pipeline.doctor", "recheck": "pipeline.recheck"}
     | {name: f"pipeline.{name}.__main__" for name in ("report", "replay")}
-    | {name: f"pipeline.{name}" for name in ("reap", "sync", "catalogues")}
+    | {name: f"pipeline.{name}" for name in ("compare", "ps", "stop", "reap", "sync", "catalogues")}
 )
 TAKE_OVERRIDES = {"doctor": (), "reap": ("runtime=sglang",), "recheck": ()}  # and what they are checked with
+OF_RATES = {"arrival", "rates", "arrivals_s", "max_in_flight", "trace", "recorded", "max_rate", "rate_step"}
+OF_EVERY_LEVEL = {"order", "all_levels", "drain_s", "levels", "max_concurrency", "precision"}  # of traffic
 WRAPPERS = ("nohup", "systemd-run", "tmux")
 
 
@@ -73,6 +75,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for group, source, name in (("traffic", "smoke", "ours"), ("hydra/launcher", "example_site", "site")):
         (tmp_path / "mine" / group).mkdir(parents=True)
         copy(CONF / group / f"{source}.yaml", tmp_path / "mine" / group / f"{name}.yaml")
+    prompts = (ROOT / "tests" / "fakes" / "prompts" / "chat.jsonl").read_text()
+    (tmp_path / "prompts.jsonl").write_text(prompts)
+    (tmp_path / "arrivals.txt").write_text("0\n0.5\n2\n")
+    (tmp_path / "arrivals.jsonl").write_text('{"timestamp": 0}\n{"timestamp": 500}\n')
+    (tmp_path / "questions.csv").write_text("question\nWhat is a tide?\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("STUDY_URL", "sqlite:///study.db")
 
@@ -145,13 +152,17 @@ def settings() -> Iterator[tuple[str, str]]:
     sections = {
         "docker": ("backend/docker.yaml", "container"),
         "kubernetes": ("backend/ome.yaml", "kubernetes"),
+        "endpoint": ("backend/endpoint.yaml", ""),
         "searching": ("hydra/sweeper/tuner.yaml", ""),
     }
     for page, (file, section) in sections.items():
         tree = yaml.safe_load((CONF / file).read_text())
         for key in tree[section] if section else tree:
-            if not key.startswith("_") and key not in {"defaults", "params"}:
+            if not key.startswith("_") and key not in {"defaults", "params", "name", "target", "keeper"}:
                 yield f"docs/{page}.md", key
+    of_all = yaml.safe_load((CONF / "config.yaml").read_text())["traffic"]
+    yield from (("docs/rates.md", key) for key in sorted(OF_RATES))
+    yield from (("docs/prompts.md", key) for key in sorted(of_all.keys() - OF_EVERY_LEVEL - OF_RATES))
 
 
 @pytest.mark.parametrize(("page", "key"), [*settings()])

@@ -28,12 +28,12 @@ Answer = tuple[int, Any]
 class FakeEngine:
     """An HTTP server that answers from a table `METHOD /path: (status, body)`; a list is given out in its order."""
 
-    def __init__(self, **answers: Answer | list[Answer]) -> None:
+    def __init__(self, port: int = 0, /, **answers: Answer | list[Answer]) -> None:
         self.answers: dict[str, Answer | list[Answer]] = dict(answers)
         self.asked: list[str] = []
         self.keys: list[str | None] = []
         handler = type("Handler", (_Handler,), {"engine": self})
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.server = ThreadingHTTPServer(("127.0.0.1", port), handler)
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
 
     def answer(self, line: str, key: str | None) -> Answer:

@@ -59,13 +59,13 @@ class Engine:
         threads = [threading.Thread(target=self._long) for _ in range(requests_at_once)]
         for thread in threads:
             thread.start()
-        time.sleep(0.2)
+        time.sleep(0.5)  # on a busy machine too, they have come
         yield
         for thread in threads:
             thread.join()
 
     def _long(self) -> None:
-        self.chat(max_tokens=400)
+        self.chat(max_tokens=1000)
 
 
 def argv(engine: str, model: Path | str, port: int, *flags: str) -> list[str]:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Literal
+from typing import Any, Literal
 
 Mood = Literal["answer", "at once", "refuse", "silent"]
 TOKEN_S = 0.002
@@ -29,6 +29,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.bodies.append(body)
         self.server.prompts.append(body["messages"][0]["content"])
         with suppress(BrokenPipeError, ConnectionResetError):
             if self.server.mood == "silent":
@@ -67,6 +68,7 @@ class Chat(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.mood = mood
         self.prompts: list[str] = []
+        self.bodies: list[dict[str, Any]] = []
         self.is_closing = False
 
     def handle_error(self, *_: object) -> None:

@@ -1,21 +1,41 @@
 """A stand-in engine: answers like llama.cpp's server, fails in the way it is told. Run as a program by runtime=stub."""
 
 import argparse
+import importlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
+from pathlib import Path
+from typing import Any
 
+if is_program := __name__ == "__main__":  # perhaps without its own folder on the path, or any package of ours
+    sys.path.insert(0, str(Path(__file__).parent))
+answers = importlib.import_module("answers" if is_program else "fakes.answers")
+NUMBERS = count()
 MOST_SLOTS = 16  # what it makes of more, without a word
 MOST_BYTES = 2**30  # that it takes where no limit ends it first
 FAULTS = (
     *("none", "exit_at_start", "never_ready", "reject_completions", "ignore_term", "leave_session"),
+    "orphan",  # a child that nothing but its command line tells of: no parent, no environment, no session of ours
     *("exit_later", "oom_later"),  # after its first completion
 )
+LEAVE_AN_ORPHAN = (
+    "import subprocess, sys; sleep = [sys.executable, '-c', 'import time; time.sleep(600)', *sys.argv[1:]]; "
+    "subprocess.Popen(sleep, env={}, start_new_session=True)"
+)
+
+
+def last_word(asked: dict[str, Any]) -> str:
+    """Of the prompt, which a completion repeats: right where a word is to be copied, wrong where one is to be found."""
+    prompt = asked.get("prompt")
+    return (re.findall(r"\w+", prompt) or ["ok"])[-1] if isinstance(prompt, str) else "ok"
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -37,7 +57,7 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(404, {})
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         key = os.environ.get("STUB_API_KEY")
         if key and self.headers.get("Authorization") != f"Bearer {key}":
             self.answer(401, {"error": {"message": "Invalid API Key"}})
@@ -46,7 +66,17 @@ class Handler(BaseHTTPRequestHandler):
         else:
             if self.end and self.end.ident is None:
                 self.end.start()
-            self.answer(200, {"choices": [{"message": {"content": "ok"}}], "usage": {"completion_tokens": 1}})
+            self.say(json.loads(body) if body else {})
+
+    def say(self, asked: dict[str, Any]) -> None:
+        """Ok, but to who wants log-probabilities: the quality guard."""
+        if self.options.answers == "errors" and "logprobs" in asked:
+            self.answer(500, {"error": {"message": "the kernel is gone"}})
+        elif "logprobs" in asked:
+            self.answer(200, answers.chat(asked, self.options.answers, next(NUMBERS)))
+        else:
+            said = {"message": {"content": "ok"}, "index": 0, "text": f" {last_word(asked)}"}
+            self.answer(200, {"choices": [said], "usage": {"completion_tokens": 1}})
 
     def answer(self, code: int, body: object) -> None:
         data = json.dumps(body).encode()
@@ -70,6 +100,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--fault", choices=FAULTS, default="none")
+    parser.add_argument("--answers", default="well")
     parser.add_argument("--parallel", type=int, default=1)
     parser.add_argument("--speed", type=float, default=10.0)
     parser.add_argument("--load-s", type=float, default=0.0)
@@ -82,6 +113,8 @@ def main() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if options.fault == "leave_session":
         subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+    if options.fault == "orphan":
+        subprocess.run([sys.executable, "-c", LEAVE_AN_ORPHAN, os.path.realpath("/proc/self/fd/1")], check=True)
     time.sleep(options.load_s)
     server = ThreadingHTTPServer((os.environ.get("STUB_HOST", "127.0.0.1"), options.port), Handler)
     if options.fault == "exit_later":

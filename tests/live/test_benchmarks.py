@@ -10,7 +10,7 @@ import pytest
 from support.places import ROOT
 
 SCRIPTS = sorted((ROOT / "benchmarks").glob("*.py"))
-PATIENCE_S = 290
+PATIENCE_S = 580
 
 
 @pytest.mark.live

@@ -21,6 +21,7 @@ from support.places import ROOT
 
 MODULE = "pipeline.engines.runtimes.llamacpp"
 START_S = 60.0
+PORTS, PARTS = range(20_000, 32_000), 12
 
 
 @dataclass(frozen=True)
@@ -83,16 +84,18 @@ def launch(*flags: str) -> subprocess.CompletedProcess[str]:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """One that is still free when a server has started, which may take seconds."""
+    return lasting_ports(1)[0]
 
 
 def lasting_ports(count: int) -> list[int]:
-    """Free ones that stay free while their server is stopped: no connection is given one below Linux's own range."""
-    found: list[int] = []
-    for port in random.sample(range(20_000, 32_000), 12_000):
+    """Free ones that stay free while their server is stopped: no connection is given one below Linux's own range.
+
+    Nor is another test: each of pytest's workers has a part of them.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % PARTS
+    own, found = PORTS[worker::PARTS], list[int]()
+    for port in random.SystemRandom().sample(own, len(own)):  # whatever seed a test has set
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             found.append(port)

@@ -1,6 +1,6 @@
 """Architectures of well-known models, as their config.json says, for rules and sums that depend on them."""
 
-from pipeline.core.schema import Architecture
+from pipeline.core.schema_model import Architecture
 
 LLAMA_8B = Architecture(  # meta-llama/Llama-3.1-8B-Instruct
     attention="gqa",

@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -55,6 +56,9 @@ CONSTANTS = (run, story, docker, container_removal, kube_removal)  # the modules
 def main() -> None:
     """Serve until stdin ends."""
     Plugins.instance()
+    sys.path.append(str(Path(__file__).parents[1]))
+    import_module("support.configuration").read()
+    sys.path.pop()
     for line in sys.stdin:
         request = json.loads(line)
         if "wait" in request:

@@ -80,7 +80,7 @@ def pipeline(
     sweep: bool = False,
     env: Mapping[str, str] | None = None,
     module: str = "pipeline",
-    timeout_s: float = 60,
+    timeout_s: float = 240,
 ) -> Result:
     """Run `python -m pipeline [-m] ...` to its end."""
     argv = [*command(sweep=sweep, module=module), *stub_overrides(folder, gguf), *overrides]

@@ -7,7 +7,9 @@ SERVETUNE_TEST_SGLANG names its interpreter; what else it needs to import is in 
 """
 
 import argparse
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -34,6 +36,8 @@ KNOBS = {
     "transformers": ("continuous_batching=null,true", "attn_implementation=null,eager"),
     "sglang": ("schedule_policy=null,lpm", "disable_radix_cache=null,true"),
 }
+NO_CACHE = {"vllm": "enable_prefix_caching=null,false", "sglang": "disable_radix_cache=null,true"}
+SHARED = 0.9  # of the prompts of `capacity`
 ORACLES = {name: TESTS / "live" / "engines" / f"test_oracle_{name}.py" for name in ("vllm", "sglang")}
 MANY = "traffic.min_requests=40"  # one late request of four is a p95
 SGLANG, SHIM = "SERVETUNE_TEST_SGLANG", "SERVETUNE_TEST_SGLANG_PYTHONPATH"
@@ -61,7 +65,11 @@ class Suite:
 
     def rows(self) -> Iterator[Row]:
         """Every step, also after one that failed."""
-        for step in (self.sweep, self.recheck, self.ctrl_c, *([self.oracle] if self.engine.name in ORACLES else [])):
+        more = [
+            *([self.capacity] if self.engine.name in NO_CACHE else []),
+            *([self.oracle] if self.engine.name in ORACLES else []),
+        ]
+        for step in (self.sweep, self.recheck, self.ctrl_c, *more):
             start = time.monotonic()
             try:
                 words, is_good = step(), True
@@ -92,6 +100,24 @@ class Suite:
         _expect(result.code == 0, f"exit code {result.code}: {result.out[-600:]} {result.err[-600:]}")
         return result.out.strip().splitlines()[-1]
 
+    def capacity(self) -> str:
+        """Own prompts that begin alike, an SLO, how many users fit: with the prefix cache and without it."""
+        prompts = _prompts(self.folder / "prompts.jsonl")
+        traffic = ("traffic=dataset", f"traffic.path={prompts}", "traffic.levels=capacity", "traffic.max_concurrency=4")
+        slo = ("slo=interactive", "slo.ttft_s=60", "slo.tpot_s=null", "slo.e2e_s=120", "slo.max_error_rate=0.5")
+        some = ("traffic.scenarios=[dataset]", "traffic.min_requests=24", "traffic.requests_per_user=6")
+        swept = (NO_CACHE[self.engine.name], *traffic, *slo, *some, *self.env)
+        with nothing_left() as tmp:
+            result = run(self.engine.sweep(self.folder / "capacity", *swept), self.folder / "capacity", tmp=tmp)
+        _expect(result.code == 0, f"exit code {result.code}: {result.out[-600:]} {result.err[-600:]}")
+        on, off = (_hits(record) for record in result.records)
+        _expect(min(on) > SHARED / 2, f"hit rates with a prefix cache: {on}")
+        _expect(max(off) == 0, f"hit rates without one: {off}")
+        _expect(all(record.advice for record in result.records), "nothing is said of what limits a trial")
+        found = re.search(r"Users at a time that trial \d has room for[^.]*", result.out)
+        _expect(found is not None, f"no capacity: {result.out[-600:]}")
+        return f"{found[0] if found else ''}; prefix cache hits {min(on):.0%} to {max(on):.0%}"
+
     def ctrl_c(self) -> str:
         """Ctrl-C while it measures: everything is gone, the trial is recorded as interrupted."""
         argv = self.engine.sweep(self.folder / "stopped", *KNOBS[self.engine.name], *LONG_LOAD, *self.env)
@@ -113,6 +139,25 @@ class Suite:
         done = subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True, timeout=LIMIT_S, check=False)
         _expect(done.returncode == 0, done.stdout[-600:])
         return done.stdout.strip().splitlines()[-1]
+
+
+def _prompts(path: Path) -> Path:
+    """A hundred questions behind one long system prompt, which is some nine tenths of each."""
+    system = "You answer questions of users of a small shop, " + "and you are kind to every one of them " * 14
+    questions = [f"Question {at}: what does article {37 * at} cost?" for at in range(100)]
+    lines = [
+        {"messages": [{"role": "system", "content": system}, {"role": "user", "content": each}], "output_tokens": 8}
+        for each in questions
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    return path
+
+
+def _hits(record: Record) -> list[float]:
+    """The prefix cache's hit rate, level by level; -1 where nobody tells it."""
+    rates = [level.engine_metrics.prefix_hit_rate if level.engine_metrics else None for level in record.levels]
+    return [-1.0 if rate is None else rate for rate in rates]
 
 
 def _expect(is_so: object, words: str) -> None:

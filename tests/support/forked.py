@@ -22,6 +22,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
+from support import configuration
 from support.places import ROOT
 
 PRELOADED = (
@@ -89,7 +90,7 @@ def servers() -> set[int]:
 
 
 def run(
-    argv: Sequence[str], *, cwd: Path = ROOT, env: Mapping[str, str] | None = None, timeout_s: float = 60
+    argv: Sequence[str], *, cwd: Path = ROOT, env: Mapping[str, str] | None = None, timeout_s: float = 240
 ) -> subprocess.CompletedProcess[str]:
     """Run `[sys.executable, "-m", MODULE, ...]` to its end; what it said.
 
@@ -119,6 +120,7 @@ def main() -> None:
     for name in PRELOADED:
         import_module(name)
     import_module("hydra.core.plugins").Plugins.instance()
+    configuration.read()
     gc.freeze()
     while True:
         data, files, _, _ = socket.recv_fds(line, 1 << 20, 2)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 def choices(option: str) -> list[str]:
     """The values that one option of its command line takes."""
-    for call in ast.walk(ast.parse(_source("cli/option_groups.py"))):
+    for call in ast.walk(ast.parse(source("cli/option_groups.py"))):
         if isinstance(call, ast.Call) and [ast.unparse(argument) for argument in call.args[:1]] == [repr(option)]:
             kind = next(keyword.value for keyword in call.keywords if keyword.arg == "type")
             return [
@@ -27,7 +27,7 @@ def sanitized(texts: list[str]) -> list[str]:
     return found
 
 
-def _source(path: str) -> str:
+def source(path: str) -> str:
     spec = importlib.util.find_spec("genai_bench")
     assert spec is not None
     assert spec.origin is not None

@@ -42,7 +42,7 @@ class OnHost:
 
     name = "local"
     overrides: tuple[str, ...] = ()
-    deadline_s = 0.7
+    deadline_s = 2.0
     pace = 1.0
 
     @property
@@ -80,7 +80,7 @@ class InContainer:
             "backend.container.shm_size_gib=0.1",
             f"backend.container.mounts=[{TESTS}]",
             "+runtime.env.STUB_HOST=0.0.0.0",
-            "runtime.health.timeout_s=20",  # a busy machine takes seconds for a container
+            "runtime.health.timeout_s=60",  # a busy machine takes seconds for a container
         )
 
     def kill_engine(self, owned: Lease) -> None:
@@ -119,7 +119,7 @@ class InCluster:
             "backend.kubernetes.image=tests/engine:1",
             "backend.deploy_s=null",  # timeouts.deploy_s holds
             "+runtime.env.STUB_HOST=0.0.0.0",
-            "runtime.health.timeout_s=20",
+            "runtime.health.timeout_s=60",
         )
         if cluster.api.find("/api/v1/nodes/one") is None:  # other tests clean up behind themselves
             add_node(cluster, "one", gpus=1)

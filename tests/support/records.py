@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.core.errors import FailureKind
 from pipeline.core.record import Failure, Level, LevelMetrics, Record, Stats, StepTiming
 from pipeline.core.schema import Config
+from pipeline.core.schema_traffic import Dataset
 from pipeline.core.teardown import Teardown
 from pipeline.core.values import now, parse
 
@@ -51,6 +52,26 @@ CONFIG: dict[str, Any] = {
 def make_config(**changes: Any) -> Config:
     """A valid Config; `changes` replace whole sections, as plain data."""
     return parse(Config, {**CONFIG, **changes})
+
+
+def make_dataset(**changes: Any) -> Dataset:
+    """What may be found in a file of prompts."""
+    made = Dataset(
+        sha256="ab" * 32,
+        in_file=9,
+        prompts=9,
+        left_out=0,
+        input_tokens_mean=10.0,
+        input_tokens_longest=20,
+        output_tokens_mean=5.0,
+        output_tokens_longest=8,
+        longest_tokens=28,
+        longest_at=3,
+        least_tokens=9,
+        is_counted=True,
+        shared_prefix=0.5,
+    )
+    return replace(made, **changes)
 
 
 def make_metrics(*, output_tokens_per_s: float = 100.0, **changes: Any) -> LevelMetrics:

@@ -137,8 +137,8 @@ FAULTS = (
     Fault(
         "the tracker has no deadline",
         RUN,
-        'story.step("tracker", timeout_s=config.timeout_s)',
-        'story.step("tracker")',
+        'story.step("tracker", timeout_s=limit_s, is_shown=is_shown)',
+        'story.step("tracker", is_shown=is_shown)',
         likely=r"hang_in\[.*tracker",
     ),
     Fault(
@@ -154,6 +154,14 @@ FAULTS = (
         "remaining = process.stop_labelled(owned.label, grace_s=owned.stop_grace_s)",
         "remaining = (owned.pid and process.kill_group(owned.pid)) or ()",
         likely="leave_session",
+        backends=("local",),
+    ),
+    Fault(
+        "local: nobody adopts an engine's orphans",
+        "pipeline/machine/foster.py",
+        "prctl(PR_SET_CHILD_SUBREAPER, 1,",
+        "prctl(PR_SET_CHILD_SUBREAPER, 0,",
+        likely=r"orphan",
         backends=("local",),
     ),
     Fault(

@@ -14,7 +14,7 @@ from pipeline.machine import process
 from support.cli import Result
 from support.places import ROOT
 
-PATIENCE_S = 90.0
+PATIENCE_S = 240.0
 
 
 class Running:

@@ -100,7 +100,8 @@ def test_a_daemon_that_goes_away_in_the_deploy_step(
     step: str, go: Go, launch: Launch, dockerd: Dockerd, tell: Tell
 ) -> None:
     """What it was asked for before it hung, it makes afterwards, although nobody waits for it any more."""
-    trial = launch("timeouts.deploy_s=3", faults={step: "pause", "teardown": "pause"})
+    hangs = go is Dockerd.pause
+    trial = launch(f"timeouts.deploy_s={3 if hangs else 60}", faults={step: "pause", "teardown": "pause"})
     trial.await_step(step)
     go(dockerd)
     trial.go_on(step)
@@ -108,7 +109,6 @@ def test_a_daemon_that_goes_away_in_the_deploy_step(
     trial.go_on("teardown")
     time.sleep(AWAY_S)  # teardown asks already, so that both questions are answered at the same time
     dockerd.restore()
-    hangs = go is Dockerd.pause
     row = Row("deploy", 1, "failed", FailureKind.STEP_TIMED_OUT if hangs else FailureKind.BACKEND_DOWN)
     tell(step, "daemon hangs" if hangs else "daemon down", check(trial, row, trial.wait()))
 
@@ -144,7 +144,7 @@ def test_the_keeper_goes_on_when_the_trial_gives_up(launch: Launch, dockerd: Doc
     trial.await_step("teardown")
     dockerd.pause()
     trial.go_on("teardown")
-    gave_up = process.wait_until(lambda: bool(trial.lease and trial.lease.released), timeout_s=10)
+    gave_up = process.wait_until(lambda: bool(trial.lease and trial.lease.released), timeout_s=60)
     dockerd.resume()
     assert gave_up
     row = Row("teardown", 0, "failed", FailureKind.TEARDOWN_FAILED, by="keeper")

@@ -20,7 +20,7 @@ from teardown.test_matrix import HANGING_BENCH, HUP, INT, KILL, TERM, Row, check
 INTERRUPTED = Row("bench", 0, "interrupted", FailureKind.INTERRUPTED)
 DEATHS = [Row(step, 1, "failed", FailureKind.OOM_HOST) for step in ("health", "warmup", "bench")]
 DEATHS.append(Row("teardown", 0, "ok"))
-RESISTING = ("ignore_term", "leave_session")
+RESISTING = ("ignore_term", "leave_session", "orphan")
 PAIRS = {"at-once": (INT, INT, 0.0), "a-tenth-apart": (INT, TERM, 0.1), "hang-up-first": (HUP, TERM, 0.02)}
 
 
@@ -113,7 +113,7 @@ def test_survives_the_death_of_the_engine_in(row: Row, launch: Launch, tell: Tel
 
 
 def test_survives_an_engine_that_exits(launch: Launch, tell: Tell) -> None:
-    trial = launch("fault=exit_later", "exit_after_s=0.4", env=HANGING_BENCH)
+    trial = launch("fault=exit_later", "exit_after_s=1.5", env=HANGING_BENCH)
     row = Row("bench", 1, "failed", FailureKind.SERVER_DIED)
     tell("bench", "engine exits", check(trial, row, trial.wait()))
 
@@ -121,7 +121,7 @@ def test_survives_an_engine_that_exits(launch: Launch, tell: Tell) -> None:
 @pytest.mark.parametrize("place", ["docker"], indirect=True)
 def test_survives_the_oom_killer(launch: Launch, tell: Tell) -> None:
     """A real one, by the container's memory limit; for a process of this machine `engine killed` is the same."""
-    overrides = ("fault=oom_later", "exit_after_s=0.4", "backend.container.memory_gib=0.1")
+    overrides = ("fault=oom_later", "exit_after_s=1.5", "backend.container.memory_gib=0.1")
     trial = launch(*overrides, env=HANGING_BENCH)
     row = Row("bench", 1, "failed", FailureKind.OOM_HOST)
     tell("bench", "engine out of memory", check(trial, row, trial.wait()))
@@ -134,6 +134,22 @@ def test_survives_the_oom_killer(launch: Launch, tell: Tell) -> None:
 def test_removes_an_engine_that_resists(fault: str, launch: Launch, tell: Tell) -> None:
     trial = launch(f"fault={fault}")
     tell("teardown", f"engine: {fault}", check(trial, Row("teardown", 0, "ok"), trial.wait()))
+
+
+@pytest.mark.parametrize("signum", [None, TERM, KILL], ids=ids)
+def test_removes_an_orphan_that_an_engine_leaves(signum: signal.Signals | None, launch: Launch, tell: Tell) -> None:
+    """Nothing of its own tells whose it is, and its engine has crashed: it must not outlive the trial, or us."""
+    trial = paused_bench(launch, "fault=orphan")
+    trial.kill_engine()
+    if signum:
+        trial.strike(signum, group=signum == KILL)
+    else:
+        trial.go_on("bench")
+    rows = {None: Row("bench", 1, "failed", trial.home.killed), TERM: INTERRUPTED}
+    row = rows.get(signum) or Row("bench", 0, None, by="keeper")
+    ended_by = {None: 0, TERM: 128 + TERM, KILL: -KILL}[signum]
+    how = f"orphan, engine killed, then {signum.name if signum else 'the end'}"
+    tell("bench", how, check(trial, row, trial.wait(), ended_by=ended_by))
 
 
 @pytest.mark.parametrize("signum", [INT, KILL], ids=ids)

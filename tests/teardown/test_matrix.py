@@ -28,7 +28,12 @@ DEADLINES = {
     "teardown": "timeouts.teardown_s={deadline_s}",
     "tracker": "tracker.timeout_s=0.7",
 }
-SHORT = {"FILES_TIMEOUT_S": 2.0, "HEALTH_GRACE_S": 0.4}  # a busy disk takes a second for two files
+SHORT = {
+    "FILES_TIMEOUT_S": 4.0,
+    "HEALTH_GRACE_S": 0.4,
+    "WARMUP_GRACE_S": 0.1,
+    "TRACKER_LEAST_S": 0.1,
+}  # a busy disk takes seconds for two files
 HANGING_BENCH = {"STUB_BENCH": "hang"}
 
 

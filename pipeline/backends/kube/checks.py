@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pipeline.backends.kube import capacity, client, installed, manifests, models, standing, supplies
 from pipeline.backends.kube.client import Api, ApiError, Unreachable
 from pipeline.backends.kube.rights import RULES, Rule
-from pipeline.core.errors import FailureKind, PreflightFailed
+from pipeline.core.errors import FailureKind, NotAsked, PreflightFailed
 
 if TYPE_CHECKING:  # for the keeper, see backends/__init__.py
     from pipeline.backends import Check
@@ -66,9 +66,7 @@ class _Preflight:
 
         def answer(_config: "Config") -> str:
             if self.silence:
-                raise PreflightFailed(
-                    "Not checked: the cluster cannot be reached.", kind=self.silence.kind, hint="See `cluster` above."
-                )
+                raise NotAsked("see cluster", kind=self.silence.kind)
             try:
                 return ask()
             except Unreachable as error:

@@ -2,33 +2,42 @@
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.core.errors import PipelineError
+from pipeline.core.evaluation import Change
 from pipeline.core.files import write_atomically
 from pipeline.core.record import Record
 from pipeline.core.values import to_json
-from pipeline.report.best import card, cluster, containers, scripts
+from pipeline.report.best import answers, card, cluster, containers, scripts
 
 EXECUTABLE = 0o755
 CARD = "card.json"
 
 
-def write(folder: Path, winner: Record, records: Sequence[Record], verdict: Sequence[str] | None = None) -> None:
+def write(
+    folder: Path,
+    winner: Record,
+    records: Sequence[Record],
+    verdict: Sequence[str] | None = None,
+    evaluations: Sequence[Change] = (),
+) -> None:
     """Write the folder anew.
 
     Raises:
         OSError: it cannot be written.
     """
     files, left_out = _deployable(winner)
-    told = card.of(winner, records, verdict, left_out)
+    told = replace(card.of(winner, records, verdict, left_out), evaluations=tuple(evaluations))
     files |= {
-        "overrides.txt": "".join(f"{word}\n" for word in winner.overrides),
+        "overrides.txt": scripts.overrides(winner),
         "command.sh": scripts.command(winner),
-        "recheck.sh": scripts.recheck(),
+        "recheck.sh": scripts.recheck(winner),
         CARD: to_json(told) + "\n",
         "card.md": card.markdown(told),
     }
+    files |= answers.files(winner, records)
     for name, text in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,6 +58,8 @@ def remove(folder: Path) -> None:
 def _deployable(winner: Record) -> tuple[dict[str, str], dict[str, str]]:
     """What starts the engine, by file name; and what there is none of, with the reason."""
     files: dict[str, str] = {}
+    if winner.config.backend.is_endpoint:
+        return files, {"what starts the engine": "the server was there already, and nothing is known of its command"}
     left_out = scripts.withheld(winner)
     for name, make in (("serve.sh", scripts.serve), ("docker", containers.files), ("ome", cluster.files)):
         try:

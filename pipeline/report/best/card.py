@@ -4,14 +4,17 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pydantic import Field
 
-from pipeline.core import metrics
+from pipeline.core import capacity, metrics, traffic_size
+from pipeline.core.evaluation import Change
+from pipeline.core.origin import Origin
 from pipeline.core.record import LevelMetrics, Record
 from pipeline.core.statistics import Interval, interval
 from pipeline.core.values import value
+from pipeline.report import command, subject
 
 SHOWN = ("output_tokens_per_s", "requests_per_s", "ttft_p95_s", "tpot_p95_s", "e2e_p95_s", "error_rate")
 GOODPUT = ("slo_attainment", "goodput_requests_per_s")
-IDENTITY = ("image", "image_digest", "node", "gpus", "cores")
+IDENTITY = ("endpoint", "served_name", "image", "image_digest", "node", "gpus", "cores")
 
 
 @value
@@ -20,6 +23,8 @@ class Card:
 
     trial_id: str
     overrides: tuple[str, ...]
+    recheck: tuple[str, ...] = ()  # further overrides of a recheck: the level at which a capacity was found
+    origin: Origin = Origin()
     engine: str  # name and version, by its own word where it says
     model: str
     traffic: str
@@ -27,6 +32,7 @@ class Card:
     objective: Mapping[str, Interval]
     levels: Mapping[str, Mapping[str, Interval]]  # by level and metric
     verdict: tuple[str, ...] = ()  # on the sweep, in sentences
+    evaluations: tuple[Change, ...] = ()  # against the baseline, by lm-eval
     environment: Mapping[str, str]
     notes: tuple[str, ...]
     left_out: Mapping[str, str] = Field(default_factory=dict)
@@ -39,20 +45,16 @@ def of(
     verdict: Sequence[str] | None = None,
     left_out: Mapping[str, str] | None = None,
 ) -> Card:
-    """The card of a configuration: by the rounds of the confirmation, else by what the search measured.
-
-    Not both: the search chose its winner because it measured well, so what it measured promises too much.
-    """
-    again = [one for one in records if one.repeat_of == winner.number and one.status == "ok" and one.objective]
-    confirmed = [one for one in again if one.phase == "confirm"]
-    samples = confirmed or [winner, *(one for one in again if one.phase == "search")]
-    config = winner.config
+    """The card of a configuration."""
+    config, samples = winner.config, _typical_first(measurements(winner, records))
     return Card(
         trial_id=winner.trial_id,
         overrides=winner.overrides,
-        engine=f"{config.runtime.name} {winner.engine_version or config.runtime.version or ''}".rstrip(),
-        model=f"{config.model.name}" + (f" at {config.model.revision}" if config.model.revision else ""),
-        traffic=f"{config.traffic.name}: {', '.join(config.traffic.scenarios)}, seed {config.traffic.seed}",
+        recheck=tuple(_at_capacity(samples[0])),
+        origin=winner.origin,
+        engine=subject.engine(winner),
+        model=subject.model(winner) + (f" at {config.model.revision}" if config.model.revision else ""),
+        traffic=traffic_size.told(config.traffic),
         measured=len(samples),
         objective=_means([one.objective or {} for one in samples]),
         levels={name: _means(seen) for name, seen in _levels(samples)},
@@ -62,6 +64,39 @@ def of(
         left_out=dict(left_out or {}),
         measured_at=winner.started_at.isoformat(timespec="seconds"),
     )
+
+
+def measurements(first: Record, records: Sequence[Record]) -> list[Record]:
+    """What a configuration is judged by: the rounds of the confirmation, else what the search measured.
+
+    `first`: its first trial. Not both: the search chose its winner because it measured well, so what it measured
+    promises too much.
+    """
+    again = [one for one in records if one.repeat_of == first.number and one.status == "ok" and one.objective]
+    confirmed = [one for one in again if one.phase in {"confirm", "between"}]
+    return confirmed or [first, *(one for one in again if one.phase == "search")]
+
+
+def _typical_first(samples: list[Record]) -> list[Record]:
+    """Where a capacity was looked for several times, the one in the middle first: the most users were luck."""
+    if not capacity.is_wanted(samples[0].config.traffic):
+        return samples
+    rising = sorted(samples, key=_users)
+    return [rising.pop((len(rising) - 1) // 2), *rising]
+
+
+def _users(record: Record) -> float:
+    return max((level.demand for level in record.levels if level.name == record.best_level), default=0)
+
+
+def _at_capacity(record: Record) -> Iterator[str]:
+    """Another search for the capacity would try other levels: it is held against the one that was found."""
+    level = next((one for one in record.levels if one.name == record.best_level), None)
+    if level is not None and capacity.is_wanted(record.config.traffic):
+        yield "traffic.levels=given"
+        is_open = record.config.traffic.is_open
+        yield f"traffic.{'rates' if is_open else 'concurrencies'}=[{level.demand:g}]"
+        yield f'traffic.scenarios=["{level.scenario}"]'
 
 
 def _placed(winner: Record) -> dict[str, str]:
@@ -92,11 +127,13 @@ def markdown(card: Card) -> str:
 def _lines(card: Card) -> Iterator[str]:
     yield f"# {card.model} on {card.engine}"
     yield from ("", f"Trial {card.trial_id}, measured {_times(card.measured)}, first at {card.measured_at}.", "")
-    yield f"    {' '.join(card.overrides)}"
+    yield f"    {command.pasted(card.origin, card.overrides)}"
     yield from ("", "## Expected", "")
     yield from (f"- {name}: {spelled(seen)}" for name, seen in card.objective.items())
     if card.verdict:
         yield from ("", "## Verdict", "", *(f"- {said}" for said in card.verdict))
+    if card.evaluations:
+        yield from ("", "## Evaluations against the baseline", "", *(f"- {one}" for one in card.evaluations))
     yield from ("", f"Traffic: {card.traffic}", "")
     shown = [*SHOWN, *(name for name in GOODPUT if any(name in level for level in card.levels.values()))]
     yield f"| level | {' | '.join(shown)} |"

@@ -10,6 +10,7 @@ from pipeline.core.record import Record
 from pipeline.core.schema import Config
 from pipeline.engines import purpose, server_command
 from pipeline.models import assets
+from pipeline.report import command as own
 
 MODEL, RUN_DIR, LISTEN, PORT = "/SERVETUNE_MODEL", "/SERVETUNE_RUN_DIR", "/SERVETUNE_LISTEN", "{port}"
 VARIABLES = {MODEL: '"$MODEL"', RUN_DIR: '"$RUN_DIR"', LISTEN: '"$LISTEN"', PORT: '"$PORT"'}
@@ -36,7 +37,12 @@ def serve(winner: Record) -> dict[str, str]:
 
 
 def server_line(winner: Record) -> str:
-    """What serve.sh runs where no variable of it is set, on one line to paste; secrets are not in it."""
+    """What serve.sh runs where no variable of it is set, on one line to paste; secrets are not in it.
+
+    Of a server that was there already, where it is.
+    """
+    if winner.config.backend.url:
+        return f"{winner.config.backend.url} (it was there already)"
     config = purpose.handed_over(winner.config)
     model = shlex.quote(str(assets.expected(config.model).model_path))
     usual = {MODEL: model, RUN_DIR: '"$(mktemp -d)"', LISTEN: USUAL_LISTEN, PORT: USUAL_PORT}
@@ -47,6 +53,8 @@ def server_line(winner: Record) -> str:
 
 def withheld(winner: Record) -> dict[str, str]:
     """What was set while measuring and is not handed over, with the reason; places as serve.sh calls them."""
+    if winner.config.backend.is_endpoint:
+        return {}
     return {_called(what, winner.config): why for what, why in purpose.withheld(winner.config)}
 
 
@@ -76,15 +84,53 @@ def _quoted(word: str, variables: Mapping[str, str]) -> str:
 
 
 def command(winner: Record) -> str:
-    """The pipeline's own command for the trial."""
-    return f'{HEAD}set -- {shlex.join(winner.overrides)} "$@"\n{_either("servetune", "pipeline")}'
+    """The pipeline's own command for the trial, from any folder."""
+    origin = winner.origin
+    words = shlex.join([*own.options(origin), *winner.overrides])
+    lines = [
+        *(_setting(name, text) for name, text in origin.variables.items()),
+        *([f"[ ! -d {shlex.quote(origin.folder)} ] || cd {shlex.quote(origin.folder)}"] if origin.folder else []),
+        f'set -- {words} "$@"',
+    ]
+    before = "set -eu\n" if len(lines) > 1 else ""
+    return HEAD + before + "".join(f"{line}\n" for line in lines) + _either("servetune", "pipeline", origin.program)
 
 
-def recheck() -> str:
+def _setting(name: str, text: str | None) -> str:
+    """A variable that the configuration reads: the shell's own, else as it was. A secret is the shell's alone."""
+    if text is None:
+        return f': "${{{name}:?it was set for the sweep, and is not written down}}"; export {name}'
+    return f'[ -n "${{{name}+set}}" ] || export {name}={shlex.quote(text)}'
+
+
+def overrides(winner: Record) -> str:
+    """The overrides, one a line; what is no override in comments before them."""
+    origin = winner.origin
+    lines = [
+        *([f"# cd {shlex.quote(origin.folder)}"] if origin.folder else []),
+        *(
+            f"# export {name}=" + ("..." if text is None else shlex.quote(text))
+            for name, text in origin.variables.items()
+        ),
+        *([own.override(origin.searchpath)] if origin.searchpath else []),
+        *winner.overrides,
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def recheck(winner: Record) -> str:
     """One command that measures the best configuration again and compares it with the card."""
-    return f'{HEAD}set -- "$(dirname "$0")" "$@"\n{_either("servetune recheck", "pipeline.recheck")}'
+    ways = _either("servetune recheck", "pipeline.recheck", winner.origin.program)
+    return f'{HEAD}set -- "$(dirname "$0")" "$@"\n{ways}'
 
 
-def _either(installed: str, module: str) -> str:
-    """The command by its name if it is on PATH, as after `uv tool install`; else by the `python` that is."""
-    return f'if command -v servetune >/dev/null; then exec {installed} "$@"; fi\nexec python -m {module} "$@"\n'
+def _either(installed: str, module: str, program: str | None) -> str:
+    """The command by its name if it is on PATH, as after `uv tool install`; by the interpreter that ran it; by any."""
+    python = shlex.quote(program or "python")
+    return "".join(
+        [
+            f'if command -v servetune >/dev/null; then exec {installed} "$@"; fi\n',
+            f'if [ -x {python} ]; then exec {python} -m {module} "$@"; fi\n' if program else "",
+            f'exec python -m {module} "$@"\n',
+        ]
+    )

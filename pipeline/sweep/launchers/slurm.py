@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -42,7 +43,14 @@ class Seen:
     elapsed_s: int | None = None
     limit_s: int | None = None
     restarts: int = 0
-    exit_code: str = ""
+    exit_code: str = ""  # code:signal, as sacct(1) has it
+
+    @property
+    def died_of(self) -> str | None:
+        """The signal that ended it unheard, by its own status or by its shell's."""
+        found = re.fullmatch(r"(\d+):(\d+)", self.exit_code)
+        number = int(found[2]) or int(found[1]) - 128 if found else 0
+        return signal.Signals(number).name if number in set(signal.Signals) else None
 
     @property
     def has_ended(self) -> bool:
@@ -149,7 +157,7 @@ def _queued(said: str) -> Iterator[Seen]:
             elapsed_s=seconds(elapsed),
             limit_s=seconds(limit),
             restarts=int(restarts) if restarts.isdigit() else 0,
-            exit_code=code,
+            exit_code=f"{int(code) >> 8}:{int(code) & 127}" if code.isdigit() else code,  # as wait(2) has it
         )
 
 
@@ -180,5 +188,6 @@ def _ask(*argv: str) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise SlurmSilent(f"{argv[0]} did not answer: {error}.") from error
     if done.returncode and not re.search(r"[Ii]nvalid job id", done.stderr):
-        raise SlurmSilent(f"{argv[0]} failed: {done.stderr.strip() or done.returncode}.")
+        said = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+        raise SlurmSilent(f"{argv[0]} failed: {said[0].rstrip('.')}.")
     return done.stdout

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from pipeline.core.errors import FailureKind, Interrupted, JobEnded
+from pipeline.core.errors import CannotRun, FailureKind, Interrupted, JobEnded
 from pipeline.core.files import SweepDir
 from pipeline.core.record import Record
 from pipeline.core.values import now, value
-from pipeline.machine import signals
+from pipeline.machine import process, signals
 from pipeline.machine.progress import Progress
 from pipeline.sweep import adoption, session
 from pipeline.sweep.launchers import slurm, slurm_verdict
@@ -36,6 +36,7 @@ class Terms:
     pending_timeout_min: float | None
     max_requeues: int
     signal_delay_s: int
+    silent_timeout_min: float | None  # None: no limit
     logs: str  # the folder of a job's logs, with %j for its id
 
 
@@ -71,11 +72,14 @@ class Stream:
         self.terms, self.folder = terms, folder
         self.compose, self.submit = compose, submit
         self.trials: list[Trial] = []
+        self.silent_since: float | None = None  # by time.monotonic; None: Slurm answers
 
     def run(self, jobs: Iterator[Job], told: Told) -> None:
         """Run them all; `told` hears of each as soon as it has ended.
 
         Raises:
+            CannotRun: the first trial has failed of what ails them all; none of the jobs is in the queue any more.
+            SlurmSilent: it has not answered for too long; its jobs go on, and the same command with them.
             Interrupted: a signal came; none of the jobs is in the queue any more.
         """
         try:
@@ -93,7 +97,7 @@ class Stream:
             raise
 
     def _fill(self, jobs: Iterator[Job], told: Told) -> None:
-        while len(self.trials) < self.terms.slots and (job := next(jobs, None)):
+        while self.silent_since is None and len(self.trials) < self.terms.slots and (job := next(jobs, None)):
             number, overrides = job
             trial = Trial(number, overrides, self.compose(overrides, number), session.display().beside())
             trial.shown.begin(number, session.telling(overrides))
@@ -102,27 +106,43 @@ class Stream:
             signals.check()
 
     def _give(self, trial: Trial, told: Told) -> None:
-        """Submit it; one that Slurm does not take has ended."""
-        trial.submitted_at, trial.seen = now(), None
+        """Submit it; one that Slurm does not take has ended. A Slurm that does not answer is asked again."""
+        trial.job, trial.submitted_at, trial.seen = "", now(), None
         trial.waits_since = trial.lost_since = trial.requeued_at = None
         try:
             trial.job = self.submit(trial.number, trial.overrides, trial.tree)
+        except SlurmSilent as error:
+            self._is_silent(error)
         except JobEnded as error:
             self._bury(trial, error, told)
         else:
+            self.silent_since = None
             trial.shown.step("queue", f"job {trial.job} submitted")
 
     def _look(self, told: Told) -> None:
         """Ask for all jobs at once. A Slurm that does not answer is asked again: the jobs go on without it."""
+        given = [trial for trial in self.trials if trial.job]
+        for trial in [trial for trial in self.trials if not trial.job]:
+            self._give(trial, told)
         try:
-            found = slurm.look([trial.job for trial in self.trials])
+            found = slurm.look([trial.job for trial in given]) if given else {}
         except SlurmSilent as error:
-            for trial in self.trials:
-                trial.shown.step("queue", f"job {trial.job}: {error}")
+            self._is_silent(error)
             return
-        for trial in list(self.trials):
+        if given:
+            self.silent_since = None
+        for trial in given:
             with suppress(SlurmSilent):
                 self._follow(trial, found.get(trial.job) or self._unknown(trial), told)
+
+    def _is_silent(self, error: SlurmSilent) -> None:
+        """Say so, for as long as there is patience."""
+        self.silent_since = self.silent_since or time.monotonic()
+        for trial in self.trials:
+            trial.shown.step("queue", f"job {trial.job}: {error}" if trial.job else f"not submitted: {error}")
+        limit_min = self.terms.silent_timeout_min
+        if limit_min is not None and time.monotonic() - self.silent_since > 60 * limit_min:
+            raise slurm_verdict.gone(error, limit_min, {trial.job: trial.number for trial in self.trials if trial.job})
 
     def _unknown(self, trial: Trial) -> Seen | None:
         """A job that Slurm has forgotten; None for one that it may not know yet."""
@@ -211,10 +231,40 @@ class Stream:
         if isinstance(error, JobEnded) and trial.job:
             error = JobEnded(f"{error} Logs: {self._logs(trial)}", kind=error.kind, hint=error.hint)
         self.trials.remove(trial)
+        has_begun = session.folder_of(trial.tree).exists()
         done, result = session.bury(trial.tree, error, started_at=trial.submitted_at)
+        if told and self._ails_all(done, has_begun=has_begun):
+            raise self._given_up(trial, done)
         trial.shown.ended(done)
         if told:
             told(trial.number, result)
+
+    def _ails_all(self, done: Record, *, has_begun: bool) -> bool:
+        """Whether the first trial has failed of what every other one would fail of: no trial has had its plan made."""
+        if next(self.folder.path.glob(f"*/{self.folder.trial(0).plan.name}"), None):
+            return False
+        kind = done.failure.kind if done.failure else None
+        return session.is_for_all(done) or (kind == FailureKind.WORKER_DIED and not has_begun)
+
+    def _given_up(self, trial: Trial, done: Record) -> CannotRun:
+        """Leave no job in the queue, and the trials to the same command, given again; what to tell."""
+        others, self.trials = self.trials, []
+        jobs = [one.job for one in others if one.job]
+        with suppress(SlurmSilent):
+            slurm.tell_to_stop(jobs)
+            if not process.wait_until(lambda: _have_ended(jobs), timeout_s=STOP_S, interval_s=LOOK_S):
+                slurm.cancel(jobs)
+        for one in (trial, *others):
+            adoption.put_aside(self.folder, one.number)
+        seen, failure = f"trial {trial.number}, job {trial.job}", done.failure
+        where = f" on {trial.seen.node}" if trial.seen and trial.seen.node else ""
+        return CannotRun(
+            f"No trial of this sweep can run where Slurm runs it: {failure.message if failure else done.status} "
+            f"({seen}{where}). Nothing else was submitted; what waited in the queue is cancelled.",
+            kind=failure.kind if failure else None,
+            hint=f"{failure.hint if failure else ''} Then give the same command again. What the job left: "
+            f"{self.folder.attempts}.".lstrip(),
+        )
 
     def _stop(self, stop: Interrupted) -> None:
         """Have every trial torn down by its own job, and leave none in the queue.
@@ -223,14 +273,14 @@ class Stream:
         """
         end, again = time.monotonic() + STOP_S, 0.0
         while self.trials and time.monotonic() < end + STOP_S:
-            jobs = [trial.job for trial in self.trials]
+            jobs = [trial.job for trial in self.trials if trial.job]
             with suppress(SlurmSilent):
                 if time.monotonic() > end:
                     slurm.cancel(jobs)
                 elif time.monotonic() > again:
                     again = time.monotonic() + AGAIN_S
                     slurm.tell_to_stop(jobs)
-                found = slurm.look(jobs)
+                found = slurm.look(jobs) if jobs else {}
                 for trial in [one for one in self.trials if one.job not in found or found[one.job].has_ended]:
                     self._settle(trial, stop)
             time.sleep(LOOK_S)
@@ -241,3 +291,8 @@ class Stream:
             self._bury(trial, stop, None)
         else:
             self.trials.remove(trial)
+
+
+def _have_ended(jobs: Sequence[str]) -> bool:
+    found = slurm.look(jobs) if jobs else {}
+    return all(seen.has_ended for seen in found.values())

@@ -1,10 +1,10 @@
 """What the end of a Slurm job means for its trial. Pure."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from pipeline.core.errors import FailureKind, JobEnded
-from pipeline.sweep.launchers.slurm import Seen
+from pipeline.sweep.launchers.slurm import Seen, SlurmSilent
 
 EARLY_S = 60  # Slurm may send the signal of a time limit so much earlier than asked for. Source: sbatch(1), --signal
 
@@ -20,8 +20,10 @@ class Terms(Protocol):
 def of(seen: Seen, past: Collection[str], stopped_by: str | None, terms: Terms) -> JobEnded:
     """Why a job has ended, should its trial not know better. `past`: states of its steps and earlier attempts.
 
-    `stopped_by`: the signal that the trial has heard. One that nobody of ours has sent is a preemption.
+    `stopped_by`: the signal that the trial has heard; before it hears any, the job dies of one. One that nobody of ours
+    has sent is a preemption.
     """
+    stopped_by = stopped_by or seen.died_of
     if seen.state == "CANCELLED":
         return _error(
             seen, FailureKind.CANCELLED, "A user or an administrator cancelled the job: `sacct -j` shows who."
@@ -47,6 +49,17 @@ def never_started(seen: Seen, after_min: float | None) -> JobEnded:
         kind=FailureKind.NEVER_STARTED,
         hint="Request what the partition's nodes offer (hydra.launcher.*, `scontrol show partition`), or raise "
         "hydra.launcher.pending_timeout_min.",
+    )
+
+
+def gone(error: SlurmSilent, after_min: float, jobs: Mapping[str, int]) -> SlurmSilent:
+    """Slurm has not answered for `after_min`. `jobs`: the trials of those that it may still have, by their ids."""
+    there = ", ".join(f"{job} (trial {number})" for job, number in jobs.items())
+    left = f"Jobs that it may still run: {there}. They end by themselves." if jobs else "It has no job of the sweep."
+    return SlurmSilent(
+        f"Slurm has not answered for {after_min:g} min: {error} {left}",
+        hint="When `scontrol ping` answers, give the same command again: it counts the trials that have ended, ends "
+        "jobs that are left, and goes on. To wait longer, raise hydra.launcher.silent_timeout_min (null: no limit).",
     )
 
 

@@ -28,12 +28,14 @@ from pipeline.sweep.launchers import slurm
 from pipeline.sweep.launchers.slurm_stream import Stream, Terms
 from pipeline.sweep.launchers.streaming import Job, Told
 
-OURS = ("submitit_folder", "pending_timeout_min", "max_requeues", "poll_s")
+OURS = ("submitit_folder", "pending_timeout_min", "silent_timeout_min", "max_requeues", "poll_s")
 GENERAL = (
     "name", "timeout_min", "mem_gb", "nodes", "cpus_per_task", "gpus_per_node", "tasks_per_node", "stderr_to_stdout"
 )  # fmt: skip
 GPUS = ("gres", "gpus_per_node", "gpus_per_task", "gpus", "gpus-per-node", "gpus-per-task")
-EVERY_TRIAL = ("nvalid partition", "nvalid account", "nvalid qos", "ontact slurm controller", "unrecognized option")
+EVERY_TRIAL = ("nvalid partition", "nvalid account", "nvalid qos", "unrecognized option")
+# Source: slurm/src/common/slurm_errno.c, of errors in reaching slurmctld
+SILENT = ("ontact slurm controller", "Socket timed out", "Zero Bytes were transmitted", "Communication connection fail")
 CANCEL_S = 120.0  # for jobs that an earlier process of this sweep has left in the queue
 
 
@@ -79,6 +81,7 @@ class SubmititSlurm(SlurmLauncher):  # type: ignore[misc, unused-ignore]
             pending_timeout_min=self.params["pending_timeout_min"],
             max_requeues=int(self.params["max_requeues"]),
             signal_delay_s=int(self.params["signal_delay_s"]),
+            silent_timeout_min=self.params["silent_timeout_min"],
             logs=str(self.params["submitit_folder"]),
         )
         Stream(terms, SweepDir(self.folder), self._tree, self._submit).run(jobs, told)
@@ -104,6 +107,7 @@ class SubmititSlurm(SlurmLauncher):  # type: ignore[misc, unused-ignore]
 
         Raises:
             JobEnded: Slurm refuses it.
+            SlurmSilent: Slurm does not answer.
             PipelineError: Slurm would refuse every job of this sweep.
         """
         import submitit
@@ -116,6 +120,8 @@ class SubmititSlurm(SlurmLauncher):  # type: ignore[misc, unused-ignore]
                 job = executor.submit(self, list(overrides), "hydra.sweep.dir", number, "", Singleton.get_state())
         except (FailedJobError, OSError, ValueError) as error:
             said = str(error).strip().splitlines()[-1]
+            if any(words in str(error) for words in SILENT):
+                raise slurm.SlurmSilent(f"sbatch failed: {said.rstrip('.')}.") from error
             if isinstance(error, ValueError) or any(words in str(error) for words in EVERY_TRIAL):
                 raise PipelineError(
                     f"Slurm rejects every job: {said}", hint="Check hydra.launcher.* and `sinfo`."

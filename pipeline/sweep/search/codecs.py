@@ -45,10 +45,10 @@ class Codec:
         return int(number) if isinstance(self.distribution, IntDistribution) else number
 
 
-def of(space: Space, named: Mapping[str, BaseDistribution]) -> dict[str, Codec]:
-    """The codecs of a space. `named`: what a study was begun with."""
+def of(space: Space, named: Mapping[str, BaseDistribution], *, is_named: bool = False) -> dict[str, Codec]:
+    """The codecs of a space. `named`: what a study was begun with. `is_named`: every list is a set of categories."""
     kinds = {name for name, seen in named.items() if isinstance(seen, CategoricalDistribution)}
-    return {one.name: Codec(one, is_named=one.name in kinds) for one in space.dimensions}
+    return {one.name: Codec(one, is_named=is_named or one.name in kinds) for one in space.dimensions}
 
 
 def to_optuna(codecs: Mapping[str, Codec], params: Params) -> dict[str, Scalar]:

@@ -7,15 +7,18 @@ from dataclasses import replace
 from pydantic import Field
 
 from pipeline.core import metrics, objectives, resolved
-from pipeline.core.errors import BenchFailed
+from pipeline.core.errors import BY_SURROUNDINGS, BenchFailed
 from pipeline.core.objectives import violations
 from pipeline.core.record import Level, LevelMetrics, Record
 from pipeline.core.schema import Config, Slo
 from pipeline.core.values import Scalar, value
+from pipeline.report import spent
 
 FINE = ("_p50_s", "_p90_s", "_p99_s", "_mean")  # told in `levels` alone: each attribute is a write to the database
 Told = Scalar | Mapping[str, Mapping[str, float]] | Mapping[str, Scalar] | Sequence[Sequence[float]] | None
 Attributes = Mapping[str, Told]
+QUALITY = "quality"  # the constraint of those that cannot win, for what they answer
+WORST = 0.0  # of a score: a model takes it for as bad as any
 TILT = 0.7  # how fast a score falls with the distance from the SLO: the power of the worst ratio to a limit
 LEAST_ATTAINMENT = 0.05  # below it, a trial is as far from the SLO as any
 
@@ -29,6 +32,12 @@ class Outcome:
     attributes: Attributes = Field(default_factory=dict)
     gpu_hours: float = 0.0
     is_answered: bool = False  # nothing was deployed
+
+    @property
+    def is_by_configuration(self) -> bool:
+        """Whether a trial failed because of what it was told to run, so that a sampler can learn from it."""
+        kind = self.attributes.get("failure")
+        return not self.values and kind is not None and kind not in BY_SURROUNDINGS
 
 
 def of(record: Record) -> Outcome:
@@ -54,9 +63,15 @@ def of(record: Record) -> Outcome:
             "raced": record.is_raced or None,
             "points": list(objectives.points(record).values()) if len(record.config.objective) > 1 else None,
         },
-        gpu_hours=_gpu_hours(record),
+        gpu_hours=record.config.gpus * spent.held_h(record),
         is_answered=record.cached_from is None and not {"deploy", "bench"} & {step.step for step in record.steps},
     )
+
+
+def barred(found: Outcome) -> Outcome:
+    """Of a configuration that cannot win, for what it answers: outside of a limit as far as can be."""
+    constraints, attributes = {**found.constraints, QUALITY: 1.0}, {**found.attributes, "outside": WORST}
+    return replace(found, constraints=constraints, attributes=attributes)
 
 
 def _values(record: Record) -> tuple[float, ...]:
@@ -117,10 +132,3 @@ def _telling(record: Record) -> Level | None:
 
 def _worst(level: Level, slo: Slo) -> float:
     return max(violations(level.metrics, slo).values(), default=0.0) if level.metrics else 0.0
-
-
-def _gpu_hours(record: Record) -> float:
-    """The time in which the trial had its GPUs."""
-    idle = {"preflight", "model", "slots", "record", "tracker"}
-    held = sum(step.seconds for step in record.steps if step.step not in idle)
-    return record.config.gpus * held / 3600

@@ -2,16 +2,18 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from pydantic import Field
 
-from pipeline.core import pareto, rounds, sequential
+from pipeline.core import between, pareto, rounds, sequential
 from pipeline.core.limits import Limits
 from pipeline.core.reasons import Reason
 from pipeline.core.record import Phase
 from pipeline.core.rounds import Decision, How, Rules, Sample, Step
+from pipeline.core.sides import RUNTIME
 from pipeline.core.values import value
 from pipeline.sweep.search.space import Params, Space
 
@@ -33,6 +35,7 @@ class Seen:
     phase: Phase = "search"
     same_as: int | None = None  # the trial whose result this is
     is_raced: bool = False  # some of its levels were left out
+    is_stopped: bool = False  # by somebody, alone: it says nothing of its configuration
     place: str = ""  # host and GPUs
     points: tuple[tuple[float, ...], ...] = ()  # with several objectives: those of each level, inside the SLO
 
@@ -48,11 +51,11 @@ class Next:
     reason: Reason | None = None  # why it was proposed
 
 
-def first(seen: Sequence[Seen], baseline: Params | None) -> Next | None:
-    """The baseline, if it has not been run: it is trial 0, whatever the space."""
-    if baseline is None or any(one.is_baseline for one in seen):
-        return None
-    return Next(params=baseline, is_baseline=True, reason=Reason(by="baseline"))
+def first(seen: Sequence[Seen], baselines: Sequence[Params]) -> Next | None:
+    """A baseline that has not been run: they are the first trials, whatever the space; one for each engine."""
+    had = {one.params.get(RUNTIME) for one in seen if one.is_baseline}
+    left = (params for params in baselines if params.get(RUNTIME) not in had)
+    return next((Next(params=each, is_baseline=True, reason=Reason(by="baseline")) for each in left), None)
 
 
 def repeat(seen: Sequence[Seen], limits: Limits) -> Next | None:
@@ -93,19 +96,64 @@ def key(params: Params) -> frozenset[tuple[str, object]]:
     return frozenset(params.items())
 
 
-def confirmation(seen: Sequence[Seen], limits: Limits, *, is_maximised: Sequence[bool]) -> Next | None:
-    """The next measurement of a contender or the baseline; None when the verdict is found. `core/rounds.py` decides."""
-    base = baseline(seen)
-    if base is None or not limits.confirms:
+def without(seen: Iterable[Seen], barred: Collection[int]) -> list[Seen]:
+    """With the configurations that cannot win, for what they answer, as if they were outside the SLO."""
+    return [
+        replace(one, is_feasible=False) if (one.number if one.repeat_of is None else one.repeat_of) in barred else one
+        for one in seen
+    ]
+
+
+def confirmation(
+    seen: Sequence[Seen], limits: Limits, *, is_maximised: Sequence[bool], engines: Sequence[str] = ()
+) -> Next | None:
+    """The next measurement of a contender or the baseline; None when the verdict is found. `core/rounds.py` decides.
+
+    With several engines each has its own baseline, and then the best of each are held against each other.
+    """
+    if not limits.confirms:
         return None
-    if len(is_maximised) > 1:
-        step = _of_front(seen, base, limits, is_maximised)
-    else:
-        step = decision(seen, base, limits, is_maximised=is_maximised[0]).next
-    if step is None:
+    parts = [[one for one in seen if one.params.get(RUNTIME) == engine] for engine in engines] if engines else [seen]
+    for part in parts:
+        if (step := _step(part, limits, is_maximised)) is not None:
+            return _next(seen, step)
+    if len(is_maximised) > 1 or limits.confirm == 0 or not engines:
         return None
+    found = [_champion(part, limits, is_maximised=is_maximised[0]) for part in parts]
+    best = means(seen)
+    rules = Rules(planned=limits.confirm, is_maximised=is_maximised[0])
+    champions = {number: best[number] for number in found if number is not None}
+    step = between.decide(samples(seen), champions, rules).next
+    return None if step is None else _next(seen, step)
+
+
+def _next(seen: Iterable[Seen], step: Step) -> Next:
     params = next(one.params for one in seen if one.number == step.of)
     return Next(params=params, repeat_of=step.of, phase=step.phase)
+
+
+def _step(seen: Sequence[Seen], limits: Limits, is_maximised: Sequence[bool]) -> Step | None:
+    """The next one of a contender or the baseline of one engine."""
+    base = baseline(seen)
+    if base is None:
+        return None
+    if len(is_maximised) > 1:
+        return _of_front(seen, base, limits, is_maximised)
+    return decision(seen, base, limits, is_maximised=is_maximised[0]).next
+
+
+def _champion(seen: Sequence[Seen], limits: Limits, *, is_maximised: bool) -> int | None:
+    """What is best of one engine, of those with a result inside the SLO."""
+    base = baseline(seen)
+    sign = 1 if is_maximised else -1
+    best = means(seen)
+    fine = [one.number for one in seen if _is_measured(one) and one.is_feasible and best.get(one.number, 0.0) > 0]
+    fine.sort(key=lambda number: -sign * best[number])
+    if base is None:
+        return fine[0] if fine else None
+    found = decision(seen, base, limits, is_maximised=is_maximised)
+    stays = base.number if base.number in fine else None
+    return between.champion(found, stays)
 
 
 def decision(seen: Sequence[Seen], base: Seen, limits: Limits, *, is_maximised: bool) -> Decision:
@@ -121,7 +169,7 @@ def _of_front(seen: Sequence[Seen], base: Seen, limits: Limits, is_maximised: Se
     points = [(one.number, point) for one in firsts for point in one.points]
     members = pareto.members(points, is_maximised)[: pareto.MEMBERS]
     wanted = pareto.ROUNDS if limits.confirm is None else limits.confirm
-    done = Counter(one.repeat_of for one in seen if one.phase == "confirm")
+    done = Counter(one.repeat_of for one in seen if one.phase == "confirm" and not one.is_stopped)
     numbers = [base.number, *(number for number in members if number != base.number)]
     for turn in range(wanted if len(numbers) > 1 else 0):
         for number in numbers if turn % 2 == 0 else numbers[::-1]:
@@ -142,7 +190,7 @@ def samples(seen: Iterable[Seen]) -> list[Sample]:
             phase=one.phase,
         )
         for one in seen
-        if one.state != "running" and one.phase != "search"
+        if one.state != "running" and one.phase != "search" and not one.is_stopped
     ]
 
 

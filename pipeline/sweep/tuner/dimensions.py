@@ -1,32 +1,49 @@
 """Turns Hydra's overrides into the space of a search. Pure."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
+from pipeline.config.endpoints import URL
 from pipeline.config.sweepers import values_of
 from pipeline.core.errors import ConfigError
+from pipeline.core.sides import RUNTIME
 from pipeline.core.values import Scalar
-from pipeline.sweep.search.space import Choice, Space, Span
+from pipeline.sweep.search.space import LEFT, Choice, Params, Space, Span
+
+ALONE = ""  # the name of an engine without others beside it
 
 
-def space_of(overrides: Sequence[Override]) -> Space:
+def space_of(overrides: Sequence[Override], engines: Collection[str] = ()) -> Space:
     """The dimensions of what is swept, in the order in which it was given.
+
+    `engines`: those that are swept; the overrides are as `config.sides` arranges them.
 
     Raises:
         ConfigError: an interval without an end, or with the logarithm of 0.
     """
-    return Space(dimensions=tuple(_dimension(each) for each in overrides if each.is_sweep_override()))
+    swept = tuple(_dimension(each) for each in overrides if each.is_sweep_override())
+    return Space(dimensions=swept, engines=tuple(engines))
 
 
-def baseline_of(space: Space, knobs: Collection[str]) -> dict[str, Scalar] | None:
-    """The combination that leaves every swept knob to the engine; None where no knob is swept."""
-    if not {*space.names} & {*knobs}:
-        return None
+def baselines_of(space: Space, knobs: Mapping[str, Collection[str]]) -> list[Params]:
+    """The combination that leaves every swept knob to the engine, for each engine; none where no knob is swept.
+
+    Of several servers that are there already, it is the first one.
+
+    `knobs`: of each engine; of one alone under the empty name. Engines side by side always have one each.
+    """
+    if not space.engines:
+        is_swept = bool({*space.names} & {*knobs[ALONE], URL})
+        return [_baseline(space, ALONE, knobs[ALONE])] if is_swept else []
+    return [{**_baseline(space, engine, knobs[engine]), RUNTIME: engine} for engine in space.engines]
+
+
+def _baseline(space: Space, engine: str, knobs: Collection[str]) -> dict[str, Scalar]:
     return {
-        one.name: "null" if one.name in knobs else one.values[0] if isinstance(one, Choice) else one.low
-        for one in space.dimensions
+        one.name: LEFT if space.bare(one.name) in knobs else one.values[0] if isinstance(one, Choice) else one.low
+        for one in space.active(engine)
     }
 
 

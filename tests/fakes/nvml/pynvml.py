@@ -1,7 +1,8 @@
 """A stand-in for NVML's bindings: the GPUs of a machine as the JSON file $STANDIN_NVML describes them at this moment.
 
 A list of {uuid, name, compute_capability, total_mib, used_mib, processes: {pid: mib}, nvlinks: [index], node,
-forbidden, clock_mhz, reasons: mask, slowed_ns: {policy: ns}}. It spells what it has
+forbidden, clock_mhz, reasons: mask, slowed_ns: {policy: ns}, busy: {gpu: percent, memory: percent}, power_mw,
+energy_mj}. `busy`, `power_mw` null: it has no such sensors; `energy_mj` null: no counter. It spells what it has
 as nvidia-ml-py does (unit/machine/test_gpus.py holds them together), and refuses as an old driver does: no version 2
 of the memory, no link status where `nvlinks` is missing, no times where `slowed_ns` is.
 """
@@ -10,6 +11,7 @@ of the memory, no link status where `nvlinks` is missing, no times where `slowed
 
 import json
 import os
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -113,6 +115,29 @@ def nvmlDeviceGetMaxClockInfo(handle: int, type: int) -> int:
 def nvmlDeviceGetCurrentClocksThrottleReasons(handle: int) -> int:
     mask: int = _machine()[handle].get("reasons", 0)
     return mask
+
+
+def nvmlDeviceGetUtilizationRates(handle: int) -> SimpleNamespace:
+    busy = _machine()[handle].get("busy", {"gpu": 90, "memory": 60})
+    if busy is None:
+        raise NVMLError("Not supported")
+    return SimpleNamespace(**busy)
+
+
+def nvmlDeviceGetPowerUsage(handle: int) -> int:
+    power = _machine()[handle].get("power_mw", 300_000)
+    if power is None:
+        raise NVMLError("Not supported")
+    return int(power)
+
+
+def nvmlDeviceGetTotalEnergyConsumption(handle: int) -> int:
+    """Since the driver was loaded: by the clock where the file does not say."""
+    power = nvmlDeviceGetPowerUsage(handle)
+    energy = _machine()[handle].get("energy_mj", power * time.monotonic())
+    if energy is None:
+        raise NVMLError("Not supported")
+    return int(energy)
 
 
 def nvmlDeviceGetViolationStatus(device: int, perfPolicyType: int) -> SimpleNamespace:

@@ -128,6 +128,18 @@ def test_a_seed_names_the_prompts(resident: Resident, chat: Chat, make: Make) ->
     assert not set(first) & set(other)
 
 
+def test_several_processes_make_one_result_of_genai_benchs_kind(resident: Resident, chat: Chat, make: Make) -> None:
+    """The same prompts as one process sends."""
+    alone = prompts_of(resident, chat, make(chat.url, "alone", users=3))
+    level = make(chat.url, users=3, workers=2)
+    assert sorted(prompts_of(resident, chat, level)) == sorted(alone)
+    data = result(level.job)
+    assert (len(data["individual_request_metrics"]), data["aggregated_metrics"]["num_completed_requests"]) == (8, 8)
+    seen, _ = results.of(level.job.folder, level.plan.levels[0])
+    assert seen.client is not None
+    assert (seen.client.workers, len(seen.requests)) == (2, 8)
+
+
 def test_a_key_reaches_the_server_and_no_file(
     resident: Resident,
     make: Make,

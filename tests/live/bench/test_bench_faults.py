@@ -188,4 +188,4 @@ def test_a_killed_owner_leaves_neither_driver_nor_child(make: Make, tmp_path: Pa
             assert process.wait_until(lambda: bool(chat.prompts), timeout_s=60)
             (child,) = children(driver)
             owner.kill()
-        assert process.wait_until(lambda: not (process.is_running(driver) or process.is_running(child)), timeout_s=10)
+        assert process.wait_until(lambda: not (process.is_running(driver) or process.is_running(child)), timeout_s=60)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from threading import Thread
 from typing import Any
 
@@ -83,7 +84,7 @@ def test_a_pull_tells_how_far_it_is(make: Make, way: registry.Way, client: Docke
     times, said = zip(*told, strict=True)
     assert said[0] == f"pulling {name(way.port)}"
     assert any(f"of {SIZE_MIB} MiB, 0 of 3 layers, " in one and one.endswith(" MiB/s") for one in said), said
-    assert max(after - before for before, after in pairwise(times)) < 1.2
+    assert median(after - before for before, after in pairwise(times)) < 1.2  # a busy machine may hold up one of them
     assert client.images.get(name(way.port)).tags == [name(way.port)]
 
 
@@ -216,11 +217,10 @@ def test_an_interrupted_pull_stops(make: Make, way: registry.Way, client: Docker
         if way.passed > MIB:
             raise Interrupted(2)
 
-    begun = time.monotonic()
     with pytest.raises(Interrupted):
         Docker().prepare(make(name(way.port)), interrupt)
-    assert time.monotonic() - begun < 6
-    assert process.wait_until(lambda: not way.open, timeout_s=5), "the daemon goes on"
+    assert way.passed < SIZE_MIB * MIB, "all of it was waited for"
+    assert process.wait_until(lambda: not way.open, timeout_s=60), "the daemon goes on"
     with pytest.raises(docker.errors.ImageNotFound):
         client.images.get(name(way.port))
 

@@ -116,11 +116,9 @@ def test_gpus_that_docker_cannot_give_are_told_before_anything_is_made(
     run: Callable[..., Result], client: DockerClient
 ) -> None:
     result = run("hardware.vendor=nvidia")
-    failure = result.record.failure
-    assert failure is not None
-    assert failure.kind == FailureKind.NO_GPU
-    assert failure.message == "The trial needs 1 GPU, but this Docker has no NVIDIA runtime."
-    assert not (result.folder / "0" / "lease.json").exists()
+    assert (result.code, result.records) == (2, [])
+    assert "cannot run here: The trial needs 1 GPU, but this Docker has no NVIDIA runtime." in result.err
+    assert not result.folder.exists()
     assert client.containers.list(all=True, ignore_removed=True) == []
 
 
@@ -144,6 +142,6 @@ def test_nothing_outlives_a_trial_that_is_stopped(
         assert process.wait_until(is_up, timeout_s=40)
         (os.killpg if signum == signal.SIGINT else os.kill)(us.pid, signum)
         us.communicate(timeout=40)
-    assert process.wait_until(lambda: client.containers.list(all=True, ignore_removed=True) == [], timeout_s=20)
+    assert process.wait_until(lambda: client.containers.list(all=True, ignore_removed=True) == [], timeout_s=60)
     leases = list((tmp_path / "state" / "leases").glob("*.json"))
-    assert process.wait_until(lambda: not any(path.exists() for path in leases), timeout_s=10)
+    assert process.wait_until(lambda: not any(path.exists() for path in leases), timeout_s=60)

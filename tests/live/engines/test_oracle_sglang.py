@@ -43,7 +43,6 @@ NUMBERS: dict[str, list[Scalar]] = {
     "prefill_max_requests": [1, 16],
     "prefill_decode_interval": [0, 4],
     "schedule_conservativeness": [0, 0.3, 1, 2],
-    "num_continuous_decode_steps": [1, 4],
     "stream_interval": [1, 4],
     "tokenizer_worker_num": [1, 2],
     "detokenizer_worker_num": [1, 2],
@@ -57,6 +56,18 @@ NUMBERS: dict[str, list[Scalar]] = {
     "speculative_num_draft_tokens": [2, 4, 8],
     "speculative_ngram_max_bfs_breadth": [1, 4],
     "ep_num_redundant_experts": [0, 2],
+    "attn_cp_size": [1],
+    "dcp_size": [1],
+    "swa_full_tokens_ratio": [0.2, 0.8],
+    "mamba_full_memory_ratio": [0.5],
+    "max_mamba_cache_size": [64],
+    "prefill_delayer_max_delay_passes": [10],
+    "prefill_delayer_token_usage_low_watermark": [0.5],
+    "cuda_graph_bs_decode": ["[1, 2, 4]"],
+    "cuda_graph_bs_prefill": ["[64, 128]"],
+    "speculative_draft_attention_backend": ["triton", "torch_native"],
+    "eplb_algorithm": ["auto", "deepseek"],
+    "eplb_rebalance_num_iterations": [100],
 }
 # What SGLang refuses and we only warn of, or do not see: its message, and why. At most ten.
 GAPS = {
@@ -74,12 +85,17 @@ GAPS = {
     "PP \\+ speculative decoding \\(MTP\\) is only supported on prefill nodes": "pipeline_eagle",
     # arg_groups/speculative_hook.py:1278: which kernels a model gets is not known for all
     "speculative_eagle_topk > 1 with page_size > 1": "drafts_in_pages_by_default",
+    # arg_groups/model_hook.py:1065: whether a model has states is not read
+    "needs mamba state": "",
+    # arg_groups/mamba_hook.py: the environment lacks FlashInfer; not SGLang's answer
+    "FlashInfer mamba module not available": "",
 }
 
 
 def pool(base: Config) -> dict[str, list[Scalar]]:
     """Settings for every knob of this version."""
-    knobs = {name: knob for name, knob in base.runtime.knobs.items() if is_of(knob.versions, base.runtime.version)}
+    version = base.runtime.version
+    knobs = {name: knob for name, knob in base.runtime.knobs.items() if is_of(knob.versions, version) and not knob.env}
     drawn: dict[str, list[Scalar]] = {**NUMBERS, "speculative_draft_model_path": [str(base.model.path)]}
     drawn |= {name: list(knob.choices) for name, knob in knobs.items() if knob.kind == "choice"}
     drawn |= {name: [True, False] for name, knob in knobs.items() if knob.kind == "bool"}

@@ -18,7 +18,7 @@ from support import kube_trials
 from support.rights import documents
 
 pytestmark = KUBE_MARKS
-TOLD_S = 10.0
+TOLD_S = 30.0
 APPS = "/apis/apps/v1/namespaces/ome"
 
 
@@ -132,7 +132,7 @@ def agent_crashes(kube: Kube) -> Config:
         is_up = kube.api.get(f"{APPS}/deployments/{MANAGER}").get("status", {}).get("availableReplicas")
         return bool(is_up) and any("CrashLoop" in str(one["state"].get("waiting")) for one in statuses)
 
-    assert process.wait_until(is_looping, timeout_s=20)
+    assert process.wait_until(is_looping, timeout_s=60)
     return kube_trials.of(kube)
 
 
@@ -147,7 +147,7 @@ def failed_model(kube: Kube) -> Config:
     healthy(kube)
     kube.add_model("tiny", kube_trials.HOME)
     path = f"{OME}/clusterbasemodels/tiny"
-    assert process.wait_until(lambda: kube.api.get(path).get("status", {}).get("state") == "Failed", timeout_s=20)
+    assert process.wait_until(lambda: kube.api.get(path).get("status", {}).get("state") == "Failed", timeout_s=60)
     return kube_trials.of(kube)
 
 
@@ -210,4 +210,4 @@ def test_silent_api_server_is_asked_once(kube: Kube) -> None:
         told.append(str(caught.value))
     assert told[0].startswith("The cluster at https://127.0.0.1")
     assert " cannot be reached: " in told[0]
-    assert set(told[1:]) == {"Not checked: the cluster cannot be reached."}
+    assert set(told[1:]) == {"see cluster"}

@@ -1,7 +1,6 @@
 """Teardown in a cluster: everything of the trial goes, nothing else, whoever does not answer; what stays is named."""
 
 import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,7 +22,7 @@ from support.rights import roles
 
 pytestmark = KUBE_MARKS
 
-LABEL = "sweep-7-abcd"
+LABEL = "sweep-7-beef"  # of no other test: processes are ended by it, whoever has started them
 NAME = manifests.name(LABEL)
 OURS = {manifests.LABEL: LABEL}
 AWAY_S = 3.0
@@ -35,7 +34,7 @@ def owned(kube: Kube, tmp_path: Path) -> Lease:
     """As Ome.deploy leaves it behind, of an account that may do what templates/ome/rbac.yaml says, and no more."""
     (tmp_path / "run").mkdir()
     where = Cluster(kubeconfig=kube.add_user("servetune", *roles()), context="tests", namespace=kube.namespace)
-    return replace(make_lease(tmp_path / "run"), cluster=where, port=9)
+    return replace(make_lease(tmp_path / "run"), label=LABEL, cluster=where, port=9)
 
 
 @pytest.fixture
@@ -65,7 +64,7 @@ def bystanders(kube: Kube) -> Iterator[None]:
     make_secret(kube, "other-trial", others)
     make_secret(kube, "somebodys", {"app": "x"})
     kube.create(service("somebodys", "none", "none", labels=others))
-    assert process.wait_until(lambda: bool(kube.api.list(f"{kube.core}/pods")), timeout_s=30)  # the Job's
+    assert process.wait_until(lambda: bool(kube.api.list(f"{kube.core}/pods")), timeout_s=60)  # the Job's
     before = names(kube)
     yield
     assert names(kube) == before
@@ -113,7 +112,7 @@ def engine_of(kube: Kube) -> str:
 
 
 def gone(kube: Kube) -> bool:
-    return process.wait_until(lambda: not left(kube), timeout_s=10)
+    return process.wait_until(lambda: not left(kube), timeout_s=60)
 
 
 @contextmanager
@@ -145,12 +144,11 @@ def test_gives_the_gpus_back(kube: Kube, owned: Lease, make: Make) -> None:
     assert taken, "the only GPU is not free"
 
 
-def test_is_idempotent(kube: Kube, owned: Lease, make: Make) -> None:
+def test_is_idempotent(kube: Kube, owned: Lease, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     make()
     assert removal.remove(owned) == ()
-    start = time.monotonic()
+    monkeypatch.setattr(removal, "SETTLE_S", 600.0)  # nothing of it is waited for the second time
     assert removal.remove(owned) == ()
-    assert time.monotonic() - start < 1
 
 
 def test_a_lease_without_a_cluster_owns_nothing(owned: Lease) -> None:
@@ -161,7 +159,7 @@ def test_ends_what_runs_beside_the_trial_on_this_machine(owned: Lease, tmp_path:
     """The port-forward, say; also where the trial was killed before it came to a cluster."""
     env = {**os.environ, process.LABEL: LABEL}
     process.spawn(["sleep", "600"], log=tmp_path / "log", env=env)
-    assert process.wait_until(lambda: len(process.labelled(LABEL)) == 1, timeout_s=5)
+    assert process.wait_until(lambda: len(process.labelled(LABEL)) == 1, timeout_s=60)
     assert removal.remove(replace(owned, cluster=None)) == ()
     assert process.labelled(LABEL) == ()
 

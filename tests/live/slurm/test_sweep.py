@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,13 +14,15 @@ import pytest
 
 from parts.nvml import Machine
 from parts.slurm import Cluster
+from pipeline import stop
 from pipeline.core.errors import FailureKind
 from pipeline.core.record import Record
 from support.cli import command, real_overrides, stub_overrides
-from support.places import TESTS
+from support.places import STUB_ENGINE, TESTS
 from support.sweeping import Running, running
 
 pytestmark = pytest.mark.live
+LONG = "traffic.max_time_per_level_s=120"  # a level that hangs must not end before its node does
 SLURM = (
     "hydra/launcher=submitit_slurm",
     "hydra.launcher.array_parallelism=2",
@@ -103,7 +106,7 @@ def test_a_job_without_memory_is_one_failed_trial(tmp_path: Path, tiny_gguf: Pat
 
 
 def test_a_job_whose_node_dies_is_one_failed_trial(tmp_path: Path, tiny_gguf: Path, slurm: Cluster) -> None:
-    with sweep(tmp_path, tiny_gguf, "parallel=2", bench="hang") as us:
+    with sweep(tmp_path, tiny_gguf, "parallel=2", LONG, bench="hang") as us:
         us.await_levels(0)
         slurm.kill_node()
         result = us.end()
@@ -114,7 +117,7 @@ def test_a_job_whose_node_dies_is_one_failed_trial(tmp_path: Path, tiny_gguf: Pa
 def test_a_node_s_death_that_is_accounted_late_is_told_all_the_same(
     tmp_path: Path, tiny_gguf: Path, slurm: Cluster
 ) -> None:
-    with sweep(tmp_path, tiny_gguf, "parallel=2", bench="hang") as us:
+    with sweep(tmp_path, tiny_gguf, "parallel=2", LONG, bench="hang") as us:
         us.await_levels(0)
         with slurm.unaccounted():
             slurm.kill_node()
@@ -146,14 +149,64 @@ def test_a_job_that_never_starts_is_one_failed_trial(
     assert result.code == 1
 
 
+@pytest.mark.parametrize(
+    ("fault", "cause"),
+    [("no engine there", "engine', which is not found on the PATH"), ("jobs do not start", " ended as FAILED on ")],
+    ids=lambda item: item if item[0].isalpha() else "",
+)
+def test_what_the_first_job_lacks_ends_the_sweep(
+    tmp_path: Path, tiny_gguf: Path, slurm: Cluster, fault: str, cause: str
+) -> None:
+    engine, is_there = tmp_path / "engine", fault != "no engine there"
+    command = f"runtime.command=[{engine},--port,'{{port}}']"
+    words = (command, f"hydra.launcher.setup=['. {tmp_path}/setup']", "parallel=2,4,6", "hydra/sweeper=tuner",
+             "hydra.sweeper.confirm=0")  # fmt: skip
+    (tmp_path / "setup").write_text("exit 3\n" if is_there else "")
+    mended = f'#!/bin/sh\nexec {sys.executable} {STUB_ENGINE} "$@"\n'
+    engine.write_text(mended)
+    engine.chmod(0o755 if is_there else 0o600)
+    before = len(slurm.jobs)
+    with sweep(tmp_path, tiny_gguf, *words, bench="ok") as us:
+        result = us.end()
+    assert (result.code, result.records) == (2, [])
+    assert result.err.startswith("error: No trial of this sweep can run where Slurm runs it: ")
+    assert (result.err + result.out).count(cause) == 1, result
+    assert "rank  trial" not in result.out
+    assert len(slurm.jobs) - before <= 2  # array_parallelism
+    (tmp_path / "setup").write_text("")
+    engine.chmod(0o755)
+    with sweep(tmp_path, tiny_gguf, *words, bench="ok") as us:  # trial 0, the baseline, runs again, too
+        again = us.end()
+    assert (again.code, [record.status for record in again.records]) == (0, ["ok"] * 4), again
+    assert again.records[0].is_baseline
+
+
+def test_a_model_that_only_some_jobs_want_costs_those_alone(tmp_path: Path, tiny_gguf: Path, slurm: Cluster) -> None:
+    with sweep(tmp_path, tiny_gguf, f"model.path=/nope.gguf,{tiny_gguf}", bench="ok") as us:
+        result = us.end()
+    assert (result.code, [record.status for record in result.records]) == (0, ["failed", "ok"]), result
+
+
 def test_before_its_time_limit_a_trial_tears_down(tmp_path: Path, tiny_gguf: Path, slurm: Cluster) -> None:
-    limit = ("hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=35")
+    """Slurm looks every 30 s and signals up to as much early: 29 s to 59 s after the job's start."""
+    limit = ("hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=1", LONG)
     with sweep(tmp_path, tiny_gguf, *limit, "parallel=2", bench="hang") as us:
         result = us.end()
         assert us.processes() == []
     assert failure(result.record)[0] == FailureKind.TIME_LIMIT
     assert result.record.teardown is not None
     assert (result.record.teardown.by, result.record.teardown.remaining) == ("trial", ())
+
+
+def test_a_time_limit_before_the_trial_has_begun_is_told_as_one(
+    tmp_path: Path, tiny_gguf: Path, slurm: Cluster
+) -> None:
+    with sweep(tmp_path, tiny_gguf, "hydra.launcher.timeout_min=1", "parallel=2", LONG, bench="hang") as us:
+        us.await_that(lambda: any("RUNNING" in line for line in slurm.jobs))
+        us.await_that(lambda: bool(us.processes("submitit.core._submit")))
+        slurm.ask("scancel", "--signal=USR2", job_of(slurm, 0))
+        result = us.end()
+    assert failure(result.record)[0] == FailureKind.TIME_LIMIT, result
 
 
 def requeue(slurm: Cluster) -> None:
@@ -180,6 +233,8 @@ def test_a_killed_sweep_goes_on_without_the_jobs_it_left(tmp_path: Path, tiny_gg
     later = ("hydra/sweeper=tuner", "hydra.sweeper.baseline=false", "hydra.launcher.array_parallelism=3")
     with sweep(tmp_path, tiny_gguf, *later, "parallel=2,4,6", bench="sleep:100") as killed:
         killed.await_levels(0, 1)
+        killed.await_that(lambda: len(slurm.jobs) == 3)
+        slurm.ask("scontrol", "hold", job_of(slurm, 2))  # else it may start, and end, before the next sweep looks
         killed.child.kill()
         killed.end()
     with sweep(tmp_path, tiny_gguf, *later, "parallel=2,4,6", bench="ok") as us:
@@ -200,6 +255,22 @@ def test_a_ctrl_c_leaves_no_job(tmp_path: Path, tiny_gguf: Path, slurm: Cluster)
     assert result.code == 128 + signal.SIGINT
     assert [record.status for record in result.records] == ["interrupted"] * 2
     assert [record.teardown.by for record in result.records if record.teardown] == ["trial"] * 2
+
+
+def test_stop_ends_one_job_and_then_all(
+    tmp_path: Path, tiny_gguf: Path, slurm: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with sweep(tmp_path, tiny_gguf, "parallel=2,4", bench="hang") as us:
+        us.await_levels(0, 1)
+        first = stop.main([str(us.folder), "0"])
+        us.await_that(lambda: len(slurm.jobs) == 1)
+        then = stop.main([str(us.folder)])
+        result = us.end()
+        assert slurm.jobs == []
+        assert us.processes() == []
+    assert (first, then) == (0, 0), capsys.readouterr().out
+    kinds = [(record.status, record.failure.kind) for record in result.records if record.failure]
+    assert kinds == [("interrupted", FailureKind.STOPPED), ("interrupted", FailureKind.INTERRUPTED)], result
 
 
 @pytest.mark.timeout(600)

@@ -112,6 +112,18 @@ def test_the_main_job_keeps_every_request(smoke: Result) -> None:
             assert level.metrics.output_tokens_mean == 16
 
 
+def test_the_main_job_knows_what_the_engine_says_of_itself(smoke: Result) -> None:
+    for level in (level for record in searched(smoke) for level in record.levels):
+        told, measured = level.engine_metrics, level.metrics
+        assert told is not None
+        assert measured is not None
+        assert told.missing is None
+        assert told.output_tokens == 16 * measured.num_begun
+        assert told.prompt_tokens == round(measured.input_tokens_mean * measured.num_begun)
+        assert told.prefix_hits_by == "engine"
+        assert not any(words.startswith("counts differ") for words in level.warnings)
+
+
 def test_the_main_job_leaves_an_offline_run_per_trial_and_one_of_the_sweep(smoke: Result) -> None:
     assert {record.tracker for record in smoke.records} == {None}
     runs = list((smoke.folder / "wandb").glob("offline-run-*"))
@@ -214,3 +226,14 @@ def test_a_key_of_its_own_protects_the_server(tiny: list[str], tmp_path: Path) -
     kept = [path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert len(kept) > 10
     assert not any(key.encode() in content for content in kept)
+
+
+def test_a_trial_looks_for_the_most_users_on_one_server(tiny: list[str], tmp_path: Path) -> None:
+    slo = ["slo.e2e_s=100", "traffic.levels=capacity", "traffic.max_concurrency=3"]
+    result = pipeline(tmp_path, *tiny, *SMALL, *slo, "runtime=llamacpp", "tracker=none")
+    assert result.code == 0, result
+    (record,) = result.records
+    assert [(level.concurrency, level.status) for level in record.levels] == [(1, "ok"), (2, "ok"), (3, "ok")]
+    assert record.best_level is not None
+    assert record.best_level.endswith(" x3")
+    assert [step.step for step in record.steps].count("deploy") == 1

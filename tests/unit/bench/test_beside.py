@@ -57,7 +57,7 @@ def test_asks_the_engine_at_its_pod_on_its_node() -> None:
     assert pod(job)["nodeName"] == "node-1"
     assert container["image"] == "bench:1"
     assert job.beside is not None
-    assert job.beside.manifest["metadata"]["name"] == f"{manifests.name(LABEL)}-b0"
+    assert job.beside.manifest["metadata"]["name"] == f"{manifests.name(LABEL)}-b1"  # of one user
     assert job.beside.manifest["metadata"]["labels"][manifests.LABEL] == LABEL
 
 

@@ -89,6 +89,11 @@ def test_a_gpu_type_is_given_only_where_there_is_one(hardware: dict[str, Any], e
     assert {name: item for name, item in given.items() if name.startswith("--server-gpu")} == expected
 
 
+@pytest.mark.parametrize(("asked", "workers"), [("auto", None), (3, 3)])
+def test_users_are_shared_out_as_asked(asked: str | int, workers: int | None) -> None:
+    assert job(bench={**CONFIG["bench"], "workers": asked}).workers == workers
+
+
 def test_results_go_to_the_levels_own_folder() -> None:
     made = job(users=4)
     folder = RunDir(RUN_DIR).level("D(64,16)", 4)

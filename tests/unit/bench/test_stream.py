@@ -51,6 +51,16 @@ def test_an_answer_is_read(lines: Sequence[bytes]) -> None:
     assert (seen.input_tokens, seen.output_tokens, len(seen.times)) == (24, 2, 2)
 
 
+@pytest.mark.parametrize(
+    ("details", "cached"),
+    [({"cached_tokens": 8}, 8), ({"cached_tokens": 0}, 0), ({}, None), (None, None), ({"cached_tokens": "8"}, None)],
+    ids=["some", "none-of-them", "untold", "no-details", "no-count"],
+)
+def test_cached_tokens_are_the_servers_where_it_tells_them(details: object, cached: int | None) -> None:
+    usage = {"prompt_tokens": 24, "completion_tokens": 2, "prompt_tokens_details": details}
+    assert answer(token("a"), data({"choices": [], "usage": usage}), DONE).cached_tokens == cached
+
+
 def test_the_time_of_an_answer_ends_with_what_it_said_not_with_done() -> None:
     assert answer(token("a"), USAGE, DONE).last_s == 0.01
 

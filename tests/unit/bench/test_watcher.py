@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 
 from pipeline.bench import ledger, watcher
-from pipeline.bench.watcher import Request, Watcher
+from pipeline.bench.watcher import Request, Tally, Watcher
+from pipeline.bench.wire import Prepared
 from pipeline.core.errors import BenchFailed
 from pipeline.core.requests import Measurement
-
-PAYLOAD = {"max_tokens": 4, "ignore_eos": True}
 
 
 @dataclass
@@ -28,15 +27,17 @@ class Level:
     watcher: Watcher = field(init=False)
 
     def __post_init__(self) -> None:
-        self.path.touch()
+        self.path.write_text(watcher.opening(self.planned, 1.0))
         self.watcher = Watcher(self.planned, self.users, 1.0, self.write, clock=lambda: self.now)
 
     def write(self, line: str) -> None:
         with self.path.open("a") as file:
             file.write(line)
 
-    def begin(self, **payload: Any) -> Request:
-        return self.watcher.begin({**PAYLOAD, **payload})
+    def begin(self, max_tokens: int = 4, *, ignore_eos: bool = True) -> Request:
+        made = self.watcher.begin(Prepared(b"", max_tokens, ignore_eos))
+        self.watcher.sent(made, self.now)
+        return made
 
     def say(self, request: Request, *pieces: str, every_s: float = 0.1, finish: str | None = "length") -> None:
         """The server sends text, a piece each `every_s`."""
@@ -62,7 +63,7 @@ class Level:
         self.end(made, tokens)
 
     def close(self) -> Measurement:
-        self.watcher.close(len)
+        self.write(watcher.closing([{**self.watcher.close(len), "keeps": True, "late_prompts": 0}], self.users))
         seen = ledger.read(self.path)
         assert seen is not None
         return seen
@@ -83,6 +84,15 @@ def test_a_whole_level_tells_times_and_tokens(level: Level) -> None:
     one = seen.requests[0]
     assert (one.ttft_s, one.tpot_s, one.e2e_s) == pytest.approx((0.1, 0.1, 0.4))
     assert (one.input_tokens, one.output_tokens, one.fault, one.is_in_one_piece) == (9, 4, None, False)
+
+
+def test_cached_tokens_reach_who_reads_the_ledger(level: Level) -> None:
+    request = level.begin()
+    level.say(request, *"abcd")
+    request.answer.cached_tokens = 5
+    level.end(request)
+    level.answer()
+    assert [one.cached_tokens for one in level.close().requests] == [5, None]
 
 
 def test_no_more_begin_than_were_planned(level: Level) -> None:
@@ -259,10 +269,56 @@ def test_a_damaged_ledger_is_named(tmp_path: Path) -> None:
 
 def test_our_own_lag_is_told_with_the_request_that_it_hit(level: Level) -> None:
     made = level.begin()
-    level.watcher.lags += [(99.0, 9.0), (100.2, 0.4), (100.3, 0.1)]
+    for lag_s in (9.0, 0.4, 0.1):
+        level.watcher.lags.add(lag_s)
+    made.lag_s = 0.4
     level.say(made, *"abcd")
     level.end(made)
     seen = level.close()
     assert seen.requests[0].lag_s == 0.4
     assert seen.client is not None
-    assert seen.client.lag_max_s == 9.0
+    assert seen.client.lag_max_s == pytest.approx(9.0, rel=0.1)
+
+
+def test_a_request_that_waits_for_its_connection_is_in_the_ledger(level: Level) -> None:
+    level.answer()
+    level.watcher.begin(Prepared(b"", 4, is_exact=True))
+    level.now += 2.0
+    seen = level.close()
+    assert [(one.ending, one.open_s) for one in seen.requests] == [("answered", 0.0), ("open", pytest.approx(2.0))]
+
+
+def test_the_clock_starts_when_the_request_is_written(level: Level) -> None:
+    made = level.watcher.begin(Prepared(b"", 4, is_exact=True))
+    level.now += 7.0  # until there is a connection
+    level.watcher.sent(made, level.now)
+    level.say(made, *"abcd")
+    level.end(made)
+    assert level.close().requests[0].ttft_s == pytest.approx(0.1)
+
+
+def test_one_worker_without_an_answer_goes_on_while_another_has_some(tmp_path: Path) -> None:
+    places = [0, 0, 0, 0]
+    level = Level(tmp_path / ledger.NAME, planned=100)
+    level.watcher.tally = Tally(places, 1)
+    for _ in range(50):
+        level.watcher.failure(level.begin(), "failed", "500", "engine dead")
+    assert level.watcher.is_over
+    Tally(places, 0).add(failed=False)
+    assert not level.watcher.is_over
+
+
+def test_the_parts_of_the_workers_are_one_account() -> None:
+    part = {
+        "how": "whole", "begun": 3, "duration_s": 2.0, "cpu_share": 0.2, "waited_s": 0.1, "resent": 0, "keeps": True,
+        "late_prompts": 0,
+        "lags": {"0": 97}, "unsure": {"0": 97},
+    }  # fmt: skip
+    other = {**part, "how": "cut", "begun": 2, "duration_s": 4.0, "cpu_share": 0.5, "lags": {"0": 1, "80": 2}}
+    told = json.loads(watcher.closing([part, other], users=5))
+    assert (told["closed"], told["begun"], told["duration_s"]) == ("cut", 5, 4.0)
+    client = told["client"]
+    assert (client["workers"], client["users"], client["cpu_share"]) == (2, 5, 0.5)
+    assert client["idle_share"] == pytest.approx(0.2 / (5 * 4.0))
+    assert client["lag_p99_s"] == client["lag_max_s"] == pytest.approx(1e-5 * 2**10)
+    assert client["unsure_p99_s"] == 0.0

@@ -15,7 +15,7 @@ from pipeline.core.metric_names import known_metrics
 from pipeline.core.places import CONF
 from pipeline.engines.versions import versions
 
-RUNTIMES = ["llamacpp", "sglang", "transformers", "vllm"]
+RUNTIMES = ["llamacpp", "openai", "sglang", "transformers", "vllm"]
 
 
 def offered(text: str) -> list[str]:
@@ -35,7 +35,7 @@ def offered(text: str) -> list[str]:
         ("runti", ["runtime=", "runtime."]),
         ("runtime=", [f"runtime={name}" for name in RUNTIMES]),
         ("runtime=s", ["runtime=sglang"]),
-        ("-m runtime=sglang,", ["runtime=sglang,llamacpp", "runtime=sglang,transformers", "runtime=sglang,vllm"]),
+        ("-m runtime=sglang,", [f"runtime=sglang,{other}" for other in RUNTIMES if other != "sglang"]),
         ("+experiment=sm", ["+experiment=smoke"]),
         ("n_para", ["n_parallel="]),
         ("runtime=sglang n_para", []),
@@ -84,7 +84,9 @@ def test_at_the_beginning_commands_come_first() -> None:
     assert not {*COMMANDS} & {*offered("n_threads=2 ")}
 
 
-@pytest.mark.parametrize("text", ["report ", "report out", "sync ", "recheck x/", "--config-dir ", "model.path=/x"])
+@pytest.mark.parametrize(
+    "text", ["report ", "report out", "compare a ", "sync ", "recheck x/", "--config-dir ", "model.path=/x"]
+)
 def test_a_file_is_left_to_the_shell(text: str) -> None:
     assert completion.offers(f"servetune {text}") is None
 
@@ -98,10 +100,10 @@ def test_the_meaning_comes_with_the_word() -> None:
 @pytest.mark.parametrize("how", ["--config-dir {}", "'hydra.searchpath=[file://{}]'"])
 def test_options_of_ones_own_are_completed(tmp_path: Path, how: str) -> None:
     (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "mine.yaml").write_text("# Our own.\nname: mine\nfavourite: true\n")
+    (tmp_path / "model" / "mixed.yaml").write_text("# Our own.\nname: mixed\nfavourite: true\n")
     text = f"servetune {how.format(tmp_path)} "
-    assert completion.offers(f"{text}model=mi") == {"model=mixtral_8x7b": ANY_MEANING, "model=mine": "Our own"}
-    assert completion.offers(f"{text}model=mine model.fav") == {"model.favourite=": "default: true"}
+    assert completion.offers(f"{text}model=mix") == {"model=mixtral_8x7b": ANY_MEANING, "model=mixed": "Our own"}
+    assert completion.offers(f"{text}model=mixed model.fav") == {"model.favourite=": "default: true"}
 
 
 class _Anything:

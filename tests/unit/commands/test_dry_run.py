@@ -38,11 +38,38 @@ def test_every_trial_is_told_and_nothing_is_left(tmp_path: Path, tiny_gguf: Path
 
 
 def test_the_command_is_the_one_that_would_run(tmp_path: Path, tiny_gguf: Path) -> None:
-    result = dry("parallel=4", "load_s=0.5", tmp_path=tmp_path, gguf=tiny_gguf, sweep=False)
+    words = ("parallel=4", "load_s=0.5", "+runtime.env.A='x y'")
+    result = dry(*words, tmp_path=tmp_path, gguf=tiny_gguf, sweep=False)
     (line,) = (line for line in result.out.splitlines() if line.startswith("  server"))
     engine = STUB_ENGINE
-    assert line == f"  server   {sys.executable} {engine} --port PORT --parallel 4 --load-s 0.5"
+    assert line == f"  server   A='x y' {sys.executable} {engine} --port PORT --parallel 4 --load-s 0.5"
     assert "  levels   D(48,16) x1, x4 (4 + 8 requests)" in result.out.splitlines()
+
+
+def test_what_a_search_for_the_capacity_may_try_is_told(tmp_path: Path, tiny_gguf: Path) -> None:
+    words = ("parallel=4", "traffic.levels=capacity", "traffic.max_concurrency=64", "slo.ttft_s=1")
+    told = dry(*words, tmp_path=tmp_path, gguf=tiny_gguf, sweep=False).out.splitlines()
+    asked = "the most users inside the SLO, from x1 on, of at most x64, within 5%, in at most 15 levels each"
+    assert f"  levels   D(48,16): {asked}" in told
+
+
+def test_the_limit_of_a_trial_is_stated(tmp_path: Path, tiny_gguf: Path) -> None:
+    told = dry("parallel=4", "hardware=cpu", tmp_path=tmp_path, gguf=tiny_gguf, sweep=False).out
+    (line,) = (line for line in told.splitlines() if line.startswith("  limit"))
+    assert "(timeouts.trial_s, the sum of the limits of its steps and repeats); downloads and waiting" in line
+    short = dry("timeouts.trial_s=5", "parallel=null,4", tmp_path=tmp_path, gguf=tiny_gguf).out
+    assert short.count("  limit    5 s (timeouts.trial_s); ") == 2
+    assert short.count("warned: timeouts.trial_s=5, but the levels may take ") == 2
+    assert "One after the other: at most 10 s." in short
+
+
+def test_a_knob_that_this_traffic_cannot_reward_is_warned_about(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["runtime=vllm", "model=qwen3_8b", "hardware=h100", "enable_prefix_caching=null,true,false"]
+    assert dry_run.show(words, is_sweep=True)
+    told = capsys.readouterr().out
+    verdicts = [line.split(":")[0] for line in told.splitlines() if line.startswith("  verdict")]
+    assert verdicts == ["  verdict  ok", "  verdict  warned", "  verdict  warned"]
+    assert told.count("warned: enable_prefix_caching: this traffic cannot show what the prefix cache is worth") == 2
 
 
 def test_a_command_of_which_nothing_would_start_fails(tmp_path: Path, tiny_gguf: Path) -> None:
@@ -151,10 +178,11 @@ def test_a_model_that_is_larger_than_the_memory_is_told(
     assert "do not fit" not in of_this_machine(capsys, f"runtime={runtime}", "model=llama32_1b", "hardware=cpu")
 
 
-def test_who_was_not_asked_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    told = of_this_machine(capsys, *MODEL, "hardware=h100", "backend=docker")
-    assert "Docker was not asked: servetune doctor does. Nothing was started or written.\n" in told
-    assert "was not asked" not in of_this_machine(capsys, *MODEL, "hardware=h100")
+def test_docker_is_asked_too(capsys: pytest.CaptureFixture[str]) -> None:
+    box = ("backend=docker", "backend.container.socket=tcp://127.0.0.1:1")
+    told = of_this_machine(capsys, *MODEL, "hardware=h100", *box)
+    assert told.count("\n           cannot run here: Docker does not answer: ") == 1
+    assert "None can run here as things are: servetune doctor says what to do. Nothing was started" in told
 
 
 def shown(*overrides: str) -> list[expand.Trial]:

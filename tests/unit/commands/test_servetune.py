@@ -17,7 +17,7 @@ HEAVY = ("hydra", "omegaconf", "pydantic", "numpy", "optuna", "dataclasses")
 
 def servetune(*words: str) -> subprocess.CompletedProcess[str]:
     argv = [sys.executable, "-m", "pipeline.cli.main", *words]
-    return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
 
 
 def said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[int, str, str]:
@@ -157,4 +157,4 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
         assert child.stdout
         assert child.stderr
         child.stdout.close()
-        assert (child.stderr.read(), child.wait(timeout=60)) == ("", 0)
+        assert (child.stderr.read(), child.wait(timeout=240)) == ("", 0)

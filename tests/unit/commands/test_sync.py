@@ -57,7 +57,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 def sync(*words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pipeline.sync", *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
 
 
 def runs(sweep: Path) -> list[Path]:

@@ -18,7 +18,7 @@ from pipeline.engines import server_command
 
 GROUPS: dict[str, Any] = {
     name: getattr(schema, name.title())
-    for name in ("runtime", "model", "backend", "traffic", "hardware", "slo", "tracker")
+    for name in ("runtime", "model", "backend", "traffic", "hardware", "slo", "quality", "tracker")
 }
 # The least that a file of each group says
 LEAST = {
@@ -37,6 +37,7 @@ runtime:
     "max_time_per_level_s: 9\nwarmup_requests: 0\nseed: 0\n",
     "hardware": "name: mine\ngpu_count: 0\n",
     "slo": "name: mine\nattainment: 0.9\nmax_error_rate: 0.1\n",
+    "quality": "name: mine\nkind: none\n",
     "tracker": "name: mine\ntarget: pipeline.trackers.none.Off\ntimeout_s: 5\n",
 }
 SETTINGS = {  # of a value that is not the default
@@ -54,6 +55,7 @@ SETTINGS = {  # of a value that is not the default
     "hardware.vendor": "nvidia",
     "hardware.gpu_memory_gib": "24",
     "slo.ttft_s": "0.5",
+    "quality.min_agreement": "0.8",
     "tracker.project": "mine",
 }
 

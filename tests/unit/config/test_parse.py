@@ -46,15 +46,15 @@ def test_a_knob_takes(knob: Knob, setting: object) -> None:
         (INT, 9, "n=9: expected an integer, 1 or more, at most 8 (threads) or null (how many)."),
         (INT, 2.0, "n=2.0: expected an integer"),
         (INT, "2", "n=2: expected an integer"),
-        (INT, True, "n=True: expected an integer"),
+        (INT, True, "n=true: expected an integer"),
         (OPEN_INT, "x", "n=x: expected an integer or null (how many)."),
         (FLOAT, 1.01, "n=1.01: expected a number, 0 or more, at most 1 or null (share)."),
-        (FLOAT, True, "n=True: expected a number"),
+        (FLOAT, True, "n=true: expected a number"),
         (FLOAT, float("nan"), "n=nan: expected a number"),
         (BOOL, 1, "n=1: expected true or false or null (whether)."),
         (BOOL, "true", "n=true: expected true or false"),
         (CHOICE, "maybe", "n=maybe: expected one of on, off, 1 or null (which)."),
-        (CHOICE, True, "n=True: expected one of on, off, 1"),
+        (CHOICE, True, "n=true: expected one of on, off, 1"),
     ],
     ids=[
         "too-small", "too-big", "float-for-int", "text-for-int", "bool-for-int", "text-without-range", "float-too-big",
@@ -128,15 +128,17 @@ def test_a_baseline_leaves_every_knob_to_the_engine(page_size: int | None, *, ex
         (tree("traffic", 3), "traffic: expected keys and values, got 3."),
         (tree("slo.attainment", 2), "slo.attainment: expected at most 1, got 2."),
         (tree("slo.ttft_s", "fast"), "slo.ttft_s: expected a number, got 'fast'."),
-        (tree("bench.runner", "locust"), "bench.runner: expected 'resident' or 'cli', got 'locust'."),
-        (tree("model.served_name", None), "model.served_name: expected a string, got None."),
+        (tree("bench.runner", "locust"), "bench.runner: expected 'resident', 'cli' or 'aiperf', got 'locust'."),
+        (tree("bench.workers", 0), "bench.workers: expected auto, or a number of processes up to 256, got 0."),
+        (tree("bench.workers", 2, "bench.runner", "cli"), "bench.workers=2 needs bench.runner=resident and bench.loc"),
+        (tree("model.served_name", None), "model.served_name: expected a string, got null."),
         (tree("model.path", 3), "model.path: expected a path, got 3."),
         (tree("backend.target", "os.system"), "backend.target: expected pipeline.backends.<module>.<Class>, got"),
         (tree("tracker.target", "os.system"), "tracker.target: expected pipeline.trackers.<module>.<Class>, got"),
         (tree("runtime.env", {"HF_TOKEN": "x"}), "instead of runtime.env.HF_TOKEN: it looks like a secret"),
         (tree(surprise=1), "surprise: unknown key."),
         (tree(objective=[]), "objective: expected at least one item, got []."),
-        (tree(objective=None), "objective: expected a list, got None."),
+        (tree(objective=None), "objective: expected a list, got null."),
         (tree(slots=[1, 2]), "slots: expected one value, got [1, 2]."),
         (tree(slots=0), "slots=0: expected an integer, 1 or more or null (requests at once)."),
         (tree("model.path", "???"), "model.path has no value: add model.path=... to the command."),
@@ -147,6 +149,7 @@ def test_a_baseline_leaves_every_knob_to_the_engine(page_size: int | None, *, ex
     ids=[
         "text-for-int", "fraction-for-int", "below-minimum", "not-positive", "no-bool", "empty-list", "no-list",
         "scenario", "only-bad-items", "unknown-in-section", "no-section", "above-maximum", "no-number", "no-choice",
+        "no-workers", "workers-of-another",
         "null-text", "no-path", "backend-target", "tracker-target", "secret", "unknown-at-root", "no-objective",
         "null-objective", "list-for-knob", "knob-out-of-range", "missing", "interpolation", "no-runtime", "several",
     ],
@@ -156,3 +159,50 @@ def test_a_mistake_is_told_in_one_line(made: Any, expected: str) -> None:
         parse(made)
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "given", "expected"),
+    [
+        ("traffic.concurrencies", [1, True], "traffic.concurrencies.1: expected an integer, got true."),
+        ("traffic.rates", [True], "traffic.rates.0: expected a number, got true."),
+        ("traffic.min_requests", True, "traffic.min_requests: expected an integer, got true."),
+        ("timeouts.deploy_s", True, "timeouts.deploy_s: expected a number, got true."),
+        ("slo.limits", {"ttft_p95_s": True}, "slo.limits.ttft_p95_s: expected a number, got true."),
+        ("bench.workers", True, "bench.workers: expected an integer, got true."),
+        ("traffic.drain_s", False, "traffic.drain_s: expected a number, got false."),
+    ],
+    ids=["list", "rates", "integer", "number", "mapping", "auto", "false"],
+)
+def test_true_and_false_are_no_numbers(path: str, given: object, expected: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(tree(path, given))
+    assert str(caught.value) == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("traffic.arrival", "poisson"),
+        ("traffic.levels", "capacity"),
+        ("traffic.order", "rising"),
+        ("traffic.cache", "warm"),
+        ("traffic.format", "jsonl"),
+        ("bench.location", "cluster"),
+        ("bench.crowded", "ignore"),
+        ("tracker.mode", "offline"),
+        ("runtime.reads", "sglang"),
+        ("runtime.cache_reset", "sglang_flush"),
+    ],
+)
+def test_a_choice_in_capital_letters_is_told_those_there_are(path: str, meant: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(tree(path, meant.title()))
+    told = str(caught.value)
+    assert told.startswith(f"{path}: expected '")
+    assert told.endswith(f", got '{meant.title()}'. Did you mean {meant}?")
+
+
+def test_every_arrival_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"^traffic\.arrival: expected 'closed', 'constant', 'poisson' or 'trace', "):
+        parse(tree("traffic.arrival", "sometimes"))

@@ -26,8 +26,10 @@ def seen(name: str, memory_gib: float | None = None, **more: Any) -> Seen:
         (seen("NVIDIA A100-SXM4-80GB", 80.0), "a100_80"),
         (seen("NVIDIA GeForce RTX 4090", 23.99), "rtx4090"),
         (seen("AMD Instinct MI300X", 191.98, vendor="amd"), "mi300x"),
-        (seen("NVIDIA H100 PCIe", 79.65), "nvidia-h100-pcie"),
-        (seen("NVIDIA A100 80GB PCIe", 80.0), "nvidia-a100-80gb-pcie"),
+        (seen("NVIDIA H100 PCIe", 79.65), "h100_pcie"),
+        (seen("NVIDIA A100 80GB PCIe", 80.0), "a100_80_pcie"),
+        (seen("NVIDIA GB200", 185.03), "gb200"),
+        (seen("NVIDIA A800 80GB PCIe", 80.0), "nvidia-a800-80gb-pcie"),
         (seen("NVIDIA H100 80GB HBM3", 9.75), "nvidia-h100-80gb-hbm3"),
     ],
     ids=[
@@ -39,6 +41,8 @@ def seen(name: str, memory_gib: float | None = None, **more: Any) -> Seen:
         "AMD",
         "another card with the same chip",
         "another card with the same memory",
+        "a name that begins another's",
+        "a card without an option",
         "a slice of one",
     ],
 )

@@ -219,8 +219,13 @@ def test_a_level_with_too_many_errors_does_not_meet_the_slo() -> None:
             {"requests": (request(tpot_s=None, is_in_one_piece=True),)},
             ("1 answers came in one piece: their time per token (TPOT) is unknown",),
         ),
+        (
+            {"fates": {"in_one_piece": 1}},
+            {"requests": (request(tpot_s=None, is_in_one_piece=True),)},
+            ("1 answers came in one piece: their time per token (TPOT) is unknown, so they miss the limit on it",),
+        ),
     ],
-    ids=["all-well", "errors", "cut", "busy-client", "late-client", "notes", "one-piece"],
+    ids=["all-well", "errors", "cut", "busy-client", "late-client", "notes", "one-piece", "one-piece-with-a-limit"],
 )
 def test_the_reader_is_warned(changes: dict[str, Any], seen: dict[str, Any], words: tuple[str, ...]) -> None:
     whole = Measurement(**{"run_duration_s": 1.0, "requests": (), **seen})
@@ -248,5 +253,5 @@ def test_every_number_has_one_name() -> None:
     assert flat["output_tokens_per_s"] == 100.0
     assert {name.removesuffix("_per_gpu") for name in known_metrics()} - flat.keys() == {
         "auto", "slo_attainment", "goodput_requests_per_s", "goodput_output_tokens_per_s",
-        "usd_per_million_output_tokens",
+        "usd_per_million_output_tokens", "tokens_per_s_per_watt", "joules_per_output_token",
     }  # fmt: skip

@@ -140,7 +140,7 @@ def test_more_is_better_of_throughput_and_less_of_latency(name: str, *, expected
 @pytest.mark.parametrize(
     ("made", "words"),
     [
-        (config("speed"), "objective=speed: expected one of auto, requests_per_s, "),
+        (config("speed"), "objective=speed: expected one of requests_per_s, "),
         (config(["ttft_p95_s", "ttft_p96_s"]), "objective=ttft_p96_s: expected one of"),
         (config("slo_attainment_per_gpu"), "objective=slo_attainment_per_gpu: expected one of"),
         (config("goodput_requests_per_s"), "objective=goodput_requests_per_s needs an SLO: add slo=interactive"),
@@ -166,9 +166,20 @@ def test_a_name_of_no_metric_is_refused(made: Config, words: str) -> None:
     assert words in str(caught.value)
 
 
+def test_what_no_sensor_told_is_no_zero() -> None:
+    with pytest.raises(BenchFailed, match="the objective was not measured"):
+        objectives.of([level()], config("tokens_per_s_per_watt"))
+
+
 @pytest.mark.parametrize("name", known_metrics())
 def test_every_known_metric_is_accepted(name: str) -> None:
     made = config(name, usd=1.0, has_slo=True)
     objectives.check(made)
-    inside = level(goodput_requests_per_s=1.0, goodput_output_tokens_per_s=1.0, slo_attainment=1.0)
+    inside = level(
+        goodput_requests_per_s=1.0,
+        goodput_output_tokens_per_s=1.0,
+        slo_attainment=1.0,
+        joules_per_output_token=1.0,
+        tokens_per_s_per_watt=1.0,
+    )
     assert all(objectives.of([inside], made).values())

@@ -25,13 +25,13 @@ def race(speeds: Mapping[int, Any], against: Incumbent | None, config: Config) -
     run = racing.race(ladder(*speeds), config, against)
     done: list[Level] = []
     while (then := run.step([racing.seen(level, config) for level in done])).level is not None:
-        users = run.ladder[then.level].concurrency
+        users = int(run.ladder[then.level].demand)
         done.append(Level(scenario="D(64,16)", concurrency=users, status="ok", metrics=_metrics(speeds[users])))
     return [level.concurrency for level in done], then.reason
 
 
 def ladder(*users: int) -> list[Rung]:
-    return [Rung(scenario="D(64,16)", concurrency=n, name=f"D(64,16) x{n}") for n in users]
+    return [Rung(scenario="D(64,16)", demand=n, name=f"D(64,16) x{n}") for n in users]
 
 
 def _metrics(seen: Any) -> Any:

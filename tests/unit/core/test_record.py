@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.core import errors, files
-from pipeline.core.errors import ConfigError, FailureKind, Interrupted, PreflightFailed
+from pipeline.core import disk, errors
+from pipeline.core.errors import ConfigError, DiskFull, FailureKind, Interrupted, PreflightFailed, Stopped
 from pipeline.core.files import RunDir, SweepDir, claim, save, write_atomically
-from pipeline.core.record import Timings, failure
+from pipeline.core.record import Record, Timings, failure
+from pipeline.core.values import parse, plain
 from support import genai
 from support.records import make_record
 
@@ -106,8 +107,8 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path, where: str, 
 
 
 def test_a_full_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "MINIMUM_FREE_BYTES", 2**62)
-    with pytest.raises(PreflightFailed, match=r"has \d+ MB free; a trial needs 4611686018427 MB"):
+    monkeypatch.setattr(disk, "MINIMUM_FREE_BYTES", 2**62)
+    with pytest.raises(DiskFull, match=r"is full: [\d.]+ MB free; a trial needs 4611686018427 MB"):
         claim(RunDir(tmp_path))
 
 
@@ -130,8 +131,9 @@ def test_an_error_of_ours_keeps_its_kind_and_hint(error: type[errors.PipelineErr
         (ConfigError("x", kind=FailureKind.BAD_FLAG, hint="y"), FailureKind.BAD_FLAG, "x"),
         (Interrupted(15), FailureKind.INTERRUPTED, "stopped by SIGTERM"),
         (KeyboardInterrupt(), FailureKind.INTERRUPTED, "stopped by KeyboardInterrupt"),
+        (Stopped(), FailureKind.STOPPED, "stopped by servetune stop"),
     ],
-    ids=["not-ours", "kind-of-its-own", "signal", "ctrl-c"],
+    ids=["not-ours", "kind-of-its-own", "signal", "ctrl-c", "this-trial-alone"],
 )
 def test_every_error_becomes_a_failure(error: BaseException, kind: FailureKind, words: str) -> None:
     found = failure("bench", error)
@@ -145,3 +147,14 @@ def test_timings_tell_what_each_step_took() -> None:
     assert [(step.step, step.seconds, step.status) for step in timings.done] == [
         ("deploy", 0.1235, "ok"), ("health", 1.0, "failed"),
     ]  # fmt: skip
+
+
+def test_a_record_from_before_the_engine_and_its_hardware_were_asked_is_read() -> None:
+    made = make_record()
+    data = plain(made)
+    for level in data["levels"]:
+        del level["engine_metrics"], level["hardware"]
+        for name in ("cached_tokens_mean", "joules_per_output_token", "tokens_per_s_per_watt"):
+            del level["metrics"][name]
+    del data["config"]["runtime"]["tells"]["metrics"], data["config"]["runtime"]["relief"], data["advice"]
+    assert parse(Record, data) == made

@@ -11,7 +11,7 @@ from fakes import make_lease
 from pipeline.backends import Deployment
 from pipeline.bench import Job, Outcome
 from pipeline.config import planning
-from pipeline.config.command_line import Outline
+from pipeline.config.outline import Outline
 from pipeline.core.files import RunDir, save
 from pipeline.core.plan import Assets
 from pipeline.core.record import Level, Record
@@ -117,6 +117,11 @@ def test_a_list_of_values_survives_json() -> None:
 def test_infinite_numbers_survive_json() -> None:
     slo = Slo(name="x", ttft_s=float("inf"), attainment=1.0, max_error_rate=0.0)
     assert from_json(Slo, to_json(slo)) == slo
+
+
+def test_half_a_character_is_a_question_mark() -> None:
+    slo = Slo(name="x\ud800", attainment=1.0, max_error_rate=0.0)
+    assert from_json(Slo, to_json(slo)).name == "x?"
 
 
 def test_a_saved_value_is_loaded_as_it_was(tmp_path: Path) -> None:

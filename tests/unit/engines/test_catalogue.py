@@ -1,11 +1,14 @@
 """The catalogues of flags, and that every runtime's knobs are flags of the versions they claim."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import yaml
+from hydra import initialize_config_dir
 from packaging.version import Version
 
+from pipeline.config.command_line import composed, to_config
 from pipeline.core.errors import ConfigError
 from pipeline.core.places import CONF
 from pipeline.core.schema import Knob, is_of
@@ -15,7 +18,15 @@ from pipeline.engines.catalogue import Catalogue, Flag
 
 FOLDER = catalogue.FOLDER
 ENGINES = sorted(path.name for path in FOLDER.iterdir() if catalogue.versions(path.name))
-FITS = {"int": {"int"}, "float": {"float"}, "bool": {"bool"}, "choice": {"text", "int"}, "text": {"text", "json"}}
+FITS = {
+    "int": {"int"},
+    "float": {"float"},
+    "bool": {"bool"},
+    "choice": {"text", "int"},
+    "text": {"text", "json"},
+    "json": {"json"},
+    "list": {"int", "float", "text"},
+}
 RELEASES = [
     pytest.param(engine, version, id=f"{engine}-{version}")
     for engine in ENGINES
@@ -30,7 +41,10 @@ def knobs(engine: str) -> dict[str, Knob]:
 
 
 KNOBS = [
-    pytest.param(engine, knob, id=f"{engine}-{name}") for engine in ENGINES for name, knob in knobs(engine).items()
+    pytest.param(engine, knob, id=f"{engine}-{name}")
+    for engine in ENGINES
+    for name, knob in knobs(engine).items()
+    if knob.has_flag
 ]
 
 
@@ -66,7 +80,7 @@ def test_a_knob_is_of_the_kind_of_its_flag_in_every_version(engine: str, knob: K
     flags = [flag for flag in having(engine, knob).values() if flag]
     assert flags
     assert {flag.kind for flag in flags} <= FITS[knob.kind]
-    assert not any(flag.many for flag in flags)
+    assert {flag.many for flag in flags} == {knob.kind == "list"}
     assert knob.false_flag is None or {flag.off for flag in flags} == {knob.false_flag}
 
 
@@ -133,3 +147,12 @@ def test_a_default_is_the_parsers(spelling: str, default: object) -> None:
     flag = catalogue.load("sglang", "0.5.23").find(spelling)
     assert flag is not None
     assert flag.default == default
+
+
+@pytest.mark.parametrize(
+    ("version", "default"), [("0.19.1", 0.9), ("0.20.0", 0.92), ("0.33.0", 0.92), ("0.19.9", 0.92), (None, None)]
+)
+def test_a_default_is_the_versions_own_or_the_nearest_ones(version: str | None, default: float | None) -> None:
+    with initialize_config_dir(str(CONF)):
+        runtime = to_config(composed(["runtime=vllm", "model.path=/m"])).runtime
+    assert catalogue.default(replace(runtime, version=version), "gpu_memory_utilization") == default

@@ -164,33 +164,23 @@ def test_a_graph_size_is_cut_down_to_one_that_vllm_captures(base: Config, asked:
     assert found.knobs["max_cudagraph_capture_size"] == taken
 
 
-@pytest.mark.parametrize(
-    ("text", "is_refused"),
-    [
-        ('{"method": "ngram"}', False),
-        (' { "method": "ngram" } ', False),
-        ("{}", False),
-        ("null", False),
-        ("None", False),
-        ("", False),
-        ("{", True),
-        ("{method: ngram}", True),
-        ("{'method': 'ngram'}", True),
-        ('{"method": "ngram"', True),
-        ("ngram", True),
-    ],
-)
-def test_a_speculative_config_that_cannot_be_json_is_refused(base: Config, text: str, is_refused: bool) -> None:
-    assert ("speculative_config_is_no_json" in findings(base, {"speculative_config": text})) == is_refused
-
-
-def test_a_key_of_the_speculative_config_in_extra_args_is_no_json(base: Config) -> None:
-    found = findings(base, {"extra_args": ["--speculative-config.method", "ngram"]})
-    assert "speculative_config_is_no_json" not in found
-
-
 @pytest.mark.parametrize("extra", [["--attention-config.backend", "FLEX_ATTENTION"], ["--attention-backend", "CUSTOM"]])
 def test_kernels_that_are_not_known_are_not_judged(base: Config, extra: list[str]) -> None:
     assert (
         "refused" not in findings(base, {"block_size": 24, "kv_cache_dtype": "fp8_e5m2", "extra_args": extra}).values()
     )
+
+
+def test_what_the_traffic_cannot_reward_is_warned_about_for_either_value(base: Config) -> None:
+    for case in ({"enable_prefix_caching": True}, {"enable_prefix_caching": False}):
+        assert findings(base, case)["no_prompt_has_anothers_prefix"] == "warned"
+    flag = {"extra_args": ["--no-enable-prefix-caching"]}
+    assert "no_prompt_has_anothers_prefix" in findings(base, flag)
+    assert "no_prompt_has_anothers_prefix" not in findings(base, {})
+
+
+def test_drafts_are_not_warned_about_where_answers_end(base: Config) -> None:
+    case = {"speculative_config": '{"method": "ngram", "num_speculative_tokens": 4}'}
+    assert "drafts_of_text_past_its_end" in findings(base, case)
+    ending = replace(base, runtime=replace(base.runtime, api_backend="openai"))
+    assert "drafts_of_text_past_its_end" not in findings(ending, case)

@@ -12,7 +12,7 @@ import pytest
 from support.cli import command
 from support.places import ROOT
 
-MODULES = ("catalogues", "doctor", "reap", "recheck", "report", "sync")
+MODULES = ("catalogues", "compare", "doctor", "reap", "recheck", "report", "sync")
 SLEEPS = """
 import sys, time
 from pipeline.machine import entry

@@ -73,7 +73,8 @@ def seen(
     first = load.read(scope, played)
     after()
     last = replace(load.read(scope, played), at_s=first.at_s + SECONDS)
-    return load.between(scope, first, last, usable=load.usable(scope, last), quota=more.get("quota"))
+    found = load.between(scope, first, last, usable=load.usable(scope, last), quota=more.get("quota"))
+    return found if found is None or more.get("whole") else replace(found, engine_cores=None, busiest_cores=None)
 
 
 def simple(
@@ -95,6 +96,14 @@ QUIET = {1: (0, 0.0), US: (1, 3.0), ENGINE: (US, 10.0), WORKER: (ENGINE, 4.0)}
 def test_what_is_neither_the_engines_nor_ours_is_others(played: Played) -> None:
     found = simple(played, LOCAL, {0: 10, 1: 10}, {**QUIET, STRANGER: (1, 3.0)})
     assert found == Load(cores=2, others_cores=0.3, is_crowded=True)
+
+
+def test_the_engines_cores_are_those_of_all_its_processes_and_of_the_busiest(played: Played) -> None:
+    used = {1: (0, 0.0), US: (1, 2.0), ENGINE: (US, 3.0), WORKER: (ENGINE, 9.0)}
+    idle = lambda: played.show(0, {0: 0, 1: 0}, {pid: (parent, 0.0) for pid, (parent, _) in used.items()})  # noqa: E731
+    found = seen(played, LOCAL, idle, lambda: played.show(SECONDS, {0: 10, 1: 4}, used), whole=1)
+    assert found is not None
+    assert (found.engine_cores, found.busiest_cores) == (1.2, 0.9)
 
 
 @pytest.mark.parametrize(("busy", "is_crowded"), [(18.9, False), (19.1, True)])

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from pipeline.core.quality import Judgement
 from pipeline.core.record import Record
 from pipeline.machine import progress
 from pipeline.machine.progress import Lines, LiveTable, best_so_far
@@ -53,6 +54,61 @@ def test_lines_tell_every_level_and_the_first_words_of_every_step(capsys: pytest
     lines.step("model", "pulling")
     seen = [line.split(" s  ")[1] for line in capsys.readouterr().out.splitlines()]
     assert seen == [" ".join(words) for words in [*told, told[-1]]]
+
+
+def test_lines_tell_now_and_then_how_far_a_level_is(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Lines(1)
+    for said in ("D(64,16) x1", "D(64,16) x1: 1 of 8 requests", "D(64,16) x1: 2 of 8 requests", "D(64,16) x4"):
+        lines.step("bench", said)
+    lines.told = (lines.told[0], lines.told[1] - progress.AGAIN_S)
+    lines.step("bench", "D(64,16) x4: 9 of 16 requests, 41 output tokens/s")
+    assert [line.split(" s  bench ")[1] for line in capsys.readouterr().out.splitlines()] == [
+        "D(64,16) x1",
+        "D(64,16) x4",
+        "D(64,16) x4: 9 of 16 requests, 41 output tokens/s",
+    ]
+
+
+def test_control_characters_of_a_log_are_shown_and_not_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
+    Lines(None).ended(make_failed_record(failure=make_failure(message="it \x1b[2J\x1b[31mdied\x1b]0;x\x07")))
+    assert "  wait: it \\x1b[2Jdied\\x1b]0;x\\x07\n" in capsys.readouterr().out
+    screen = Screen(2)
+    screen.table.begin(0, ["x=\x1b[2J"])
+    screen.table.step("deploy", "half\rdone")
+    screen.table.close()
+    assert "x=\\x1b[2J" in screen.shows()
+    assert "half\\rdone" in screen.shows()
+    assert "\x1b[2J" not in screen.out.getvalue()
+
+
+def test_what_is_measured_again_is_counted_beside_the_trials() -> None:
+    screen = Screen(2)
+    for number, phase in enumerate(("search", "search", "confirm", "confirm", "held_out")):
+        screen.table.begin(number, [f"n={number}"])
+        screen.table.ended(trial(number, 1.0, phase=phase))
+    screen.table.close()
+    assert "2 of 2 trials and 3 to confirm; best so far" in screen.shows()
+    assert "5 of 2" not in screen.shows()
+
+
+def test_a_narrow_terminal_has_one_line_for_each_trial() -> None:
+    out = StringIO()
+    table = LiveTable(Console(file=out, force_terminal=True, width=80, color_system=None), 3)
+    for number in range(3):
+        table.begin(number, [f"attention_backend=flashinfer chunked_prefill_size=4096 page_size={number}"])
+        table.ended(trial(number, 41.234, name="output_tokens_per_s_per_gpu"))
+    table.begin(3, ["n=3"])
+    table.step("bench", "D(3000,300) x128: 1234 of 4096 requests, 12345 output tokens/s")
+    table.close()
+    picture = Console(file=StringIO(), width=80)
+    with picture.capture() as seen:
+        picture.print(table.live.get_renderable())
+    rows = seen.get().splitlines()
+    assert [row.split()[0] for row in rows[:5]] == ["trial", "0", "1", "2", "3"]
+    assert all("41.23 at D(64,16) x2" in row for row in rows[1:4])
+    assert rows[0].split()[-1] == "seconds"
+    assert "D(3000,300) x128: 1234 of 4096" in rows[4]
+    assert max(map(len, rows)) <= 80
 
 
 def test_lines_tell_why_a_trial_failed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,7 +161,9 @@ def test_the_table_shows_the_running_trial_and_its_step() -> None:
     screen.table.begin(2, ["n_threads=2"])
     screen.table.step("bench", detail="D(64,16) x4")
     screen.table.close()
-    assert screen.shows().splitlines()[1].split() == ["2", "n_threads=2", "bench", "D(64,16)", "x4", "0"]
+    *row, seconds = screen.shows().splitlines()[1].split()
+    assert row == ["2", "n_threads=2", "bench", "D(64,16)", "x4"]
+    assert 0 <= int(seconds) < 60
     assert "n_threads=2" in screen.out.getvalue()
 
 
@@ -118,7 +176,9 @@ def test_the_table_keeps_ended_trials_and_the_best_so_far() -> None:
     screen.table.close()
     shown = screen.shows()
     assert [line.split()[:2] for line in shown.splitlines()[1:4]] == [["0", "n=0"], ["1", "n=1"], ["2", "n=2"]]
-    assert "3 of 4 trials; best so far: trial 1 (output_tokens_per_s 30 at D(64,16) x2); about 100 s to go" in shown
+    said = "3 of 4 trials; best so far: trial 1 (output_tokens_per_s 30 at D(64,16) x2); about "
+    seconds = shown.partition(said)[2].partition(" s to go")[0]
+    assert 100 <= int(seconds) < 120  # a third of the 300 s
 
 
 def test_the_table_shows_a_failed_trial_by_its_kind() -> None:
@@ -207,10 +267,11 @@ FAILED = make_failed_record(number=9)
         ([trial(n, score, name="ttft_p95_s") for n, score in enumerate((0.3, 0.1, 0.2))], 1),
         ([FAILED, trial(1, 0.0)], 1),
         ([trial(0, 1.0), trial(1, 0.1, name="ttft_p95_s")], 0),
+        ([trial(0, 1.0), replace(trial(1, 3.0), quality=Judgement(word="broken", may_win=False))], 0),
         ([FAILED], None),
         ([], None),
     ],
-    ids=["most-throughput", "least-latency", "zero-is-a-result", "another-objective", "all-failed", "none"],
+    ids=["most-throughput", "least-latency", "zero-is-a-result", "another-objective", "broken", "all-failed", "none"],
 )
 def test_the_best_so_far_is_the_best_by_the_first_objective(records: list[Record], expected: int | None) -> None:
     found = best_so_far(records)

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from pipeline.core.errors import Interrupted, StepTimedOut
+from pipeline.core.errors import Interrupted, StepTimedOut, Stopped
 from pipeline.machine import signals
 
 
@@ -22,7 +22,7 @@ def nothing_pending() -> Iterator[None]:
 
 
 def handlers() -> list[object]:
-    return [signal.getsignal(number) for number in signals.STOP_SIGNALS]
+    return [signal.getsignal(number) for number in (*signals.STOP_SIGNALS, signals.WAKE)]
 
 
 def me(signum: signal.Signals = signal.SIGTERM) -> None:
@@ -141,6 +141,46 @@ def test_an_acknowledged_signal_is_not_told_again() -> None:
             me()
         signals.acknowledge()
         signals.check()
+
+
+def yes() -> bool:
+    return True
+
+
+def test_a_wake_that_is_meant_stops_the_trial_alone() -> None:
+    with signals.interruptible(), signals.ends_alone(yes):
+        with pytest.raises(Stopped, match="servetune stop"):
+            me(signals.WAKE)
+        signals.acknowledge_alone()
+        me(signals.WAKE)  # it was answered
+
+
+@pytest.mark.parametrize("is_meant", [False, True], ids=["for-the-trial-before", "between-trials"])
+def test_a_wake_that_is_not_meant_does_nothing(is_meant: bool) -> None:
+    with signals.interruptible():
+        with signals.ends_alone(lambda: is_meant):
+            if not is_meant:
+                me(signals.WAKE)
+        me(signals.WAKE)
+        signals.check()
+    me(signals.WAKE)  # nobody has a handler, and it ends nobody
+
+
+def test_a_wake_that_came_at_the_end_of_a_trial_is_not_told_to_the_next() -> None:
+    with signals.interruptible(), signals.held():
+        with signals.ends_alone(yes):
+            me(signals.WAKE)
+        with signals.heard():
+            signals.check()
+
+
+@pytest.mark.parametrize("numbers", [(signals.WAKE, signal.SIGTERM), (signal.SIGTERM, signals.WAKE)])
+def test_what_ends_everything_is_not_lost_beside_a_wake(numbers: tuple[signal.Signals, ...]) -> None:
+    with pytest.raises(Interrupted) as caught, signals.interruptible(), signals.held(), signals.ends_alone(yes):
+        for number in numbers:
+            me(number)
+        signals.acknowledge_alone()
+    assert (type(caught.value), caught.value.signum) == (Interrupted, signal.SIGTERM)
 
 
 def test_a_deadline_breaks_off() -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +177,7 @@ def test_many_processes_share_few_gpus() -> None:
     then = write.format(path=str(log)) + end
     children = [elsewhere(on(2, gpu_ids=list("0123")), then=then) for _ in range(4)]
     for child in children:
-        child.communicate(timeout=60)
+        child.communicate(timeout=240)
     held: set[str] = set()
     for line in log.read_text().split():
         if line[0] == "+":
@@ -240,7 +241,7 @@ def test_an_engine_runs_on_its_cores_and_we_on_all(tmp_path: Path) -> None:
     script = "import os; print(sorted(os.sched_getaffinity(0)))"
     log = tmp_path / "log"
     pid = process.spawn([sys.executable, "-c", script], log=log, env=os.environ, cores=CORES[:1])
-    assert process.wait_until(lambda: process.exit_code(pid) == 0, timeout_s=20)
+    assert process.wait_until(lambda: process.exit_code(pid) == 0, timeout_s=60)
     assert json.loads(log.read_text()) == CORES[:1]
     assert sorted(os.sched_getaffinity(0)) == CORES
 
@@ -261,3 +262,21 @@ def test_a_folder_that_cannot_be_used_is_told(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(PreflightFailed, match="with the locks of GPUs and cores") as caught, taken(on(1)):
         pass
     assert "SERVETUNE_SLOTS_DIR" in caught.value.hint
+
+
+def test_one_trial_at_a_time_measures_a_server_that_is_there() -> None:
+    def at(url: str) -> Config:
+        made = on()
+        return replace(made, backend=replace(made.backend, url=url))
+
+    with taken(at("http://a/x")) as slots_:
+        assert slots_ == Slots()
+        with (
+            pytest.raises(Enough, match=r"waiting for 1 endpoint .*http://a/x: .*trial /out/3"),
+            taken(at("http://a/x")),
+        ):
+            pass
+        with taken(at("http://b")):
+            pass
+    with taken(at("http://a/x")):
+        pass

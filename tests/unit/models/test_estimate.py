@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.core import capacity
 from pipeline.core.schema import Config
 from pipeline.models import estimate
 from support.groups import group, runtime
@@ -28,6 +29,7 @@ def level(made: Config) -> float:
     return levels[0]
 
 
+WARMUP_S, DRAIN_S = CONFIG["timeouts"]["warmup_s"], 10
 SLOWER = {**group("hardware", "h100"), "memory_bandwidth_gb_s": 300}
 WEAKER = {**group("hardware", "h100"), "bf16_tflops": 100}
 
@@ -69,7 +71,7 @@ def test_the_whole_is_loading_and_every_level() -> None:
     assert found.levels is not None
     assert len(found.levels) == 6
     assert found.total_s == pytest.approx((found.load_s or 0) + sum(found.levels))
-    assert found.at_most_s == 1200 + 6 * 10
+    assert found.at_most_s == 1200 + WARMUP_S + 6 * (10 + DRAIN_S)
 
 
 def test_loading_fits_the_health_check() -> None:
@@ -89,7 +91,21 @@ def test_only_the_most_is_known_without_the_numbers(changes: dict[str, Any], loa
     found = estimate.estimate(config(**changes))
     assert (found.levels, found.total_s) == (None, None)
     assert found.load_s == load_s
-    assert found.at_most_s == 1200 + 600
+    assert found.at_most_s == 1200 + WARMUP_S + 600 + DRAIN_S
+
+
+def test_what_warms_the_server_and_its_cache_is_part_of_the_most_that_it_takes() -> None:
+    traffic = {**CONFIG["traffic"], "concurrencies": [1, 2], "warmup_requests": 0}
+    bare = estimate.estimate(config(traffic=traffic)).at_most_s
+    assert bare == 1200 + 2 * (10 + DRAIN_S)
+    warm = {**traffic, "warmup_requests": 1, "cache": "warm", "prefix_tokens": 8}
+    assert estimate.estimate(config(traffic=warm)).at_most_s == bare + WARMUP_S + 2 * WARMUP_S
+
+
+def test_a_capacity_takes_as_many_levels_as_it_may_try() -> None:
+    traffic = {**CONFIG["traffic"], "levels": "capacity", "max_concurrency": 64, "scenarios": ["D(64,16)"]}
+    made = config(traffic=traffic)
+    assert estimate.estimate(made).at_most_s == 1200 + WARMUP_S + capacity.most_probes(made.traffic) * (10 + DRAIN_S)
 
 
 def test_a_step_of_one_user_reads_the_weights_once() -> None:

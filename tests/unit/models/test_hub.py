@@ -1,9 +1,14 @@
 """Models of the hub: found in a cache laid out as huggingface_hub does, else told why not. No network."""
 
 import json
+import os
+import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -13,6 +18,9 @@ from pipeline.core.errors import FailureKind, ModelError
 from pipeline.core.schema import Model
 from pipeline.models import assets, hub
 from pipeline.models.hub import Wanted
+from pipeline.trial import checks
+from support.places import ROOT
+from support.records import make_config
 
 SHA = "c1899de289a04d12100db370d81485cdf75e47ca"
 WANTED = Wanted(repo="Qwen/Qwen3-0.6B", revision="main")
@@ -157,3 +165,56 @@ def test_what_is_expected_of_a_model_that_is_not_here_is_its_name(cached: Callab
     folder = cached("config.json", "tokenizer.json", "model.safetensors")
     assert not assets.has_to_come(model)
     assert assets.expected(model).model_path == folder
+
+
+ASK = "from pipeline.models import hub; print(hub.unreachable())"
+
+
+def asked(**env: str) -> str:
+    """What a process says whose environment has these."""
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), **env}
+    argv = [sys.executable, "-c", ASK]
+    return subprocess.run(argv, env=environ, capture_output=True, text=True, timeout=240, check=True).stdout.strip()
+
+
+def test_a_hub_that_nobody_reaches_is_told_with_the_reason() -> None:
+    assert asked(HF_HUB_OFFLINE="1") == "HF_HUB_OFFLINE is set"
+    assert asked(HF_ENDPOINT="http://127.0.0.1:9") == "http://127.0.0.1:9: ConnectionError"
+
+
+def test_a_hub_that_takes_connections_is_there_however_slow_it_is() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        assert asked(HF_ENDPOINT=f"http://127.0.0.1:{silent.getsockname()[1]}") == "None"
+
+
+def test_a_model_that_would_have_to_come_is_refused_without_a_hub(
+    cached: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "unreachable", lambda: "https://hub: no answer within 4 s")
+    config = make_config(model={"name": "qwen", "repo": WANTED.repo, "revision": "main", "served_name": "m"})
+    with pytest.raises(ModelError, match=r"the Hugging Face hub cannot be reached .https://hub: no answer") as caught:
+        checks.model(config)
+    assert caught.value.kind == FailureKind.HUB_UNREACHABLE
+    cached("config.json", "tokenizer.json", "model.safetensors")
+    assert checks.model(config).endswith(SHA)
+
+
+def test_a_tokenizer_that_would_have_to_come_needs_a_hub_as_well(
+    cached: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "unreachable", lambda: "https://hub: no answer within 4 s")
+    folder = fill(tmp_path / "model", "config.json", "model.safetensors")
+    config = make_config(model={"name": "own", "path": folder, "tokenizer": WANTED.repo, "served_name": "m"})
+    with pytest.raises(ModelError, match=r"Qwen/Qwen3-0\.6B is not in .*, and the Hugging Face hub cannot be reached"):
+        checks.model(config)
+    cached("tokenizer.json")
+    assert checks.model(config) == str(folder)
+
+
+def test_a_tokenizer_that_is_named_is_taken_with_a_gguf_file_too(tiny_gguf: Path, tmp_path: Path) -> None:
+    own = fill(tmp_path / "own", "tokenizer.json")
+    model = Model(name="gguf", path=tiny_gguf, tokenizer=str(own), served_name="m")
+    assert assets.prepare(model).tokenizer_dir == own
+    assert assets.prepare_tokenizer(model) == own
+    with pytest.raises(ModelError, match=r"model\.tokenizer=/no/such does not exist"):
+        assets.check(replace(model, tokenizer="/no/such"), tiny_gguf)

@@ -3,15 +3,17 @@
 from typing import Any
 
 import pytest
+from hydra import initialize_config_dir
 
-from pipeline.core.schema import Architecture, Config
+from pipeline.config.command_line import composed, to_config
+from pipeline.core.places import CONF
+from pipeline.core.schema import Config
+from pipeline.core.schema_model import Architecture
 from pipeline.core.values import parse
 from pipeline.models import memory
-from pipeline.models.memory import Knobs, Parallelism
+from pipeline.models.kv_cache import Knobs, Parallelism
 from support.groups import group, runtime
 from support.records import CONFIG, make_config
-
-KIB = 1024
 
 
 def arch(model: str, **changes: Any) -> Architecture:
@@ -41,44 +43,6 @@ def need(made: Config, knobs: Knobs) -> memory.Need:
     found = memory.need(made, knobs)
     assert found is not None
     return found
-
-
-@pytest.mark.parametrize(
-    ("model", "expected"),
-    [
-        ("llama31_8b", 128 * KIB),
-        ("llama33_70b", 320 * KIB),
-        ("qwen3_8b", 144 * KIB),
-        ("mixtral_8x7b", 128 * KIB),
-        ("deepseek_v3", 70_272),
-    ],
-)
-def test_kv_bytes_of_a_token_are_the_published_ones(model: str, expected: int) -> None:
-    assert memory.kv_bytes_per_token(arch(model), Parallelism(), 2) == expected
-
-
-@pytest.mark.parametrize(
-    ("model", "spread", "expected"),
-    [
-        ("llama33_70b", Parallelism(tensor=4), 80 * KIB),
-        ("llama33_70b", Parallelism(tensor=8), 40 * KIB),
-        ("llama33_70b", Parallelism(tensor=16), 40 * KIB),
-        ("llama33_70b", Parallelism(pipeline=2), 160 * KIB),
-        ("llama33_70b", Parallelism(data=2), 320 * KIB),
-        ("llama33_70b", Parallelism(tensor=8, attention_data=8), 320 * KIB),
-        ("llama33_70b", Parallelism(tensor=16, context=2), 20 * KIB),
-        ("deepseek_v3", Parallelism(tensor=8), 70_272),
-        ("deepseek_v3", Parallelism(pipeline=2), 31 * 576 * 2),
-        ("deepseek_v3", Parallelism(tensor=8, context=8), 70_272 / 8),
-    ],
-    ids=[
-        "heads-are-split", "one-head-each", "heads-are-replicated", "layers-are-split", "replicas-are-whole",
-        "attention-replicas-are-whole", "tokens-are-split", "mla-is-replicated", "the-fuller-stage-counts",
-        "mla-tokens-are-split",
-    ],
-)  # fmt: skip
-def test_a_token_is_split_over_gpus(model: str, spread: Parallelism, expected: float) -> None:
-    assert memory.kv_bytes_per_token(arch(model), spread, 2) == expected
 
 
 @pytest.mark.parametrize(
@@ -202,6 +166,14 @@ def test_a_refusal_is_told_the_sum(made: Config, words: str) -> None:
     assert words in finding.reason
 
 
+@pytest.mark.parametrize(("version", "share"), [("0.19.1", 0.9), ("0.20.0", 0.92), ("0.33.0", 0.92)])
+def test_the_share_of_vllm_is_that_of_its_version(version: str, share: float) -> None:
+    words = ["runtime=vllm", f"runtime.version={version}", "model=llama31_8b", "hardware=h100"]
+    with initialize_config_dir(str(CONF)):
+        made = to_config(composed(words))
+    assert need(made, made.knobs).most_gib == pytest.approx(share * 79.65)
+
+
 def test_sglang_sets_aside_what_its_source_says() -> None:
     assert need(config("sglang", "llama31_8b", "l4"), {}).reserve_gib == pytest.approx(
         (512 + 4096 * 1.5 + 1024 / 8 + 48 * 2 + 480) / 1024
@@ -210,6 +182,60 @@ def test_sglang_sets_aside_what_its_source_says() -> None:
     assert need(config("sglang", "llama31_8b", "h100"), {"mem_fraction_static": 0.8}).reserve_gib == pytest.approx(
         15.93
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"arch": None, "unread": "/m/config.json: expected a positive number 'hidden_size'"},
+            "memory and compatibility are not checked for model=llama33_70b: /m/config.json: expected a positive",
+        ),
+        ({"arch": None}, "set model.path to a folder with a config.json, or model.arch: without the architecture"),
+        (
+            {"arch": {"weights_gib": None, "unread": ["quant_method 'aqlm' is not known here"]}},
+            "memory is not checked for model=llama33_70b: quant_method 'aqlm' is not known here. Set it in model.arch",
+        ),
+        (
+            {"arch": {"caches": None, "weights_gib": 8.0, "unread": ["'compress_ratios' says"]}},
+            "the KV cache is not checked for model=llama33_70b: 'compress_ratios' says. Set it in model.arch",
+        ),
+    ],
+    ids=["unreadable", "nothing", "no-weights", "no-caches"],
+)
+def test_what_is_not_known_of_a_model_is_said(changes: dict[str, Any], words: str) -> None:
+    model = group("model", "llama33_70b")
+    given = {**changes, "arch": {**model["arch"], **changes["arch"]} if changes["arch"] else None}
+    [finding] = memory.check(config("vllm", "llama33_70b", "h100", model={**model, **given}), {})
+    assert finding.verdict == "warned"
+    assert finding.reason.startswith(words)
+
+
+def test_weights_are_checked_where_the_caches_are_not_known() -> None:
+    model = group("model", "llama33_70b")
+    given = {**model, "arch": {**model["arch"], "caches": None, "unread": ["its layers are not known"]}}
+    assert rules(config("vllm", "llama33_70b", "h100", model=given)) == ["does_not_fit"]
+
+
+@pytest.mark.parametrize(
+    ("engine", "model", "gpu", "knobs", "expected"),
+    [
+        ("vllm", "nemotron_nano_9b_v2", "l40s", {}, []),
+        ("vllm", "qwen3_next_80b_a3b", "h100", {"tensor_parallel_size": 4}, []),
+        ("vllm", "kimi_linear_48b", "h200", {"max_model_len": 1048576}, []),
+        ("vllm", "gpt_oss_20b", "rtx4090", {}, []),
+        ("vllm", "gemma3_27b", "h100", {}, []),
+        ("vllm", "llama4_scout", "h100", {"tensor_parallel_size": 8, "max_model_len": 1048576}, []),
+        ("vllm", "llama4_scout", "h100_nvl", {"tensor_parallel_size": 2, "max_model_len": 1000}, ["does_not_fit"]),
+        ("vllm", "jamba15_mini", "a100_80", {"tensor_parallel_size": 2}, []),
+        ("vllm", "deepseek_v32", "h200", {"tensor_parallel_size": 8}, []),
+        ("sglang", "qwen3_32b_awq", "rtx4090", {}, ["tight"]),
+    ],
+)
+def test_hybrid_and_windowed_models_are_not_refused_for_layers_that_keep_little(
+    engine: str, model: str, gpu: str, knobs: dict[str, Any], expected: list[str]
+) -> None:
+    assert rules(config(engine, model, gpu, users=1), **knobs) == expected
 
 
 @pytest.mark.parametrize(

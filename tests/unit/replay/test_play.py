@@ -32,7 +32,16 @@ def hill(tmp_path_factory: pytest.TempPathFactory) -> Landscape:
 
 @pytest.fixture(scope="module")
 def named() -> dict[str, Strategy]:
-    words = ["tuner", "default", "random", "tpe", "tpe-multivariate", "grid", "tpe:n_startup_trials=3,baseline=true"]
+    words = [
+        "tuner",
+        "default",
+        "random",
+        "tpe",
+        "tpe-multivariate",
+        "tpe-stock",
+        "grid",
+        "tpe:n_startup_trials=3,baseline=true",
+    ]
     return dict(zip(words, strategies.made(words), strict=True))
 
 
@@ -138,6 +147,20 @@ def test_what_chooses_levels_sees_what_was_measured_and_saves_the_rest(
     assert {best for _, best in asked} == {0, levels}
 
 
+def test_stock_tpe_is_told_no_order_and_no_failures_and_may_repeat(hill: Landscape, named: dict[str, Strategy]) -> None:
+    one = Play(hill, named["tpe-stock"], 1, Budget(trials=60))
+    run = one.run()
+    trials = one.search.study.optuna.trials
+    assert {type(each).__name__ for trial in trials for each in trial.distributions.values()} == {
+        "CategoricalDistribution"
+    }
+    states = {trial.state.name for trial in trials if trial.user_attrs.get("failure")}
+    assert run.crashed == 0 or states == {"FAIL"}
+    assert run.deployed > SIDE**2 - 1
+    repaired = played(hill, named["tpe"], trials=60)
+    assert repaired.deployed == SIDE**2 - 1
+
+
 def test_noise_is_the_configurations_own_whoever_measures_it(hill: Landscape, named: dict[str, Strategy]) -> None:
     job = Play(hill, named["random"], 1, Budget(trials=4)).search.next()
     assert job is not None
@@ -168,6 +191,9 @@ def test_a_level_outside_of_the_slo_is_no_result_while_another_is_inside() -> No
         ("randm", "there is no strategy randm. Did you mean random?"),
         ("tpe:multi=true", "Could not override 'hydra.sweeper.sampler.multi'"),
         ("motpe", "there is no strategy motpe."),
+        ("tuner:racing=maybe", "racing=maybe: expected true or false."),
+        ("tuner:repairs=false", "tuner cannot do without repairs."),
+        ("random:seed=7", "each search has a seed of its own."),
     ],
 )
 def test_a_wrong_strategy_is_told_with_the_nearest(word: str, told: str) -> None:

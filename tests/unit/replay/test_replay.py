@@ -58,6 +58,18 @@ def test_a_replay_prints_a_table_and_writes_a_page_and_json(
     ("argv", "words"),
     [
         (["nowhere.csv"], "error: nowhere.csv: no such file or folder."),
+        (
+            ["synthetic:moe", "--learn-from", "synthetic:moe"],
+            "--learn-from: no landscape shares a knob with another one",
+        ),
+        (
+            ["synthetic:moe", "--learn-from", "synthetic", "--strategies", "tpe"],
+            "--learn-from and a strategy that learns",
+        ),
+        (
+            ["synthetic:moe", "--strategies", "tpe:learn=true"],
+            "tpe:learn=true: only tuner learns from other landscapes.",
+        ),
         (["synthetic:mo"], "error: synthetic:mo: there is no such landscape. Did you mean moe?"),
         (["synthetic:small", "--strategies", "tpee"], "there is no strategy tpee. Did you mean tpe?"),
         (["synthetic:small", "--strategies", " "], "error: --strategies names none."),
@@ -76,6 +88,16 @@ def test_bad_input_is_told_and_leaves_nothing(
     assert [*tmp_path.iterdir()] == []
 
 
+def test_what_cannot_become_a_folder_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    for out, words in (("file", "expected a folder"), ("file/below", "Expected a folder that can be made.")):
+        code, _, err = told(["synthetic:small", "--out", str(tmp_path / out)], capsys)
+        assert code == 2
+        assert err.startswith(f"error: --out {tmp_path / out}: ")
+        assert words in err
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_ctrl_c_leaves_nothing_and_says_how_far_it_is(table: Path, tmp_path: Path) -> None:
     argv = [sys.executable, "-m", "pipeline.replay", str(table), "--seeds", "9999", "--out", str(tmp_path / "out")]
     scratch = tmp_path / "tmp"
@@ -86,7 +108,25 @@ def test_ctrl_c_leaves_nothing_and_says_how_far_it_is(table: Path, tmp_path: Pat
         result = us.end()
         assert us.processes() == []
     assert result.code == 130
-    assert re.search(r"Stopped after \d+ of 49995 searches\. Nothing was written\.\nStopped by SIGINT\.", result.err)
+    assert re.search(r"Stopped after \d+ of 59994 searches\. Nothing was written\.\nStopped by SIGINT\.", result.err)
     assert "Traceback" not in result.err
     assert not us.folder.exists()
     assert [*scratch.iterdir()] == []
+
+
+def test_a_search_may_know_a_past_sweep_of_another_table(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "like.csv").write_text(TABLE.replace("100,", "99,"))
+    (tmp_path / "other.csv").write_text(TABLE.replace("a,b,", "c,d,"))
+    given = [str(table), str(tmp_path / "other.csv"), "--learn-from", str(table), str(tmp_path / "like.csv")]
+    argv = [*given, "--seeds", "1", "--trials", "6", "--workers", "1", "--out", str(tmp_path / "out")]
+    code, shown, err = told(argv, capsys)
+    assert code == 0
+    assert "Left out: other: no knob in common" in err
+    assert "hill learns from a past sweep of like." in shown
+    found = json.loads((tmp_path / "out" / "replay.json").read_text())
+    assert [one["strategy"] for one in found["summaries"]] == ["tuner:learn=true", "tuner", "tpe"]
+    assert [one["facts"]["learns_from"] for one in found["landscapes"]] == [["like"]]
+    taught, cold, _ = found["runs"]
+    assert taught["times"] != cold["times"]

@@ -12,7 +12,7 @@ from pipeline.core.files import SweepDir, save
 from pipeline.replay import sources, synthetic, tables
 from pipeline.replay.landscape import Landscape
 from pipeline.replay.tables import Options
-from support.records import make_failed_record, make_record
+from support.records import CONFIG, make_config, make_failed_record, make_record
 
 CSV = "n,mode,score\n1,a,1\n2,a,3\n10,a,2\n1,b,\n2,b,2.5\n10,b,4\n"
 
@@ -61,6 +61,18 @@ def test_repeats_are_one_configuration_and_tell_the_noise(tmp_path: Path) -> Non
     assert found.noise == pytest.approx(float(np.std(np.log([1, 1.1, 0.9]), ddof=1)))
 
 
+def test_a_table_may_say_its_levels_with_their_times(tmp_path: Path) -> None:
+    head = "n,score,startup_s,score@x1,seconds@x1,score@x8,seconds@x8,_when\n"
+    rows = "1,4,10,2,3,4,5,monday\n1,6,20,2,3,6,7,tuesday\n2,3,10,3,1,,,monday\n3,,9,,,,,monday\n"
+    found = written(tmp_path, head + rows)
+    assert (found.space.names, found.levels) == (("n",), ("x1", "x8"))
+    assert found.speed[0].tolist() == [2, 5]
+    assert found.level_s[:2].tolist() == [[3, 6], [1, 6]]
+    assert found.startup_s.tolist() == [15, 10, 9]
+    assert np.isfinite(found.level_s).all()
+    assert np.isnan(found.truth[2])
+
+
 def test_parquet_is_read_as_csv_is(tmp_path: Path) -> None:
     pd.DataFrame({"n": [1, 2, 3], "score": [1.0, None, 2.0]}).to_parquet(tmp_path / "t.parquet")
     found = tables.read(tmp_path / "t.parquet", Options())
@@ -105,6 +117,25 @@ def test_a_past_sweep_has_its_own_times_and_failures(tmp_path: Path) -> None:
     assert found.noise == pytest.approx(np.log(1.1) / np.sqrt(2))
 
 
+def test_a_past_sweep_whose_trials_chose_their_levels_is_refused(tmp_path: Path) -> None:
+    record = make_record(config=make_config(traffic={**CONFIG["traffic"], "levels": "capacity"}))
+    SweepDir(tmp_path).trial(0).path.mkdir()
+    save(SweepDir(tmp_path).trial(0).record, record)
+    (source,) = sources.found([str(tmp_path)])
+    with pytest.raises(ConfigError, match="each trial chose its own levels"):
+        sources.opened(source, Options())
+
+
+def test_a_past_sweep_of_loads_is_refused(tmp_path: Path) -> None:
+    for number, load in enumerate(("chat", "smoke")):
+        record = make_record(number=number, overrides=("page_size=null", f"traffic={load}"))
+        SweepDir(tmp_path).trial(number).path.mkdir()
+        save(SweepDir(tmp_path).trial(number).record, record)
+    (source,) = sources.found([str(tmp_path)])
+    with pytest.raises(ConfigError, match="differ in traffic: no scores to compare"):
+        sources.opened(source, Options())
+
+
 @pytest.mark.parametrize("name", synthetic.names())
 def test_a_made_up_landscape_has_an_optimum_and_regions_that_fail(name: str) -> None:
     found, recipe = synthetic.made(name, Options()), synthetic.RECIPES[name]
@@ -128,12 +159,15 @@ def test_the_default_can_be_put_near_the_best() -> None:
         ("n,speed\n1,2\n2,3\n", "has no column score. Its columns: n, speed. Name the score's with --score."),
         ("n,score\n1,\n2,\n", "every score is missing"),
         ("n,score\n1,2\n", "has a single configuration: there is nothing to search"),
+        ("n,score,score@1,score@8,seconds@8\n1,2,1,2,3\n2,1,1,1,1\n", "there is no column seconds@1"),
         ("n,score\n1,1\n1,2\n", "has a single configuration"),
         ("score\n1\n2\n", "has a single configuration"),
         ("n,score\n", "has no rows"),
         ("", "cannot be read: No columns to parse from file"),
         ("n,score\n1,-2\n2,-1\n", "scores from -2 to -1. Expected numbers above 0"),
         ("n,score\n1,fast\n2,3\n", "cannot be read: column score: could not convert string to float: 'fast'"),
+        ("n,score\n1,inf\n2,3\n", "cannot be read: column score: inf: expected finite numbers"),
+        ("n,score,default\n1,2,1\n2,3,1\n", "cannot be read: column default: 2 rows have a 1: expected one"),
     ],
 )
 def test_what_is_no_table_is_refused_with_what_was_expected(tmp_path: Path, text: str, told: str) -> None:

@@ -27,7 +27,7 @@ from pipeline.report import best, publication
 from pipeline.report.best import card, scripts
 from support import forked
 from support.cli import Result, command, pipeline
-from support.places import ROOT
+from support.places import ROOT, TESTS
 from support.records import make_metrics, make_record
 
 TOLERANCE = recheck.Tolerance(share=0.1, latency=0.25)
@@ -138,7 +138,7 @@ OPENING = f"{MEASURED}: it opens paths that no API key guards"
         (["runtime=vllm", "backend=docker"], {"VLLM_SERVER_DEV_MODE=1": OPENING}),
         (["runtime=vllm", "+runtime.env.VLLM_SERVER_DEV_MODE='1'"], {"VLLM_SERVER_DEV_MODE=1": OPENING}),
         (["runtime=vllm", "+runtime.measuring.env.VLLM_TRACE='1'"], {"VLLM_TRACE=1": MEASURED}),
-        (["runtime=sglang"], {"--random-seed 42": MEASURED}),
+        (["runtime=sglang"], {"--random-seed 42 --enable-metrics": MEASURED}),
         (["runtime=llamacpp"], {"--cache-ram 0": MEASURED, "--slot-save-path $RUN_DIR": OPENING}),
     ],
     ids=["vllm", "vllm-in-docker", "set-by-the-user", "a-variable", "sglang", "llamacpp"],
@@ -285,6 +285,40 @@ def test_a_level_that_is_missing_is_a_fault() -> None:
     assert {line.verdict for line in lines if line.level} == {"missing"}
 
 
+def test_a_capacity_is_held_against_at_its_own_level() -> None:
+    """Another search would try other numbers of users: what it does not try is not missing."""
+    made = winner(*ENGINE)
+    made = replace(made, config=replace(made.config, traffic=replace(made.config.traffic, levels="capacity")))
+    told = card.of(made, [made], None)
+    assert told.recheck == (
+        "traffic.levels=given",
+        "traffic.concurrencies=[2]",
+        'traffic.scenarios=["D(64,16)"]',
+    )
+    lines = list(recheck.compare(told, replace(made, levels=made.levels[-1:]), TOLERANCE))
+    assert {(line.level, line.verdict) for line in lines if line.level} == {("D(64,16) x2", "as expected")}
+
+
+def test_of_several_capacities_the_one_in_the_middle_is_expected() -> None:
+    made = winner(*ENGINE)
+    made = replace(made, config=replace(made.config, traffic=replace(made.config.traffic, levels="capacity")))
+    level = made.levels[-1]
+    rounds = [
+        replace(
+            made,
+            number=users,
+            repeat_of=made.number,
+            phase="confirm",
+            levels=(replace(level, concurrency=users),),
+            best_level=f"D(64,16) x{users}",
+        )
+        for users in (12, 5, 8)
+    ]
+    told = card.of(made, [made, *rounds], None)
+    assert told.recheck[1] == "traffic.concurrencies=[8]"
+    assert list(told.levels) == ["D(64,16) x8"]
+
+
 def test_two_measurements_that_lie_apart_do_not_allow_anything() -> None:
     made = winner(*ENGINE)
     told = card.of(made, [made], None)
@@ -306,18 +340,28 @@ def test_a_tolerance_that_makes_no_sense_is_refused(
     assert said.out == ""
 
 
-@pytest.fixture
-def swept(tmp_path: Path, tiny_gguf: Path) -> Result:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, tiny_gguf: Path) -> Result:
     """A sweep whose winner has four slots."""
-    env = {"STUB_BENCH_RATE": "slots"}
-    return pipeline("parallel=null,4", folder=tmp_path / "out", gguf=tiny_gguf, sweep=True, env=env)
+    home = tmp_path_factory.mktemp("made")
+    own = {"STATE": home / "state", "CACHE": home / "cache", "SLOTS": home / "slots"}
+    env = {**{f"SERVETUNE_{name}_DIR": str(path) for name, path in own.items()}, "SERVETUNE_TESTS": str(TESTS)}
+    env["STUB_BENCH_RATE"] = "slots"
+    return pipeline("parallel=null,4", folder=home / "out", gguf=tiny_gguf, sweep=True, env=env)
+
+
+@pytest.fixture
+def swept(made: Result, tmp_path: Path) -> Result:
+    """A copy of the sweep, of the test's own."""
+    assert made.code == 0, made.err
+    return replace(made, folder=shutil.copytree(made.folder, tmp_path / "out"))
 
 
 def test_the_engine_starts_by_the_script(swept: Result) -> None:
     port = str(lasting_ports(1)[0])
     with subprocess.Popen([swept.folder / "best" / "serve.sh"], env={**os.environ, "PORT": port}) as server:
         try:
-            assert process.wait_until(lambda: is_up(port), timeout_s=20)
+            assert process.wait_until(lambda: is_up(port), timeout_s=60)
             assert requests.get(f"http://127.0.0.1:{port}/props", timeout=5).json()["total_slots"] == 4
         finally:
             server.terminate()

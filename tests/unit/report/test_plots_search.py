@@ -1,6 +1,7 @@
 """The figure of a search over time."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from itertools import permutations
 from statistics import fmean
@@ -9,8 +10,10 @@ from typing import Any
 import pytest
 
 from pipeline.core.errors import FailureKind
+from pipeline.core.reasons import Reason
 from pipeline.core.record import Level, Record
-from pipeline.report import plots_search
+from pipeline.report import plots, plots_search
+from support.answers import BROKEN, WELL
 from support.records import make_failed_record, make_failure, make_levels, make_record
 
 NAME = "output_tokens_per_s"
@@ -43,6 +46,15 @@ def test_the_best_so_far_never_falls() -> None:
     assert drawn["trials"][1] == [100.0, 80.0, 150.0, 120.0]
 
 
+def test_random_search_is_shown_only_where_every_combination_was_run() -> None:
+    grid = [replace(one, reason=Reason(by="order")) for one in trials(100.0, 80.0, 150.0)]
+    minutes, scores = traces(grid)["random search, expected"]
+    assert minutes == [1.0, 2.0, 3.0]
+    assert scores == pytest.approx([110.0, 400 / 3, 150.0])
+    chosen = [*grid[:2], replace(grid[2], reason=Reason(by="gain"))]
+    assert "random search, expected" not in traces(chosen)
+
+
 def test_a_raced_trial_is_shown_and_is_never_the_best() -> None:
     left_out = Level(
         scenario="D(64,16)",
@@ -66,6 +78,14 @@ def test_a_raced_trial_is_shown_and_is_never_the_best() -> None:
     assert drawn["raced: not measured at every level"] == ([4.0], [999.0])
 
 
+def test_one_that_cannot_win_for_what_it_answers_is_shown_and_is_never_the_best() -> None:
+    first, *others, broken = trials(100.0, 90.0, 80.0, 999.0)
+    records = [replace(first, is_baseline=True, asked=WELL), *others, replace(broken, asked=BROKEN)]
+    drawn = traces(records)
+    assert drawn["best so far"][1] == [100.0, 100.0, 100.0]
+    assert drawn["cannot win, for what it answers"] == ([4.0], [999.0])
+
+
 def test_too_few_results_are_no_curve() -> None:
     assert traces(trials(100.0, None, 80.0)) == {}
 
@@ -76,3 +96,14 @@ def test_the_expectation_is_the_mean_over_all_orders(*, is_maximised: bool) -> N
     pick = max if is_maximised else min
     means = [fmean(pick(order[:drawn]) for order in permutations(scores)) for drawn in range(1, 5)]
     assert plots_search.expected(scores, is_maximised=is_maximised) == pytest.approx(means)
+
+
+def test_a_long_sweep_has_its_time_in_hours() -> None:
+    records = [replace(one, ended_at=one.ended_at + timedelta(hours=5)) for one in trials(100.0, 80.0, 150.0)]
+    found = plots_search.best_so_far(records)
+    assert found is not None
+    assert found["layout"]["xaxis"]["title"]["text"] == "hours since the first trial began"
+    assert 5 < found["data"][0]["x"][0] < 6
+    whole = plots.timeline(records)
+    assert whole is not None
+    assert whole["layout"]["xaxis"]["title"]["text"] == "hours since the first trial began"

@@ -11,11 +11,17 @@ from typing import Any
 
 import pytest
 
-from pipeline.core.files import SweepDir
+from pipeline.core.evaluation import FOLDER, Change, Evaluated
+from pipeline.core.files import SweepDir, save
 from pipeline.core.record import Record
+from pipeline.core.redact import Secrets
 from pipeline.machine import signals
+from pipeline.report import command, evaluated
 from pipeline.report.publication import publish, result_of
+from pipeline.trackers import mlflow_content, wandb_sweep
 from pipeline.trackers.result import TrialResult
+from support import answers
+from support.answers import BROKEN, DIFFERS
 from support.records import CONFIG, make_config, make_failed_record, make_record
 
 
@@ -44,7 +50,7 @@ def test_trials_come_best_first_and_failed_ones_last() -> None:
 def test_the_winner_is_told_with_its_command_and_the_knobs_it_sets() -> None:
     best = result_of([trial(1, 100.0), trial(2, 125.0)]).best
     assert best is not None
-    assert (best.number, best.command) == (2, "python -m pipeline page_size=2")
+    assert (best.number, best.command) == (2, f"{' '.join(command.program())} page_size=2")
     assert best.knobs == {"page_size": 2}
 
 
@@ -75,6 +81,42 @@ def test_the_winner_has_the_verdict_of_what_was_measured_again() -> None:
     assert best is not None
     assert (best.verdict, best.rounds) == ("confirmed", 3)
     assert best.against_baseline == pytest.approx(0.205, abs=0.005)
+
+
+def test_what_the_quality_guard_says_is_told_of_each_trial_and_of_the_winner() -> None:
+    records = [
+        answers.base(), answers.trial(1, 200.0, BROKEN), answers.trial(2, 150.0, DIFFERS, 64),
+        answers.trial(3, 190.0, None, repeat_of=1), answers.trial(4, 150.0, None, 64, same_as=2),
+    ]  # fmt: skip
+    found = rows(*records)
+    assert [found[number].quality.split(" (")[0] for number in range(5)] == ["", "broken", "differs", "", "differs"]
+    assert [found[number].is_barred for number in range(5)] == [False, True, False, True, False]
+    result = result_of(records)
+    assert result.best is not None
+    assert (result.best.number, result.best.quality) == (2, found[2].quality)
+    assert wandb_sweep.summary(result)["best/quality"] == found[2].quality
+    _, _, best = wandb_sweep.over_trials(result) or ([], [], [])
+    assert max(best) == 150.0  # a broken one was never the best
+
+
+def test_evaluations_of_the_winner_are_told_and_none_of_another_one(tmp_path: Path) -> None:
+    change = Change(name="sums exact_match", items=100, baseline=0.8, winner=0.7, difference=-0.1, half_width=0.06,
+                    is_paired=True, is_higher_better=True)  # fmt: skip
+    (tmp_path / FOLDER).mkdir()
+    records = [trial(0, 100.0, is_baseline=True), trial(1, 120.0)]
+    for winner in (0, 1):
+        save(tmp_path / FOLDER / evaluated.FILE, Evaluated(winner=winner, baseline=0, changes=(change,)))
+        result = result_of(records, SweepDir(tmp_path))
+        told = wandb_sweep.summary(result)
+        assert ("best/evals/sums exact_match/score" in told) == (winner == 1)
+    assert result.said[-1] == f"lm-eval: {change}"
+    name = "best/evals/sums exact_match"
+    assert told[f"{name}/difference"] == -0.1
+    assert (told[f"{name}/low"], told[f"{name}/high"]) == (pytest.approx(-0.16), pytest.approx(-0.04))
+    assert told[f"{name}/verdict"] == "worse"
+    made = mlflow_content.of_sweep(result, SweepDir(tmp_path), Secrets({}))
+    assert made.tags[f"{name}/verdict"] == "worse"
+    assert str(change) in made.tags[mlflow_content.NOTE]
 
 
 def test_a_sweep_without_a_result_has_no_winner() -> None:
@@ -110,8 +152,8 @@ def test_a_signal_breaks_it_off(
         monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
         monkeypatch.setenv("WANDB_API_KEY", "0123456789" * 4)
         stop = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
-        stop.start()
         with signals.interruptible(), signals.held():
+            stop.start()
             publish(
                 SweepDir(tmp_path), [trial(0, 1.0, **with_tracker(target="pipeline.trackers.wandb.WandB", project="p"))]
             )

@@ -11,7 +11,8 @@ import pytest
 from pipeline.core.files import RunDir, SweepDir, save
 from pipeline.core.limits import Limits
 from pipeline.core.record import Level, Record, Stats
-from pipeline.report import sentences, summary, verdict
+from pipeline.core.schema import Slo
+from pipeline.report import command, sentences, summary, verdict
 from pipeline.report.__main__ import main
 from pipeline.report.verdict import Verdict
 from pipeline.sweep.search import outcome, policy
@@ -49,8 +50,12 @@ def sweep(*pairs: tuple[float | None, float | None], **changes: Any) -> list[Rec
     return [base(0, 100.0), trial(1, 130.0), trial(2, 120.0, page_size=64), *rounds(*pairs, **changes)]
 
 
+MORE_USERS = "traffic.levels=capacity looks for the most that the server can have."
+
+
 def told(records: list[Record]) -> list[str]:
-    return sentences.of(verdict.of(records))
+    """All but that the last level of the ladder was the best one: it is in all of these."""
+    return [line for line in sentences.of(verdict.of(records)) if not line.endswith(MORE_USERS)]
 
 
 def ends(found: Verdict) -> tuple[str, int | None, int]:
@@ -358,7 +363,7 @@ def test_table_best_files_and_exit_code_say_the_same(tmp_path: Path, capsys: pyt
     written(tmp_path, sweep(*WORSE))
     finding = summary.finish(tmp_path)
     out = capsys.readouterr().out
-    assert "Best: python -m pipeline page_size=None" in out
+    assert f"Best: {' '.join(command.program())} page_size=None" in out
     best = json.loads(SweepDir(tmp_path).best.read_text())
     assert (best["verdict"], best["against_baseline"], best["overrides"]) == ("no difference", None, ["page_size=None"])
     assert (SweepDir(tmp_path).best_dir / "overrides.txt").read_text() == "page_size=None\n"
@@ -420,3 +425,48 @@ def test_an_interrupted_round_is_none() -> None:
     found = verdict.of([*sweep(), stopped])
     assert ends(found) == ("once", 1, 0)
     assert found.contests == ()
+
+
+def test_the_last_level_of_a_ladder_is_said_to_be_the_best_one() -> None:
+    said = sentences.of(verdict.of(sweep()))
+    assert (
+        said[-1]
+        == f"D(64,16) x2 was the level with most users, and the best one: more users may bring more. {MORE_USERS}"
+    )
+    lower = [replace(one, best_level="D(64,16) x1") for one in sweep()]
+    assert not any(line.endswith(MORE_USERS) for line in sentences.of(verdict.of(lower)))
+
+
+def test_how_many_users_there_is_room_for_is_said_beside_the_baseline() -> None:
+    def found(record: Record, users: int) -> Record:
+        traffic = replace(record.config.traffic, levels="capacity")
+        slo = Slo(name="x", ttft_s=1.0, attainment=0.9, max_error_rate=0.1)
+        levels = [
+            Level(
+                scenario="D(64,16)",
+                concurrency=tried,
+                status="ok",
+                metrics=make_metrics(num_requests=1000, slo_attainment=share, meets_slo=share == 1),
+            )
+            for tried, share in ((users, 1.0), (users + 2, 0.5))
+        ]
+        config = replace(record.config, traffic=traffic, slo=slo)
+        return replace(record, config=config, levels=tuple(levels), best_level=f"D(64,16) x{users}")
+
+    base, best, _ = sweep()
+    again = replace(found(best, 36), number=2, repeat_of=best.number, phase="confirm")
+    said = sentences.of(verdict.of([found(base, 21), found(best, 37), again]))
+    assert (
+        "Users at a time that trial 1 has room for, each time it was tried: 37 [37, 39], 36 [36, 38]; "
+        "of the baseline: 21 [21, 23]." in said
+    )
+
+
+def test_a_capacity_that_the_limit_of_the_search_gave_is_said_to_be_that() -> None:
+    def at_most(record: Record, users: int) -> Record:
+        traffic = replace(record.config.traffic, levels="capacity", max_concurrency=users)
+        return replace(record, config=replace(record.config, traffic=traffic))
+
+    limited = "D(64,16) x2 is as many users as traffic.max_concurrency allows: raise it."
+    assert any(line.startswith(limited) for line in told([at_most(one, 2) for one in sweep()]))
+    assert not any(line.startswith(limited) for line in told([at_most(one, 64) for one in sweep()]))

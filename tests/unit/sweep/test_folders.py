@@ -17,6 +17,7 @@ from support.places import ROOT
 
 Start = Callable[..., "subprocess.Popen[str]"]
 ENV = {"STUB_BENCH_RATE": "slots", "PYTHONPATH": str(ROOT)}
+OF_THE_MACHINE = {"state", "cache", "slots"}  # tests/conftest.py
 FOLDERS = ("hydra.sweep.dir=", "hydra.run.dir=")
 
 
@@ -37,7 +38,7 @@ def together(tmp_path: Path, *commands: list[str]) -> list[tuple[int, str, str]]
         )
         for each in commands
     ]
-    said = [one.communicate(timeout=120) for one in started]
+    said = [one.communicate(timeout=240) for one in started]
     return [(one.returncode, *each) for one, each in zip(started, said, strict=True)]
 
 
@@ -98,6 +99,15 @@ def test_a_trial_does_not_begin_in_the_folder_of_a_living_sweep(
     assert f"{tmp_path} is in use" in done.stderr
 
 
+def test_a_single_run_writes_nothing_outside_of_its_folder(words: Callable[..., list[str]], tmp_path: Path) -> None:
+    before = {*tmp_path.iterdir()}
+    done = forked.run(words("parallel=1", f"hydra.run.dir={tmp_path}/mine", "tracker=wandb", "tracker.mode=offline"))
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in {*tmp_path.iterdir()} - before if path.name not in OF_THE_MACHINE} == {"mine"}
+    assert {"0", "best", "best.json", "ranking.csv", "wandb"} <= {path.name for path in (tmp_path / "mine").iterdir()}
+    assert f"Records: {tmp_path}/mine\n" in done.stdout
+
+
 def test_a_folder_with_a_trial_is_left_alone(words: Callable[..., list[str]], tmp_path: Path) -> None:
     own = tmp_path / "mine"
     assert forked.run(words("parallel=1", f"hydra.run.dir={own}")).returncode == 0
@@ -106,3 +116,24 @@ def test_a_folder_with_a_trial_is_left_alone(words: Callable[..., list[str]], tm
     assert (done.returncode, done.stdout) == (2, "")
     assert "already contains a trial" in done.stderr
     assert {path: path.read_bytes() for path in own.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("name", ["study.db", "search.json", "owners.json", "best.json", "report.html", "0", "best"])
+def test_what_lies_in_the_place_of_ours_is_named_before_the_sweep(
+    words: Callable[..., list[str]], tmp_path: Path, name: str
+) -> None:
+    there = tmp_path / "out" / name
+    there.parent.mkdir()
+    if "." in name:
+        there.mkdir()
+    else:
+        there.touch()
+    argv = words("parallel=1,2", "hydra/sweeper=tuner", f"hydra.sweep.dir={there.parent}", sweep=True)
+    done = forked.run(argv, env={**os.environ, **ENV})
+    kinds = ("folder", "file") if "." in name else ("file", "folder")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"error: {there} is a {kinds[0]}; a sweep has a {kinds[1]} of this name. Move it away, or set another "
+        f"hydra.sweep.dir.\n"
+    )
+    assert list(there.parent.iterdir()) == [there]

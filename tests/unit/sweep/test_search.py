@@ -17,7 +17,7 @@ from pipeline.sweep.search import outcome
 from pipeline.sweep.search.outcome import Outcome
 from pipeline.sweep.search.search import Search
 from pipeline.sweep.search.space import Choice, Params, Space, Span
-from pipeline.sweep.search.study import Job, Study, storage
+from pipeline.sweep.search.study import Job, Study, opened
 from support.records import make_config, make_levels, make_metrics, make_record
 
 BASE: Params = {"n": "null"}
@@ -36,7 +36,13 @@ def search(tmp_path: Path) -> Iterator[Open]:
     ) -> Search:
         study = open_study(tmp_path, space)
         opened.append(study)
-        return Search(study, Limits(**{"confirm": 0, **limits}), baseline, is_maximised=[True], in_order=in_order)
+        return Search(
+            study,
+            Limits(**{"confirm": 0, **limits}),
+            [baseline] if baseline else [],
+            is_maximised=[True],
+            in_order=in_order,
+        )
 
     yield make
     for study in opened:
@@ -44,7 +50,7 @@ def search(tmp_path: Path) -> Iterator[Open]:
 
 
 def open_study(folder: Path, space: Space, directions: tuple[Any, ...] = ("maximize",)) -> Study:
-    study = Study(storage(f"sqlite:///{folder}/study.db"), "sweep", space, directions, f"test-{folder.name}")
+    study = opened(f"sqlite:///{folder}/study.db", "sweep", space, directions, f"test-{folder.name}")
     study.optuna.sampler = optuna.samplers.TPESampler(seed=1)
     return study
 
@@ -193,14 +199,14 @@ def test_the_confirmation_waits_for_others(search: Open) -> None:
 
 def test_a_search_for_something_else_is_refused(search: Open, tmp_path: Path) -> None:
     search()
-    with pytest.raises(ConfigError, match="was started with space"):
+    with pytest.raises(ConfigError, match=r"It was started with .* where this command has"):
         open_study(tmp_path, LINE)
 
 
 def test_a_journal_keeps_a_study_as_well(tmp_path: Path) -> None:
     for expected in (["null", "1", "2", "3"], []):
-        study = Study(storage(str(tmp_path / "study.log")), "sweep", LETTERS, ["maximize"], f"test-{tmp_path.name}")
-        assert picks(run_all(Search(study, Limits(confirm=0), BASE, is_maximised=[True], in_order=True))) == expected
+        study = opened(str(tmp_path / "study.log"), "sweep", LETTERS, ["maximize"], f"test-{tmp_path.name}")
+        assert picks(run_all(Search(study, Limits(confirm=0), [BASE], is_maximised=[True], in_order=True))) == expected
 
 
 def test_a_record_tells_every_metric_and_by_how_much_it_misses_the_slo() -> None:

@@ -29,9 +29,9 @@ def trial(number: int, score: float | None = None, **changes: Any) -> Seen:
 
 
 def test_the_baseline_is_first_and_runs_once() -> None:
-    assert policy.first([], BASE) == Next(params=BASE, is_baseline=True, reason=Reason(by="baseline"))
-    assert policy.first([trial(0, 1.0, is_baseline=True)], BASE) is None
-    assert policy.first([], None) is None
+    assert policy.first([], [BASE]) == Next(params=BASE, is_baseline=True, reason=Reason(by="baseline"))
+    assert policy.first([trial(0, 1.0, is_baseline=True)], [BASE]) is None
+    assert policy.first([], []) is None
 
 
 def test_a_grid_goes_through_what_was_not_run_in_hydras_order() -> None:
@@ -128,6 +128,16 @@ def test_only_what_was_better_in_the_search_is_confirmed() -> None:
 def test_a_twin_is_no_contender() -> None:
     seen = [*tried(), trial(4, 3.0, same_as=2)]
     assert policy.contenders(seen, seen[0], is_maximised=True) == [2, 3, 1]
+
+
+def test_a_round_that_somebody_stopped_says_nothing_and_is_measured_again() -> None:
+    stops = iter([True, True])
+
+    def measure(asked: Next) -> Seen | float:
+        is_stopped = asked.repeat_of == 2 and next(stops, False)
+        return trial(9, is_stopped=True) if is_stopped else 1.0 + 9 * bool(asked.repeat_of)
+
+    assert of(rounds(tried(), Limits(), measure))[:5] == [2, 2, 2, 0, 0]
 
 
 def test_a_contender_that_fails_twice_in_a_row_falls() -> None:

@@ -26,10 +26,18 @@ ENDS = {
         Seen(job="1", state="FAILED", elapsed_s=600, limit_s=HOUR), set(), "SIGUSR2", FailureKind.PREEMPTED,
     ),
     "told-in-its-grace-time": (Seen(job="1", state="FAILED"), set(), "SIGTERM", FailureKind.PREEMPTED),
+    "died-before-it-heard-of-its-limit": (
+        Seen(job="1", state="FAILED", elapsed_s=9, limit_s=60, exit_code="140:0"), set(), None, FailureKind.TIME_LIMIT,
+    ),
+    "died-before-it-heard-of-its-end": (
+        Seen(job="1", state="FAILED", exit_code="0:15"), set(), None, FailureKind.PREEMPTED,
+    ),
+    "killed": (Seen(job="1", state="FAILED", exit_code="137:0"), set(), None, FailureKind.WORKER_DIED),
     "preempted-for-good": (Seen(job="1", state="PREEMPTED"), set(), None, FailureKind.PREEMPTED),
     "node-lost": (Seen(job="1", state="NODE_FAIL"), set(), None, FailureKind.NODE_FAILED),
     "out-of-memory": (Seen(job="1", state="OUT_OF_MEMORY"), set(), None, FailureKind.OOM_HOST),
     "a-step-out-of-memory": (Seen(job="1", state="FAILED"), {"FAILED", "OUT_OF_MEMORY"}, None, FailureKind.OOM_HOST),
+    "told-in-other-words": (Seen(job="1", state="FAILED", exit_code="N/A"), set(), None, FailureKind.WORKER_DIED),
     "crashed": (Seen(job="1", state="FAILED"), {"FAILED"}, None, FailureKind.WORKER_DIED),
     "forgotten": (Seen(job="1", state="UNKNOWN"), set(), None, FailureKind.WORKER_DIED),
 }  # fmt: skip

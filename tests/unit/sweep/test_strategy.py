@@ -11,12 +11,12 @@ import pytest
 from pipeline.core.errors import ConfigError
 from pipeline.core.reasons import Reason
 from pipeline.sweep.search.space import Choice, Params, Space, Span, as_asked, number_of, only
-from pipeline.sweep.search.strategy import acquisition, crashes, targets
+from pipeline.sweep.search.strategy import acquisition, crashes, surrogate, targets
 from pipeline.sweep.search.strategy.candidates import Candidates
 from pipeline.sweep.search.strategy.encoding import Encoding, agreed_of, resolved_of
 from pipeline.sweep.search.strategy.propose import Proposer, Switches
 from pipeline.sweep.search.strategy.sampler import Strategy
-from pipeline.sweep.search.strategy.surrogate import JITTER, GaussianProcess
+from pipeline.sweep.search.strategy.surrogate import JITTER, Kernel
 from pipeline.sweep.search.strategy.told import Told
 
 PAGES = Choice(name="page_size", values=("null", "16", "32", "64"))
@@ -67,7 +67,8 @@ def test_refused_and_twin_combinations_are_no_candidates() -> None:
     assert not free.is_free(params("null", "triton", 8))  # the same by what the engine makes of null
     assert free.is_free(params("64", "triton", 8))
     near = free.neighbours([params("32", "triton", 8)], 20, dice())
-    assert len(near) > 10
+    assert len(near) > 5
+    assert all(map(free.is_free, near))
     assert params("null", "triton", 8) not in near
     assert all(one["backend"] != "fa3" for one in free.random(50, dice()))
 
@@ -154,6 +155,19 @@ def test_what_crashes_is_learned_and_avoided() -> None:
     assert max(one.values[0] for one in found if one.values) > 0.9
 
 
+@pytest.mark.parametrize(("learns", "share"), [(True, 0.1), (False, 0.5)])
+def test_a_random_trial_is_rather_none_that_crashes(learns: bool, share: float) -> None:
+    seen = [
+        told(one, **({"failure": "oom_gpu"} if str(one["a"]) > "3" else {}))
+        for one in Candidates(GRID).random(40, dice())
+    ]
+    seen = [one if one.failure else replace(one, values=(1.0,)) for one in seen]
+    ours = Proposer(Candidates(GRID), Switches(random_share=1.0, crash_model=learns), [True])
+    found = [one.params["a"] for seed in range(60) if (one := ours.next(seen, dice(seed)))]
+    assert len(found) == 60
+    assert np.mean([str(a) > "3" for a in found]) == pytest.approx(share, abs=0.15 if not learns else 0.1)
+
+
 def test_failures_by_the_surroundings_teach_nothing() -> None:
     assert [told(params(), failure=kind).is_crash for kind in ("oom_gpu", "node_failed", None)] == [True, False, False]
     assert not told(params(), failure="oom_gpu", is_running=True).is_crash
@@ -171,10 +185,8 @@ def test_the_process_predicts_what_scikit_learns_own_does() -> None:
     from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct, Matern
 
     rows, y, at = dice(1).random((30, 3)) - 0.5, dice(2).standard_normal(30), dice(3).random((5, 3)) - 0.5
-    ours = GaussianProcess()
-    mean, sd = ours.fit(rows, y).at(at)
-    kernel = ours.kernel
-    assert kernel
+    kernel = surrogate.fitted(Kernel.usual(3), rows, y)
+    mean, sd = surrogate.posterior(kernel, rows, y).at(at)
     theirs = ConstantKernel(kernel.main) * DotProduct(0, sigma_0_bounds="fixed")
     theirs += ConstantKernel(kernel.near) * Matern(kernel.lengths, nu=2.5)
     model = GaussianProcessRegressor(theirs, alpha=kernel.noise + JITTER, optimizer=None)
@@ -185,10 +197,8 @@ def test_the_process_predicts_what_scikit_learns_own_does() -> None:
 
 def test_the_process_learns_which_knob_matters() -> None:
     rows = dice(1).random((40, 3)) - 0.5
-    ours = GaussianProcess()
-    ours.fit(rows, np.sin(6 * rows[:, 1]) + 0.02 * dice(2).standard_normal(40))
-    assert ours.kernel
-    first, second, third = ours.kernel.lengths
+    y = np.sin(6 * rows[:, 1]) + 0.02 * dice(2).standard_normal(40)
+    first, second, third = surrogate.fitted(Kernel.usual(3), rows, y).lengths
     assert second < min(first, third) / 2
 
 
@@ -253,6 +263,11 @@ def test_a_range_is_searched_on_its_steps() -> None:
 def test_the_same_seed_and_results_give_the_same_proposals() -> None:
     first, second = ([one.params for one in best_of(lambda one: told(one, hill(one)), trials=12)] for _ in range(2))
     assert first == second
+
+
+def test_an_endless_crash_power_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"hydra\.sweeper\.sampler\.crash_power=inf: Input should be a finite number"):
+        Strategy(crash_power=math.inf)
 
 
 @pytest.mark.parametrize("seed", [-1, 1.5, "abc", True])

@@ -18,6 +18,7 @@ from pipeline.core.errors import FailureKind
 from pipeline.core.files import SweepDir
 from pipeline.core.redact import Secrets
 from pipeline.core.schema import Tracker
+from pipeline.report import command
 from pipeline.report.publication import result_of
 from pipeline.trackers import wandb_report
 from pipeline.trackers.result import SweepResult
@@ -25,7 +26,7 @@ from pipeline.trackers.wandb import WandB
 from support.records import make_config, make_failed_record, make_failure, make_record
 
 CONFIG = Tracker(
-    name="wandb", target="pipeline.trackers.wandb.WandB", project="servetune", mode="offline", timeout_s=60
+    name="wandb", target="pipeline.trackers.wandb.WandB", project="servetune", mode="offline", timeout_s=600
 )
 VALUE = 'hf_s3cr3t "quoted"/value'
 INTERRUPTED = make_failure(kind=FailureKind.INTERRUPTED, message="stopped by SIGTERM")
@@ -131,7 +132,7 @@ def test_its_summary_tells_the_best_configuration(published: Published) -> None:
         "interrupted": 1,
     }
     assert (said["best/trial"], said["best/output_tokens_per_s"], said["best/knobs/page_size"]) == (1, 125.0, 1)
-    assert said["best/command"] == "python -m pipeline page_size=1"
+    assert said["best/command"] == f"{' '.join(command.program())} page_size=1"
 
 
 def test_its_files_are_one_artifact(published: Published) -> None:
@@ -253,13 +254,13 @@ def test_the_script_saves_the_report_once_there_is_a_key(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     run = [sys.executable, str(published.sweep.tracker_script)]
-    refused = subprocess.run(run, capture_output=True, text=True, check=False, timeout=60)
+    refused = subprocess.run(run, capture_output=True, text=True, check=False, timeout=240)
     assert refused.returncode == 1
     assert "W&B did not accept the report" in refused.stderr
     assert "Traceback" not in refused.stderr
     server: Server = request.getfixturevalue("server")
     server.runs["uploaded"] = {"project": "servetune"}
     for _ in range(2):
-        told = subprocess.run(run, capture_output=True, text=True, check=True, timeout=60)
+        told = subprocess.run(run, capture_output=True, text=True, check=True, timeout=240)
         assert told.stdout == f"{server.url}/team/servetune/reports/servetune-sweep-1--report0\n"
     assert len(saved(server)) == 1

@@ -85,7 +85,6 @@ def gpus(program: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Calla
     def make(count: int) -> None:
         path = program("nvidia-smi", "NVIDIA H100 80GB HBM3\n" * count)
         monkeypatch.setenv("PATH", f"{path.parent}:/usr/bin:/bin")
-        checks._by_nvidia_smi.cache_clear()
 
     return make
 
@@ -105,7 +104,6 @@ def test_too_few_gpus_are_told_before_deploying(gpus: Callable[[int], None]) -> 
 def test_a_machine_without_gpus_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(checks, "NVIDIA_DEVICE", tmp_path / "nvidiactl")
-    checks._by_nvidia_smi.cache_clear()
     with pytest.raises(PreflightFailed, match="needs 1 NVIDIA GPU; this machine has none"):
         check(trial(), "hardware h100")
 
@@ -114,7 +112,6 @@ def test_a_driver_without_nvidia_smi_is_believed(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("PATH", str(tmp_path))
     (tmp_path / "nvidiactl").touch()
     monkeypatch.setattr(checks, "NVIDIA_DEVICE", tmp_path / "nvidiactl")
-    checks._by_nvidia_smi.cache_clear()
     assert "not counted" in check(trial(tp_size=8), "hardware h100")
 
 
@@ -162,7 +159,7 @@ def test_a_gated_model_with_a_token_is_well(hub_at: Path, monkeypatch: pytest.Mo
 
 def test_a_model_larger_than_the_disk_is_refused(hub_at: Path) -> None:
     big = {**REPO, "arch": {**ARCH, "weights_gib": 1e9}}
-    with pytest.raises(PreflightFailed, match=r"needs 1000000000 GiB to download; .* GiB free") as caught:
+    with pytest.raises(PreflightFailed, match=r"needs 1000000000\.0 GiB to download; .* GiB free") as caught:
         check(trial(model=big), "model llama")
     assert "HF_HOME" in caught.value.hint
 
@@ -172,3 +169,17 @@ def test_a_runtime_of_gguf_files_refuses_others(hub_at: Path) -> None:
     config = replace(config, runtime=replace(config.runtime, needs_gguf=True))
     with pytest.raises(PreflightFailed, match="serves only GGUF files; model=llama is not a GGUF file"):
         check(config, "model llama")
+
+
+def addressed(host: str) -> Config:
+    return make_config(backend={**CONFIG["backend"], "host": host})
+
+
+def test_an_address_of_another_machine_is_refused_before_deploying() -> None:
+    found = dict(checks.of(addressed("192.0.2.1")))  # RFC 5737: of no machine
+    with pytest.raises(PreflightFailed, match=r"backend.host=192.0.2.1 cannot be used on this machine: Cannot assign"):
+        found["address 192.0.2.1"](addressed("192.0.2.1"))
+
+
+def test_an_address_of_this_machine_is_well() -> None:
+    assert checks.address(addressed("127.0.0.1")).startswith("a server can listen there")

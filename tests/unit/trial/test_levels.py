@@ -1,8 +1,10 @@
 """The ladder of levels: what one level does to its neighbours, and what it must not do."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -10,11 +12,12 @@ from fakes import Answer, Call, FakeBackend, FakeEngine, FakeProgress, FakeRunne
 from pipeline.backends import Deployment
 from pipeline.config import planning
 from pipeline.core import objectives
-from pipeline.core.errors import BenchFailed, FailureKind, Interrupted, ServerDied
+from pipeline.core.errors import BenchFailed, FailureKind, Interrupted, ServerDied, StepTimedOut
 from pipeline.core.plan import Assets
 from pipeline.core.racing import Incumbent
 from pipeline.core.record import Level
 from pipeline.trial.levels import Ladder
+from pipeline.trial.meter import Meter
 from support.records import CONFIG, make_config
 
 FILES = Assets(model_path=Path("/m.gguf"), tokenizer_dir=Path("/tok"))
@@ -34,6 +37,7 @@ class Climb:
     url: str = "http://127.0.0.1:9"  # discard: nothing listens there
     best: Incumbent | None = None
     death_s: float = 0
+    in_time: Callable[[], None] = lambda: None
     done: list[Level] = field(default_factory=list)
     progress: FakeProgress = field(default_factory=FakeProgress)
 
@@ -52,6 +56,7 @@ class Climb:
             progress=self.progress,
             best=self.best,
             death_s=self.death_s,
+            in_time=self.in_time,
         )
 
     def run(self) -> list[Level]:
@@ -76,6 +81,17 @@ def test_every_level_is_measured_in_rising_order(tmp_path: Path) -> None:
     assert [level.name for level in levels] == ["D(64,16) x1", "D(64,16) x2", "D(64,16) x4"]
     assert climb.statuses == ["ok"] * 3
     assert climb.progress.told == ["bench D(64,16) x1", "bench D(64,16) x2", "bench D(64,16) x4"]
+
+
+def test_how_far_a_level_is_is_told_while_it_runs(tmp_path: Path) -> None:
+    climb = Climb(tmp_path, {})
+    ladder = climb.ladder()
+    said = iter(["3 of 8 requests, 41 output tokens/s", None])
+    meter = cast("Meter", SimpleNamespace(said=lambda: next(said)))
+    look = ladder.watch(ladder.plan.levels[0], meter)
+    look()
+    look()
+    assert climb.progress.told == ["bench D(64,16) x1: 3 of 8 requests, 41 output tokens/s"]
 
 
 def test_a_level_holds_its_numbers_and_where_they_came_from(tmp_path: Path) -> None:
@@ -326,3 +342,20 @@ def test_what_is_better_is_measured_at_every_level_and_told_in_their_order(tmp_p
     assert [level.name for level in climb.run()] == ["D(64,16) x1", "D(64,16) x2", "D(64,16) x4"]
     assert climb.progress.told == ["bench D(64,16) x4", "bench D(64,16) x1", "bench D(64,16) x2"]
     assert climb.statuses == ["ok"] * 3
+
+
+def test_a_trial_whose_time_is_over_keeps_what_it_has_measured(tmp_path: Path) -> None:
+    looks = iter(range(100))
+
+    def in_time() -> None:
+        if next(looks) >= 3:  # the first level looks twice
+            raise StepTimedOut("The trial did not end within 9 s (timeouts.trial_s).")
+
+    climb = Climb(tmp_path, {}, in_time=in_time)
+    with pytest.raises(StepTimedOut):
+        climb.run()
+    assert [level.status for level in climb.done] == ["ok", "failed", "skipped"]
+    assert climb.done[0].metrics is not None
+    assert [level.failure.kind for level in climb.done if level.failure] == [
+        FailureKind.STEP_TIMED_OUT, FailureKind.NOT_RUN
+    ]  # fmt: skip

@@ -4,10 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.backends import lease
-from pipeline.core.files import RunDir
+from pipeline.core.errors import FailureKind, JobEnded
+from pipeline.core.files import RunDir, save
 from pipeline.core.values import load, now
 from pipeline.machine import identity
+from pipeline.sweep import adoption
 from pipeline.trial import postmortem
+from pipeline.trial.story import Place
+from support.records import make_failed_record, make_failure
 
 
 def owned(folder: Path, backend: str) -> RunDir:
@@ -40,3 +44,14 @@ def test_processes_of_another_machine_end_with_their_job(tmp_path: Path) -> None
     seen = postmortem.tear_down(owned(tmp_path / "0", "pipeline.backends.local.Local"))
     assert seen is not None
     assert seen.is_clean
+
+
+def test_that_somebody_stopped_a_trial_is_more_than_its_scheduler_knows(tmp_path: Path) -> None:
+    """The job of a trial that was stopped alone has ended as if nothing had happened."""
+    alone = make_failure(kind=FailureKind.STOPPED, message="stopped by servetune stop")
+    done = make_failed_record(status="interrupted", failure=alone)
+    place = Place(sweep_id="s", number=0, overrides=(), run_dir=RunDir(tmp_path))
+    save(place.run_dir.record, done)
+    ended = JobEnded("Slurm job 7 ended as COMPLETED.", kind=FailureKind.WORKER_DIED)
+    assert postmortem.write(place, done.config, ended, started_at=done.started_at) == done
+    assert adoption.finished(place.run_dir) == done

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.core.errors import FailureKind
+from pipeline.core.errors import FailureKind, StepTimedOut
 from pipeline.core.record import Failure, Level, Load
 from pipeline.trial import quiet
 from support.cli import pipeline
@@ -21,14 +21,18 @@ TWICE = "measured twice, the quieter kept"
 class World:
     """Measures in a folder, on a machine that does what was told."""
 
-    def __init__(self, folder: Path, loads: Sequence[Load | None], failing: Sequence[int] = ()) -> None:
-        self.folder, self.loads, self.failing = folder, list(loads), failing
+    def __init__(
+        self, folder: Path, loads: Sequence[Load | None], failing: Sequence[int] = (), late: int | None = None
+    ) -> None:
+        self.folder, self.loads, self.failing, self.late = folder, list(loads), failing, late
         self.count = 0
 
     def measure(self) -> Level:
         self.count += 1
         self.folder.mkdir(parents=True)  # a result of before would be in the way
         (self.folder / "result").write_text(str(self.count))
+        if self.count == self.late:
+            raise StepTimedOut("The trial did not end within 9 s (timeouts.trial_s).")
         if self.count in self.failing:
             why = Failure(step="bench", kind=FailureKind.BENCH_ERROR, message="no", hint="")
             return Level(scenario="D(1,1)", concurrency=4, status="failed", failure=why)
@@ -83,6 +87,14 @@ def test_a_second_time_that_failed_does_not_count(folder: Path) -> None:
     world = World(folder, [BUSY, QUIET], failing=[2])
     level = world.run()
     assert (level.status, level.elapsed_s, level.times_measured, world.kept) == ("ok", 1, 2, "1")
+
+
+def test_what_was_measured_is_kept_when_the_trials_time_ends_the_second(folder: Path) -> None:
+    world = World(folder, [BUSY], late=2)
+    level = world.run()
+    assert (level.status, level.elapsed_s, level.times_measured, world.kept) == ("ok", 1, 1, "1")
+    words = "crowded: other processes used 1.3 of 2 cores; measured once, because the trial's time was over"
+    assert level.warnings == (words,)
 
 
 def test_a_level_that_failed_is_not_repeated(folder: Path) -> None:

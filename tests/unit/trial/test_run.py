@@ -1,5 +1,6 @@
 """Whole trials and sweeps through the command line, with a stand-in engine and a stand-in genai-bench."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.errors import FailureKind
+from pipeline.core.record import Record
+from pipeline.core.values import load
 from support.cli import pipeline, stub_overrides
 from support.places import ROOT
 
@@ -24,6 +27,15 @@ def test_a_trial_leaves_a_complete_record(tmp_path: Path, tiny_gguf: Path) -> No
     assert record.settings == {"total_slots": 4}
     assert record.teardown is not None
     assert record.teardown.is_clean
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+def test_levels_are_looked_at_on_what_the_trial_has_for_itself(tmp_path: Path, tiny_gguf: Path) -> None:
+    own = ("hardware.cores_per_trial=1", "bench.crowded=note")
+    record = pipeline(*own, folder=tmp_path / "out", gguf=tiny_gguf).record
+    assert record.deployment["cores"]
+    looked_at = {level.load.cores for level in record.levels if level.load}  # none where the kernel tells nothing
+    assert looked_at <= {1}
 
 
 def test_a_cache_that_could_not_be_cleared_is_told(tmp_path: Path, tiny_gguf: Path) -> None:
@@ -130,6 +142,36 @@ def test_what_the_engine_rewrites_is_told_and_measured_once(tmp_path: Path, tiny
     assert "parallel=32→16" in result.out
 
 
+def test_a_single_run_is_measured_whatever_lies_beside_its_folder(tmp_path: Path, tiny_gguf: Path) -> None:
+    for name in ("a", "b"):
+        words = ("parallel=4", f"hydra.run.dir={tmp_path}/{name}")
+        result = pipeline(*words, folder=tmp_path / "unused", gguf=tiny_gguf)
+        assert result.code == 0, result.err
+    record = load(Record, tmp_path / "b" / "0" / "record.json")
+    assert (record.status, record.same_as) == ("ok", None)
+    assert (tmp_path / "b" / "0" / "bench").exists()
+
+
 def test_a_failed_trial_is_no_twin(tmp_path: Path, tiny_gguf: Path) -> None:
     result = pipeline("parallel=3,4", "fault=exit_at_start", folder=tmp_path / "out", gguf=tiny_gguf, sweep=True)
     assert [(record.status, record.same_as) for record in result.records] == [("failed", None), ("failed", None)]
+
+
+def test_a_trial_has_a_limit_as_a_whole_and_keeps_its_levels(tmp_path: Path, tiny_gguf: Path) -> None:
+    out = tmp_path / "out"
+    over = "from pathlib import Path; from pipeline.config import trial_limit\n"  # when the second level is under way
+    over += f"trial_limit.of = lambda _: 0.5 if [*Path({str(out)!r}).glob('0/bench/*/4')] else 1e6\n"
+    over += "import runpy; runpy.run_module('pipeline', run_name='__main__', alter_sys=True)"
+    argv = [sys.executable, "-c", over, *stub_overrides(out, tiny_gguf), "timeouts.trial_s=39"]
+    env = {**os.environ, "STUB_BENCH": "hang", "STUB_BENCH_AT": "4"}
+    done = subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    record = load(Record, out / "0" / "record.json")
+    assert record.failure is not None
+    assert (record.failure.step, record.failure.kind) == ("bench", FailureKind.STEP_TIMED_OUT)
+    assert record.failure.message.startswith("The trial did not end within 0.5 s (timeouts.trial_s; ")
+    assert [level.status for level in record.levels] == ["ok", "failed"]
+    assert record.levels[0].metrics is not None
+    assert record.teardown is not None
+    assert record.teardown.is_clean
+    assert done.stderr.startswith("warned: timeouts.trial_s=39, but the levels may take ")
+    assert any("timeouts.trial_s=39" in note for note in record.notes)

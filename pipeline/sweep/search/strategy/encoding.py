@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.values import Scalar
-from pipeline.sweep.search.space import LEFT, Choice, Params, Space, Span, number_of
+from pipeline.sweep.search.space import LEFT, Choice, Params, Space, Span, is_alike, number_of
 from pipeline.sweep.search.strategy.told import Resolved, Told
 
 Rows = NDArray[np.float64]
@@ -27,7 +27,7 @@ class Encoding:
         if not many:
             return np.empty((0, sum(column.width for column in self._columns)))
         parts = [
-            column.of([params[name] for params in many])
+            column.of([params.get(name) for params in many])
             for name, column in zip(self._names, self._columns, strict=True)
         ]
         return np.hstack(parts)
@@ -40,10 +40,12 @@ class _Ordered:
         self._place, self._words, self._default = place, {word: at for at, word in enumerate(words)}, default
         self.width = 1 + len(words)
 
-    def of(self, picks: Sequence[Scalar]) -> Rows:
+    def of(self, picks: Sequence[Scalar | None]) -> Rows:
         found = np.zeros((len(picks), self.width))
         for row, pick in enumerate(picks):
-            if pick in self._words:
+            if pick is None:  # a knob of another engine
+                found[row, 0] = MIDDLE
+            elif pick in self._words:
                 found[row, 0], found[row, 1 + self._words[str(pick)]] = MIDDLE, 1.0
             elif pick == LEFT:
                 found[row, 0] = MIDDLE if self._default is None else self._default
@@ -53,13 +55,18 @@ class _Ordered:
 
 
 class _Named:
-    """A column for each value."""
+    """A column for each value; a default that is one of them lies there."""
 
-    def __init__(self, values: Sequence[str]) -> None:
-        self._at = {value: at for at, value in enumerate(values)}
-        self.width = len(values)
+    def __init__(self, values: Sequence[str], default: Scalar | None) -> None:
+        known = (value for value in values if value != LEFT and default is not None and is_alike(value, default))
+        same = next(known, None)
+        columns = [value for value in values if value != LEFT or same is None]
+        self._at = {value: at for at, value in enumerate(columns)}
+        self.width = len(columns)
+        if same is not None:
+            self._at[LEFT] = self._at[same]
 
-    def of(self, picks: Sequence[Scalar]) -> Rows:
+    def of(self, picks: Sequence[Scalar | None]) -> Rows:
         found = np.zeros((len(picks), self.width))
         for row, pick in enumerate(picks):
             if pick in self._at:  # else a default beside the values that are searched: none of them
@@ -72,8 +79,7 @@ def _column(one: Choice | Span, default: Scalar | None) -> _Ordered | _Named:
     if isinstance(one, Span):
         return _Ordered(one, (), None if known is None else _position(one, known))
     if not one.is_ordered:
-        alike = {LEFT: str(default)} if default is not None else {}
-        return _Named([value for value in one.values if value not in alike or alike[value] not in one.values])
+        return _Named(one.values, default)
     numbers = {value: number for value in one.values if (number := number_of(value)) is not None}
     ranked = sorted({*numbers.values()})
     ranks = [rank / (len(ranked) - 1) - 0.5 for rank in range(len(ranked))]
@@ -103,8 +109,8 @@ def resolved_of(trials: Sequence[Told], space: Space) -> dict[str, Scalar]:
     found: dict[str, Scalar] = {}
     for one in trials:
         for name in space.names:
-            if one.params.get(name) == LEFT and name in one.resolved:
-                found.setdefault(name, one.resolved[name])
+            if one.params.get(name) == LEFT and space.bare(name) in one.resolved:
+                found.setdefault(name, one.resolved[space.bare(name)])
     return found
 
 
@@ -115,6 +121,6 @@ def agreed_of(trials: Sequence[Told], space: Space) -> dict[str, Scalar]:
         name
         for one in trials
         for name in first
-        if one.params.get(name) == LEFT and one.resolved.get(name, first[name]) != first[name]
+        if one.params.get(name) == LEFT and one.resolved.get(space.bare(name), first[name]) != first[name]
     }
     return {name: item for name, item in first.items() if name not in apart}

@@ -1,6 +1,6 @@
 """Our strategy as a sampler of Optuna's: reads the study's trials, proposes, and says why. The only one with Optuna."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from pipeline.sweep.search.codecs import Codec
 from pipeline.sweep.search.policy import Next
 from pipeline.sweep.search.space import Foresee, Space
 from pipeline.sweep.search.strategy.candidates import Candidates
+from pipeline.sweep.search.strategy.earlier import Earlier
 from pipeline.sweep.search.strategy.propose import Proposer, Switches
 from pipeline.sweep.search.strategy.told import Told
 
@@ -43,6 +44,11 @@ class Strategy(BaseSampler):
         self._codecs: Mapping[str, Codec] = {}
         self._proposer: Proposer | None = None
         self._ended: dict[int, Told | None] = {}
+        self._earlier: Sequence[Earlier] = ()
+
+    def learn(self, earlier: Sequence[Earlier]) -> None:
+        """What earlier sweeps found, in the words of this one's space."""
+        self._earlier, self._proposer = tuple(earlier), None
 
     def inform(self, space: Space, codecs: Mapping[str, Codec], foresee: Foresee) -> None:
         """The space with its order, how Optuna stores it, and which combinations can start."""
@@ -67,9 +73,10 @@ class Strategy(BaseSampler):
             raise ConfigError("The sampler servetune needs hydra/sweeper=tuner; Hydra's own sweepers have others.")
         if self._proposer is None:
             is_maximised = [each == StudyDirection.MAXIMIZE for each in study.directions]
-            self._proposer = Proposer(self._candidates, self.switches, is_maximised)
-        dice = np.random.default_rng([self.seed, trial.number])
-        found = self._proposer.next(self._told(study, trial.number), dice)
+            self._proposer = Proposer(self._candidates, self.switches, is_maximised, self._earlier)
+        trials = self._told(study, trial.number)
+        # Their count is the number of this one, but for asked ones of processes that ended: nobody knows of those
+        found = self._proposer.next(trials, np.random.default_rng([self.seed, len(trials)]))
         if found is None:
             return {}
         study._storage.set_trial_user_attr(trial._trial_id, words.REASON, plain(found.reason))  # noqa: SLF001
@@ -81,7 +88,8 @@ class Strategy(BaseSampler):
         """At random: asked only where there is no proposal."""
         from optuna.samplers import RandomSampler
 
-        picked = RandomSampler(seed=self.seed + trial.number).sample_independent(
+        own = np.random.default_rng([self.seed, trial.number, *param_name.encode()])  # else all knobs have one draw
+        picked = RandomSampler(seed=int(own.integers(2**31))).sample_independent(
             study, trial, param_name, param_distribution
         )
         return self._codecs[param_name].on_list(picked)

@@ -1,4 +1,4 @@
-"""A Gaussian process over encoded combinations: main effects, interactions, noise. Pure but for its memory.
+"""A Gaussian process over encoded combinations: main effects, interactions, noise. Pure.
 
 A few lines of our own instead of scikit-learn's. Each column has a length, with a prior: few trials alone say little of
 so many. And the slope over all lengths costs one product of matrices, not one for each. Formulas: Rasmussen, Williams,
@@ -15,40 +15,14 @@ from scipy.optimize import minimize
 from pipeline.sweep.search.strategy.encoding import Rows
 
 STEPS = 12  # of L-BFGS when the kernel is fitted again
-EVERY = 3  # trials until it is
-MANY = 60  # trials: with more, the kernel hardly changes, and a fit costs more; then it is fitted less often
 JITTER = 1e-6  # of the variance, so that the matrix can be factored
 LEAST_VARIANCE = 1e-9
+LEAST_SCALE = 1e-9  # of scores: less is rounding, and they are all the same
 # Medians and log standard deviations of the priors. Columns are one wide: a knob matters little from 1.5 on.
 MAIN, NEAR, LENGTH, NOISE = (0.3, 1.5), (0.7, 1.5), (1.5, 0.7), (0.02, 1.5)
 ROOM = 4.0  # standard deviations of the prior in which is looked for each of them
 
 Column = NDArray[np.float64]
-
-
-class GaussianProcess:
-    """Keeps the kernel that was fitted last, so that most suggestions fit none."""
-
-    def __init__(self) -> None:
-        self.kernel: Kernel | None = None
-        self._fitted_at = 0
-
-    def fit(self, rows: Rows, y: Column) -> "Posterior":
-        """What is known after these trials."""
-        scale, centre = float(np.std(y)) or 1.0, float(np.mean(y))
-        scaled = (y - centre) / scale
-        kernel = self._fitted(rows, scaled)
-        factor = _factor(kernel, kernel.between(rows, rows))
-        return Posterior(kernel, rows, factor, cho_solve((factor, True), scaled), scale, centre)
-
-    def _fitted(self, rows: Rows, y: Column) -> "Kernel":
-        known = self.kernel
-        if known is None or len(known.lengths) != rows.shape[1]:
-            known = Kernel.of(np.log(_priors(rows.shape[1])[:, 0]))
-        elif 0 <= len(y) - self._fitted_at < max(EVERY, EVERY * len(y) // MANY):
-            return known
-        self.kernel, self._fitted_at = _fit(known, rows, y), len(y)
-        return self.kernel
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +43,11 @@ class Posterior:
         sd = np.sqrt(np.maximum(self.kernel.own(rows) - known, LEAST_VARIANCE))
         return across.T @ self.weights * self.scale + self.centre, sd * self.scale
 
+    def mean_at(self, rows: Rows) -> Column:
+        """The mean alone."""
+        found: Column = self.kernel.between(self.rows, rows).T @ self.weights * self.scale + self.centre
+        return found
+
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
@@ -84,6 +63,11 @@ class Kernel:
         """From the logarithms, in the order of the priors."""
         main, near, *lengths, noise = np.exp(theta)
         return cls(main=float(main), near=float(near), lengths=np.asarray(lengths), noise=float(noise))
+
+    @classmethod
+    def usual(cls, width: int) -> "Kernel":
+        """Of so many columns, before anything is known: the medians of the priors."""
+        return cls.of(np.log(priors(width)[:, 0]))
 
     @property
     def theta(self) -> Column:
@@ -102,7 +86,7 @@ class Kernel:
         return found
 
 
-def _priors(width: int) -> NDArray[np.float64]:
+def priors(width: int) -> NDArray[np.float64]:
     """Median and spread of each hyperparameter."""
     return np.asarray([MAIN, NEAR, *[LENGTH] * width, NOISE])
 
@@ -114,37 +98,54 @@ def _squares(rows: Rows, others: Rows) -> Rows:
     return found
 
 
-def _factor(kernel: Kernel, covariance: Rows) -> Rows:
+def factored(kernel: Kernel, covariance: Rows) -> Rows:
+    """The lower Cholesky factor of a covariance with the kernel's noise."""
     found: Rows = cholesky(covariance + (kernel.noise + JITTER) * np.eye(len(covariance)), lower=True)
     return found
 
 
-def _fit(start: Kernel, rows: Rows, y: Column) -> Kernel:
-    """The kernel with the highest posterior, some steps from this one."""
-    priors = _priors(rows.shape[1])
-    middle, spread = np.log(priors[:, 0]), priors[:, 1]
+def fitted(start: Kernel, rows: Rows, y: Column, steps: int = STEPS) -> Kernel:
+    """The kernel with the highest posterior after these trials, some steps from this one."""
+    prior = priors(rows.shape[1])
+    middle, spread = np.log(prior[:, 0]), prior[:, 1]
+    scaled = (y - float(np.mean(y))) / scale_of(float(np.std(y)))
 
     def loss(theta: Column) -> tuple[float, Column]:
-        lost, slope = _likelihood(Kernel.of(theta), rows, y)
+        lost, slope, _ = likelihood(Kernel.of(theta), rows, scaled)
         away = (theta - middle) / spread
         return lost + 0.5 * float(away @ away), slope + away / spread
 
     bounds = [*zip(middle - ROOM * spread, middle + ROOM * spread, strict=True)]
-    found = minimize(loss, start.theta, method="L-BFGS-B", jac=True, bounds=bounds, options={"maxiter": STEPS})
+    found = minimize(loss, start.theta, method="L-BFGS-B", jac=True, bounds=bounds, options={"maxiter": steps})
     return Kernel.of(found.x)
 
 
-def _likelihood(kernel: Kernel, rows: Rows, y: Column) -> tuple[float, Column]:
-    """The negative logarithm of the marginal likelihood, and its slope over the logarithms of the hyperparameters."""
+def posterior(kernel: Kernel, rows: Rows, y: Column) -> Posterior:
+    """What is known after these trials."""
+    scale, centre = scale_of(float(np.std(y))), float(np.mean(y))
+    factor = factored(kernel, kernel.between(rows, rows))
+    return Posterior(kernel, rows, factor, cho_solve((factor, True), (y - centre) / scale), scale, centre)
+
+
+def scale_of(spread: float) -> float:
+    """What scores are divided by, given their spread: where all are the same, by nothing."""
+    return spread if spread > LEAST_SCALE else 1.0
+
+
+def likelihood(kernel: Kernel, rows: Rows, y: Column) -> tuple[float, Column, Column]:
+    """The negative logarithm of the marginal likelihood, and its slope over the logarithms of the hyperparameters.
+
+    Third: its slope over `y`.
+    """
     scaled, linear = rows / kernel.lengths, kernel.main * rows @ rows.T
     far = np.sqrt(5 * _squares(scaled, scaled))
     decay = kernel.near * np.exp(-far)
     near = decay * (1 + far + far**2 / 3)
-    factor = _factor(kernel, linear + near)
+    factor = factored(kernel, linear + near)
     weights = cho_solve((factor, True), y)
     rest = np.outer(weights, weights) - cho_solve((factor, True), np.eye(len(y)))
     bent = rest * decay * (1 + far) * (5 / 3)
     # The sum over all pairs of bent * (difference in a column)^2, for every column at once
     lengths = 2 * (np.square(scaled).T @ bent.sum(axis=1) - (scaled * (bent @ scaled)).sum(axis=0))
     slope = [(rest * linear).sum(), (rest * near).sum(), *lengths, kernel.noise * np.trace(rest)]
-    return 0.5 * float(y @ weights) + float(np.log(np.diag(factor)).sum()), -0.5 * np.asarray(slope)
+    return 0.5 * float(y @ weights) + float(np.log(np.diag(factor)).sum()), -0.5 * np.asarray(slope), weights

@@ -38,7 +38,7 @@ def weights(count: int, dice: np.random.Generator) -> tuple[float, ...]:
 def _logs(measured: Sequence[Told], at: int, is_maximised: bool) -> list[float]:
     seen = [_told(one, at) for one in measured]
     sign = 1 if is_maximised else -1
-    return [sign * math.log(score) if score > 0 else -math.inf for score in seen]
+    return [sign * math.log(score) if 0 < score < math.inf else -math.inf for score in seen]
 
 
 def _told(one: Told, at: int) -> float:
@@ -47,7 +47,7 @@ def _told(one: Told, at: int) -> float:
 
 
 def _clipped(scores: Sequence[float]) -> Column:
-    """Far below the mean, or 0: both tell no more than that it is bad."""
+    """Far below the mean, or no number that has a logarithm: both tell no more than that it is bad."""
     found = np.asarray(scores, dtype=float)
     finite = found[np.isfinite(found)]
     if not len(finite):

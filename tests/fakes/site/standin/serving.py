@@ -97,6 +97,7 @@ class Serving:
         self.knobs, self.model, self.fault = knobs, model, fault
         self.cache = PrefixCache(knobs.page_size)
         self.running = self.waiting = self.answered = 0
+        self.totals = {"requests": 0.0, "prompt": 0.0, "output": 0.0, "cached": 0.0, "queue_s": 0.0, "prefill_s": 0.0}
         self.is_dead = False
         self._dies = dies
         self._speed = float(os.environ.get("STANDIN_SPEED") or 5)
@@ -145,16 +146,26 @@ class Serving:
             ClientGoneError: nobody waits for it any more.
             RejectedError: the engine died.
         """
+        came = time.monotonic()
         with self._running(is_gone):
             self._hang(is_gone)
             self._die()
-            due = time.monotonic() + self._prefill(answer)
+            begun = time.monotonic()
+            due = begun + self._prefill(answer)
+            times = {"queue_s": begun - came, "prefill_s": due - begun}
             while answer.made < answer.length:
                 self._sleep_until(due, is_gone)
                 answer.made += 1
                 yield WORD
                 due += latency.step_s(self.knobs, self.running) / self._speed
             self.answered += 1
+            self._count(answer, times)
+
+    def _count(self, answer: Answer, times: dict[str, float]) -> None:
+        told = {"requests": 1, "prompt": answer.prompt_tokens, "output": answer.made, "cached": answer.cached_tokens}
+        with self._turn:
+            for name, number in {**told, **times}.items():
+                self.totals[name] += number
 
     @contextmanager
     def _running(self, is_gone: Callable[[], bool]) -> Iterator[None]:

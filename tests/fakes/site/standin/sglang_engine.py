@@ -12,6 +12,7 @@ from typing import Any, ClassVar, NoReturn
 from standin import command_line, faults, gpu, log, model
 from standin.door import Door, Route, Server
 from standin.errors import RefusedError, RejectedError
+from standin.exposition import as_text, histogram
 from standin.faults import Fault
 from standin.ranks import Ranks
 from standin.serving import Answer, Ask, Serving
@@ -68,6 +69,25 @@ class SglangDoor(Door):
         launched = " ".join(["python", "-m", "sglang.launch_server", *sys.argv[1:]])
         newer = {"launch_command": launched, "frontend": "python"} if "cuda_graph_config" in args else {}
         self.answer(200, {**args, **newer, **scheduler, "internal_states": [state], "version": self.version})
+
+    def metrics(self, _query: dict[str, str]) -> None:
+        """observability/metrics_collector.py; counters are there once they have counted."""
+        if not self.resolved.args["enable_metrics"]:
+            self.answer(404, {"detail": "Not Found"})
+            return
+        serving, totals = self.serving, self.serving.totals
+        counted = {"sglang:cached_tokens_total": totals["cached"]} if totals["cached"] else {}
+        numbers = {
+            "sglang:num_running_reqs": serving.running,
+            "sglang:num_queue_reqs": serving.waiting,
+            "sglang:token_usage": 0.5 * serving.running / max(1, serving.knobs.max_running),
+            "sglang:num_requests_total": totals["requests"],
+            "sglang:prompt_tokens_total": totals["prompt"],
+            "sglang:generation_tokens_total": totals["output"],
+            **counted,
+            **histogram("sglang:queue_time_seconds", totals["queue_s"], totals["requests"]),
+        }
+        self.answer(200, as_text(numbers, {"model_name": self.resolved.args["served_model_name"]}))
 
     def flush(self, _query: dict[str, str]) -> None:
         is_done = self.serving.empty_cache()
@@ -158,6 +178,7 @@ class SglangDoor(Door):
             "GET /get_model_info": self.model_info,
             "GET /server_info": self.server_info,
             "GET /get_server_info": self.server_info,
+            "GET /metrics": self.metrics,
             "GET /flush_cache": self.flush,
             "POST /flush_cache": self.flush,
             "POST /v1/chat/completions": self.chat,

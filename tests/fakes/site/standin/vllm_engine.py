@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NoReturn
 from standin import command_line, faults, gpu, log, model
 from standin.door import Door, Route, Server
 from standin.errors import RefusedError, RejectedError
+from standin.exposition import as_text, histogram
 from standin.faults import Fault
 from standin.ranks import Ranks
 from standin.serving import Answer, Ask, Serving
@@ -20,10 +21,6 @@ from standin.vllm_resolve import Resolved, resolve
 DEVELOPMENT = "VLLM_SERVER_DEV_MODE"
 BUSY = (  # exceptions.py:170
     "The engine is currently busy and cannot accept new requests. Please try again later or on a different instance."
-)
-_GAUGES = (  # v1/metrics/loggers.py:528
-    ("vllm:num_requests_running", "Number of requests in model execution batches."),
-    ("vllm:num_requests_waiting", "Number of requests waiting to be processed."),
 )
 
 
@@ -68,12 +65,22 @@ class VllmDoor(Door):
         self.answer(200, {"object": "list", "data": [{"id": name, **card} for name in args["served_model_name"]]})
 
     def metrics(self, _query: dict[str, str]) -> None:
-        """As prometheus_client prints gauges."""
-        labels = f'{{engine="0",model_name="{self.resolved.args["served_model_name"][0]}"}}'
-        lines = []
-        for (name, words), count in zip(_GAUGES, (self.serving.running, self.serving.waiting), strict=True):
-            lines += [f"# HELP {name} {words}", f"# TYPE {name} gauge", f"{name}{labels} {float(count)}"]
-        self.answer(200, "\n".join([*lines, ""]))
+        """v1/metrics/loggers.py:528-1001."""
+        serving, totals = self.serving, self.serving.totals
+        numbers = {
+            "vllm:num_requests_running": serving.running,
+            "vllm:num_requests_waiting": serving.waiting,
+            "vllm:kv_cache_usage_perc": 0.5 * serving.running / max(1, serving.knobs.max_running),
+            "vllm:num_preemptions_total": 0,
+            "vllm:request_success_total": totals["requests"],
+            "vllm:prompt_tokens_total": totals["prompt"],
+            "vllm:generation_tokens_total": totals["output"],
+            "vllm:prefix_cache_queries_total": totals["prompt"],
+            "vllm:prefix_cache_hits_total": totals["cached"],
+            **histogram("vllm:request_queue_time_seconds", totals["queue_s"], totals["requests"]),
+            **histogram("vllm:request_prefill_time_seconds", totals["prefill_s"], totals["requests"]),
+        }
+        self.answer(200, as_text(numbers, {"engine": "0", "model_name": self.resolved.args["served_model_name"][0]}))
 
     def server_info(self, query: dict[str, str]) -> None:
         """entrypoints/serve/dev/server_info: the configuration as text unless JSON is asked for."""
