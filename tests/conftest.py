@@ -19,9 +19,9 @@ from support import forked
 from support.places import FAKES, TESTS
 
 pytest_plugins = [
+    "parts.one_worker",  # first: others import it
     "parts.docker_fixtures",
     "parts.kube_fixtures",
-    "parts.one_worker",
     "parts.slurm_fixtures",
     "support.matrix",
     "support.surroundings",
@@ -63,7 +63,7 @@ def nothing_left_running() -> Iterator[None]:
     before = set(_descendants(os.getpid()))
     yield
     before |= forked.servers()
-    process.wait_until(lambda: not _left(before), timeout_s=20)  # on a busy machine, what ends takes its time
+    process.wait_until(lambda: not _left(before), timeout_s=60)  # on a busy machine, what ends takes its time
     left = _left(before)
     for child in left:
         child.kill()

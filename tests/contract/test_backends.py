@@ -95,7 +95,7 @@ def test_a_backend_has_all_that_a_backend_does(path: Path) -> None:
 
 
 def ready(backend: Backend, deployment: Deployment) -> bool:
-    return process.wait_until(lambda: backend.owns_listener(deployment), timeout_s=60)
+    return process.wait_until(lambda: backend.owns_listener(deployment), timeout_s=180)
 
 
 def environment(deployment: Deployment) -> dict[str, str]:
@@ -123,12 +123,12 @@ def test_tells_how_a_server_was_killed(signum: signal.Signals, words: str, backe
     assert backend.death(deployment) is None
     assert deployment.pid is not None
     os.kill(deployment.pid, signum)
-    assert process.wait_until(lambda: backend.death(deployment) == words, timeout_s=60)
+    assert process.wait_until(lambda: backend.death(deployment) == words, timeout_s=180)
 
 
 def test_tells_the_exit_code_of_a_server(backend: Backend, deploy: Deploy) -> None:
     deployment = deploy(argv=(sys.executable, "-c", "raise SystemExit(7)"))
-    assert process.wait_until(lambda: backend.death(deployment) == "exit code 7", timeout_s=60)
+    assert process.wait_until(lambda: backend.death(deployment) == "exit code 7", timeout_s=180)
 
 
 def test_does_not_take_somebody_elses_listener_for_ours(backend: Backend, deploy: Deploy) -> None:
@@ -184,7 +184,7 @@ def test_the_lease_is_on_disk_before_the_process_is(
         "shutil.copy(*glob.glob(os.environ['SERVETUNE_STATE_DIR'] + '/leases/*.json'), sys.argv[1])"
     )
     deployment = deploy(argv=(sys.executable, "-c", look, str(seen)))
-    assert process.wait_until(lambda: backend.death(deployment) == "exit code 0", timeout_s=60)
+    assert process.wait_until(lambda: backend.death(deployment) == "exit code 0", timeout_s=180)
     early = load(lease.Lease, seen)
     assert (early.label, early.port) == (deployment.lease.label, deployment.port)
     assert load(lease.Lease, RunDir(plan.run_dir).lease).pid == deployment.pid
@@ -204,7 +204,7 @@ def test_the_engine_gets_the_plans_environment_the_secret_and_the_label(
 def test_stdout_and_stderr_are_in_the_server_log(backend: Backend, deploy: Deploy, plan: Plan) -> None:
     talk = "import sys; print('to stdout', flush=True); sys.exit('to stderr')"
     deployment = deploy(argv=(sys.executable, "-c", talk))
-    assert process.wait_until(lambda: backend.death(deployment) == "exit code 1", timeout_s=60)
+    assert process.wait_until(lambda: backend.death(deployment) == "exit code 1", timeout_s=180)
     assert RunDir(plan.run_dir).server_log.read_text() == "to stdout\nto stderr\n"
 
 

@@ -23,7 +23,7 @@ def test_a_guard_removes_when_it_is_signalled_and_when_its_owner_ends(number: si
         env={"PYTHONPATH": f"{ROOT}:{TESTS}"},
     ) as guard:
         if number is not None:
-            assert process.wait_until(lambda: _catches(guard.pid, number), timeout_s=60)
+            assert process.wait_until(lambda: _catches(guard.pid, number), timeout_s=180)
             guard.send_signal(number)
         out, _ = guard.communicate(timeout=60)  # closes its stdin, as an owner's end does
     assert (out, guard.returncode) == ("removes\n", 0)

@@ -123,8 +123,8 @@ def test_it_hangs_after_so_many_answers(engine: str, tmp_path: Path) -> None:
 
 def test_sglang_says_503_while_it_starts(tmp_path: Path) -> None:
     with serving("sglang", tmp_path, is_awaited=False, STANDIN_FAULT="slow_start:3") as running:
-        assert process.wait_until(lambda: _status(running) == 503, timeout_s=60)
-        assert process.wait_until(lambda: _status(running) == 200, timeout_s=60)
+        assert process.wait_until(lambda: _status(running) == 503, timeout_s=180)
+        assert process.wait_until(lambda: _status(running) == 200, timeout_s=180)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_sglang_says_503_while_it_starts(tmp_path: Path) -> None:
 )
 def test_it_does_not_listen_before_it_has_loaded(engine: str, fault: str, tmp_path: Path) -> None:
     with serving(engine, tmp_path, is_awaited=False, STANDIN_FAULT=fault) as running:
-        assert process.wait_until(lambda: bool(running.log), timeout_s=60)
+        assert process.wait_until(lambda: bool(running.log), timeout_s=180)
         time.sleep(0.3)
         assert _status(running) is None
         assert running.program.poll() is None

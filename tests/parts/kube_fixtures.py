@@ -14,12 +14,13 @@ from parts import kube, kube_objects, lacking, ome_objects, ome_operator
 from parts.kube import Cluster
 from parts.kube_api import OME, Api
 from parts.ome_operator import Operator
+from parts.one_worker import while_its_group_runs
 from pipeline.machine import process
 
 if TYPE_CHECKING:  # it takes a second to import, in every run of any test
     from kubernetes.client import ApiClient
 
-READY_S = 90.0
+READY_S = 240.0
 KUBE_MARKS = [pytest.mark.live, pytest.mark.usefixtures("needs_kube")]
 
 
@@ -109,8 +110,9 @@ def needs_kube() -> None:
 
 
 @pytest.fixture(scope="session")
-def cluster(needs_kube: None) -> Iterator[Cluster]:
+def cluster(needs_kube: None, request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """The worker's control plane; tests ask for `kube`, or break a cluster of their own."""
+    while_its_group_runs(request)
     with kube.cluster() as started:
         yield started
 

@@ -10,7 +10,7 @@ from parts import lacking
 from parts.slurm import TOOLS, Cluster, running
 from pipeline.machine import process
 
-SETTLE_S = 90.0
+SETTLE_S = 240.0
 
 
 @pytest.fixture(scope="session")

@@ -144,7 +144,7 @@ def test_the_keeper_goes_on_when_the_trial_gives_up(launch: Launch, dockerd: Doc
     trial.await_step("teardown")
     dockerd.pause()
     trial.go_on("teardown")
-    gave_up = process.wait_until(lambda: bool(trial.lease and trial.lease.released), timeout_s=60)
+    gave_up = process.wait_until(lambda: bool(trial.lease and trial.lease.released), timeout_s=180)
     dockerd.resume()
     assert gave_up
     row = Row("teardown", 0, "failed", FailureKind.TEARDOWN_FAILED, by="keeper")

@@ -170,7 +170,7 @@ def test_a_deleted_run_directory_is_no_obstacle(orphaned: Trial) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         return not folder.exists()
 
-    assert process.wait_until(is_deleted, timeout_s=60)
+    assert process.wait_until(is_deleted, timeout_s=180)
     assert reap().returncode == 0
     assert orphaned.remains() == []
     assert orphaned.home.left(saved) == []

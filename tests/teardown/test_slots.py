@@ -42,12 +42,12 @@ def test_a_gpu_is_given_on_when_its_server_is_gone(
     first = launch(*slowly, faults={"bench": "pause"}, env=HANGING_BENCH if signum else {})
     first.await_step("bench")
     other = second()
-    assert process.wait_until(lambda: is_waiting(other), timeout_s=60), other.stderr
+    assert process.wait_until(lambda: is_waiting(other), timeout_s=180), other.stderr
     assert not other.run_dir.lease.exists(), "it has not even begun to deploy"
     first.strike(signum, group=True) if signum else first.go_on("bench")
     first.wait()
     if slowly:
-        assert process.wait_until(other.run_dir.lease.exists, timeout_s=60), other.stderr
+        assert process.wait_until(other.run_dir.lease.exists, timeout_s=180), other.stderr
         assert first.lease is not None
         assert first.lease.released, "its server still ran when the second got the GPU"
     assert other.wait() == 0, other.stderr

@@ -120,4 +120,4 @@ def test_one_that_is_broken_off_leaves_nothing(make: Make, runner: Aiperf, url: 
     given.plan.run_dir.mkdir(exist_ok=True)
     with pytest.raises(KeyboardInterrupt):
         runner.run(given.job, stop)
-    assert process.wait_until(lambda: left() == [], timeout_s=60)
+    assert process.wait_until(lambda: left() == [], timeout_s=180)

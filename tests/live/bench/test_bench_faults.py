@@ -185,7 +185,7 @@ def test_a_killed_owner_leaves_neither_driver_nor_child(make: Make, tmp_path: Pa
         with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=env) as owner:
             assert owner.stdout is not None
             driver = psutil.Process(int(owner.stdout.readline()))
-            assert process.wait_until(lambda: bool(chat.prompts), timeout_s=60)
+            assert process.wait_until(lambda: bool(chat.prompts), timeout_s=180)
             (child,) = children(driver)
             owner.kill()
-        assert process.wait_until(lambda: not (process.is_running(driver) or process.is_running(child)), timeout_s=60)
+        assert process.wait_until(lambda: not (process.is_running(driver) or process.is_running(child)), timeout_s=180)

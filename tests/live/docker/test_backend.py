@@ -64,7 +64,7 @@ def answers(deployment: Deployment) -> bool:
 
 def test_a_container_answers_on_loopback_and_is_gone_afterwards(deploy: Deploy, client: DockerClient) -> None:
     deployment = deploy()
-    assert process.wait_until(lambda: answers(deployment), timeout_s=60)
+    assert process.wait_until(lambda: answers(deployment), timeout_s=180)
     assert Docker().owns_listener(deployment)
     assert Docker().death(deployment) is None
     (made,) = client.containers.list(filters={"label": f"{container.LABEL}={deployment.lease.label}"})
@@ -78,14 +78,14 @@ def test_a_container_answers_on_loopback_and_is_gone_afterwards(deploy: Deploy, 
 
 def test_tells_the_exit_code_and_keeps_the_log(deploy: Deploy, plan: Plan) -> None:
     deployment = deploy(argv=("python3", "-c", "print('last words'); raise SystemExit(7)"))
-    assert process.wait_until(lambda: Docker().death(deployment) == "exit code 7", timeout_s=60)
+    assert process.wait_until(lambda: Docker().death(deployment) == "exit code 7", timeout_s=180)
     assert "last words" in RunDir(plan.run_dir).server_log.read_text()
 
 
 def test_tells_a_death_by_the_memory_limit(deploy: Deploy, plan: Plan) -> None:
     box = replace(plan.container, memory_gib=0.05) if plan.container else None
     deployment = deploy(argv=("python3", "-c", "x = bytearray(300_000_000)"), container=box)
-    assert process.wait_until(lambda: Docker().death(deployment) is not None, timeout_s=60)
+    assert process.wait_until(lambda: Docker().death(deployment) is not None, timeout_s=180)
     assert Docker().death(deployment) == "exit code 137 (killed by the memory limit)"
 
 
@@ -122,7 +122,7 @@ def test_a_secret_reaches_the_engine_alone(deploy: Deploy, plan: Plan, monkeypat
     monkeypatch.setenv("SERVETUNE_API_KEY", "sk-very-secret")
     script = "import os; print('seen', len(os.environ['ENGINE_KEY']))"
     deployment = deploy(argv=("python3", "-c", script), secret_env={"ENGINE_KEY": "SERVETUNE_API_KEY"})
-    assert process.wait_until(lambda: Docker().death(deployment) is not None, timeout_s=60)
+    assert process.wait_until(lambda: Docker().death(deployment) is not None, timeout_s=180)
     assert "seen 14" in RunDir(plan.run_dir).server_log.read_text()
     kept = [path.read_text(errors="replace") for path in plan.run_dir.rglob("*") if path.is_file()]
     assert not any("sk-very-secret" in text for text in [*kept, str(deployment.facts)])
@@ -141,7 +141,7 @@ def test_only_what_is_asked_to_be_is_writable(deploy: Deploy, plan: Plan, tmp_pa
     (tmp_path / "kept").mkdir()
     box = replace(plan.container, writable_mounts=(f"{tmp_path}/kept:/kept",)) if plan.container else None
     deployment = deploy(argv=("python3", "-c", "open('/kept/it', 'w')"), container=box)
-    assert process.wait_until(lambda: Docker().death(deployment) == "exit code 0", timeout_s=60)
+    assert process.wait_until(lambda: Docker().death(deployment) == "exit code 0", timeout_s=180)
     assert (tmp_path / "kept" / "it").exists()
 
 
@@ -174,7 +174,7 @@ def test_an_unhealthy_container_is_told(deploy: Deploy, plan: Plan, image: str, 
         box = replace(plan.container, image="unhealthy:1") if plan.container else None
         deployment = deploy(container=box)
         wanted = "Docker reports it as unhealthy: no GPU any more"
-        assert process.wait_until(lambda: Docker().condition(deployment) == wanted, timeout_s=60)
+        assert process.wait_until(lambda: Docker().condition(deployment) == wanted, timeout_s=180)
         assert Docker().death(deployment) is None
         Docker().teardown(deployment.lease)
     finally:

@@ -68,7 +68,7 @@ def test_publishes_a_port(client: DockerClient, image: str) -> None:
     port = free_port()
     with started(client, image, "python3", "-m", "http.server", "80", ports={"80/tcp": ("127.0.0.1", port)}):
         url = f"http://127.0.0.1:{port}/"
-        assert process.wait_until(lambda: is_answering(url), timeout_s=60)
+        assert process.wait_until(lambda: is_answering(url), timeout_s=180)
 
 
 def test_tells_of_lack_of_memory(client: DockerClient, image: str) -> None:
@@ -102,7 +102,7 @@ def test_runs_the_stub_engine(client: DockerClient, image: str) -> None:
     port = free_port()
     argv = [sys.executable, str(TESTS / "fakes" / "stub_engine.py"), "--port", str(port)]
     with started(client, image, *argv, volumes=[f"{TESTS}:{TESTS}:ro"], network_mode="host"):
-        assert process.wait_until(lambda: is_answering(f"http://127.0.0.1:{port}/health"), timeout_s=60)
+        assert process.wait_until(lambda: is_answering(f"http://127.0.0.1:{port}/health"), timeout_s=180)
 
 
 def test_is_empty_after_each_test(client: DockerClient) -> None:
@@ -111,7 +111,7 @@ def test_is_empty_after_each_test(client: DockerClient) -> None:
 
 def test_answers_nothing_while_paused(dockerd: Dockerd) -> None:
     dockerd.pause()
-    assert process.wait_until(lambda: not dockerd.is_up, timeout_s=60), "its threads stop one after the other"
+    assert process.wait_until(lambda: not dockerd.is_up, timeout_s=180), "its threads stop one after the other"
     dockerd.resume()
     assert dockerd.is_up
 
@@ -150,6 +150,6 @@ def test_leaves_nothing_when_its_owner_ends(end: signal.Signals, tmp_path: Path)
         assert owner.stdout is not None
         daemon = Dockerd(Path(owner.stdout.readline().strip()))
         owner.send_signal(end)
-    assert process.wait_until(lambda: not daemon.root.exists(), timeout_s=60)
+    assert process.wait_until(lambda: not daemon.root.exists(), timeout_s=180)
     assert daemon.remains() == []
     assert world() == before

@@ -220,7 +220,7 @@ def test_an_interrupted_pull_stops(make: Make, way: registry.Way, client: Docker
     with pytest.raises(Interrupted):
         Docker().prepare(make(name(way.port)), interrupt)
     assert way.passed < SIZE_MIB * MIB, "all of it was waited for"
-    assert process.wait_until(lambda: not way.open, timeout_s=60), "the daemon goes on"
+    assert process.wait_until(lambda: not way.open, timeout_s=180), "the daemon goes on"
     with pytest.raises(docker.errors.ImageNotFound):
         client.images.get(name(way.port))
 

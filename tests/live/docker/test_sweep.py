@@ -139,9 +139,9 @@ def test_nothing_outlives_a_trial_that_is_stopped(
         words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     ) as us:
         is_up = lambda: any(one.status == "running" for one in client.containers.list(ignore_removed=True))  # noqa: E731
-        assert process.wait_until(is_up, timeout_s=40)
+        assert process.wait_until(is_up, timeout_s=180)
         (os.killpg if signum == signal.SIGINT else os.kill)(us.pid, signum)
         us.communicate(timeout=40)
-    assert process.wait_until(lambda: client.containers.list(all=True, ignore_removed=True) == [], timeout_s=60)
+    assert process.wait_until(lambda: client.containers.list(all=True, ignore_removed=True) == [], timeout_s=180)
     leases = list((tmp_path / "state" / "leases").glob("*.json"))
-    assert process.wait_until(lambda: not any(path.exists() for path in leases), timeout_s=60)
+    assert process.wait_until(lambda: not any(path.exists() for path in leases), timeout_s=180)

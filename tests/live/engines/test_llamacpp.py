@@ -216,7 +216,7 @@ def test_a_server_is_idle_again_after_an_answer_was_dropped(needs: Callable[...,
         with requests.post(f"{server.url}/completion", json=body, stream=True, timeout=60) as answer:
             next(answer.iter_content(1))
             assert not prefix_cache.is_idle(server.url, "llamacpp_slots")
-        assert process.wait_until(lambda: prefix_cache.is_idle(server.url, "llamacpp_slots"), timeout_s=60)
+        assert process.wait_until(lambda: prefix_cache.is_idle(server.url, "llamacpp_slots"), timeout_s=180)
 
 
 def test_a_model_path_may_hold_spaces(tiny_gguf: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from parts import lacking
 
 pytestmark = [pytest.mark.live]
 
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 READY = "ready-for-words"
 SHELLS = {
     "bash": ["bash", "--norc", "--noprofile", "-i"],

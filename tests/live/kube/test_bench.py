@@ -79,7 +79,7 @@ def test_ctrl_c_removes_the_job_as_well(argv: Command, kube: Kube) -> None:
         argv(*STUB), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     ) as us:
         try:
-            assert process.wait_until(lambda: is_measuring(kube), timeout_s=60)
+            assert process.wait_until(lambda: is_measuring(kube), timeout_s=180)
             trials, _ = leftovers.find(Cluster(kubeconfig=kube.cluster.kubeconfig, namespace=kube.namespace))
             assert [trial.state for trial in trials] == ["in use"], "the Job of the level is none"
         finally:

@@ -132,7 +132,7 @@ def agent_crashes(kube: Kube) -> Config:
         is_up = kube.api.get(f"{APPS}/deployments/{MANAGER}").get("status", {}).get("availableReplicas")
         return bool(is_up) and any("CrashLoop" in str(one["state"].get("waiting")) for one in statuses)
 
-    assert process.wait_until(is_looping, timeout_s=60)
+    assert process.wait_until(is_looping, timeout_s=180)
     return kube_trials.of(kube)
 
 
@@ -147,7 +147,7 @@ def failed_model(kube: Kube) -> Config:
     healthy(kube)
     kube.add_model("tiny", kube_trials.HOME)
     path = f"{OME}/clusterbasemodels/tiny"
-    assert process.wait_until(lambda: kube.api.get(path).get("status", {}).get("state") == "Failed", timeout_s=60)
+    assert process.wait_until(lambda: kube.api.get(path).get("status", {}).get("state") == "Failed", timeout_s=180)
     return kube_trials.of(kube)
 
 

@@ -113,7 +113,7 @@ def test_leaves_nothing_when_its_owner_ends(end: signal.Signals) -> None:
         mine = Cluster(Path(owner.stdout.readline().strip()))
         run_a_pod(mine)
         owner.send_signal(end)
-    assert process.wait_until(lambda: not mine.root.exists(), timeout_s=60)
+    assert process.wait_until(lambda: not mine.root.exists(), timeout_s=180)
     assert mine.remains() == []
 
 

@@ -56,7 +56,7 @@ def deploy(kube: Kube, *command: str) -> None:
     kube.add_runtime("rt")
     given = {**runner(command, env=[{"name": "STUB_HOST", "value": "0.0.0.0"}]), "args": []}
     kube.create(service(NAME, "tiny", "rt", engine={"runner": given, "terminationGracePeriodSeconds": 0}))
-    assert process.wait_until(lambda: "running" in kube.state(NAME), timeout_s=60), kube.told(NAME)
+    assert process.wait_until(lambda: "running" in kube.state(NAME), timeout_s=180), kube.told(NAME)
 
 
 @pytest.fixture
@@ -106,13 +106,13 @@ def test_answers_on_one_connection_again_and_again(engine: Kube) -> None:
 def test_brings_every_byte_there_and_back(echo: Kube, size: int) -> None:
     data = os.urandom(size)
     with forwarding(echo) as (port, _):
-        assert process.wait_until(lambda: sent_back(port, b"ready") == b"ready", timeout_s=60)
+        assert process.wait_until(lambda: sent_back(port, b"ready") == b"ready", timeout_s=180)
         assert sent_back(port, data) == data
 
 
 def test_leads_many_at_once(echo: Kube) -> None:
     with forwarding(echo) as (port, _):
-        assert process.wait_until(lambda: sent_back(port, b"ready") == b"ready", timeout_s=60)
+        assert process.wait_until(lambda: sent_back(port, b"ready") == b"ready", timeout_s=180)
         with ThreadPoolExecutor(32) as pool:
             told = [str(number).encode() * 1000 for number in range(100)]
             assert list(pool.map(lambda data: sent_back(port, data), told)) == told
@@ -124,7 +124,7 @@ def test_goes_on_when_the_api_server_was_away(engine: Kube) -> None:
         engine.cluster.stop_api_server()
         assert health(port) == 0
         engine.cluster.start_api_server()
-        assert process.wait_until(lambda: health(port) == 200, timeout_s=60)
+        assert process.wait_until(lambda: health(port) == 200, timeout_s=180)
 
 
 def test_closes_a_connection_that_nobody_takes_in_the_pod(engine: Kube) -> None:
@@ -136,7 +136,7 @@ def test_closes_a_connection_that_nobody_takes_in_the_pod(engine: Kube) -> None:
 def test_ends_when_the_pod_is_gone(engine: Kube) -> None:
     with forwarding(engine) as (port, child):
         engine.api.delete(f"{engine.ome}/{NAME}")
-        assert process.wait_until(lambda: not engine.pods(NAME), timeout_s=60)
+        assert process.wait_until(lambda: not engine.pods(NAME), timeout_s=180)
         assert health(port) == 0
         assert child.wait(timeout=60) == forward.POD_GONE
 
@@ -165,4 +165,4 @@ def test_ends_with_a_parent_that_was_killed(engine: Kube) -> None:
         port = json.loads(started.stdout.readline())["port"]
         assert health(port) == 200
         started.send_signal(signal.SIGKILL)
-    assert process.wait_until(lambda: health(port) == 0, timeout_s=60)
+    assert process.wait_until(lambda: health(port) == 0, timeout_s=180)

@@ -64,7 +64,7 @@ def bystanders(kube: Kube) -> Iterator[None]:
     make_secret(kube, "other-trial", others)
     make_secret(kube, "somebodys", {"app": "x"})
     kube.create(service("somebodys", "none", "none", labels=others))
-    assert process.wait_until(lambda: bool(kube.api.list(f"{kube.core}/pods")), timeout_s=60)  # the Job's
+    assert process.wait_until(lambda: bool(kube.api.list(f"{kube.core}/pods")), timeout_s=180)  # the Job's
     before = names(kube)
     yield
     assert names(kube) == before
@@ -112,7 +112,7 @@ def engine_of(kube: Kube) -> str:
 
 
 def gone(kube: Kube) -> bool:
-    return process.wait_until(lambda: not left(kube), timeout_s=60)
+    return process.wait_until(lambda: not left(kube), timeout_s=180)
 
 
 @contextmanager
@@ -159,7 +159,7 @@ def test_ends_what_runs_beside_the_trial_on_this_machine(owned: Lease, tmp_path:
     """The port-forward, say; also where the trial was killed before it came to a cluster."""
     env = {**os.environ, process.LABEL: LABEL}
     process.spawn(["sleep", "600"], log=tmp_path / "log", env=env)
-    assert process.wait_until(lambda: len(process.labelled(LABEL)) == 1, timeout_s=60)
+    assert process.wait_until(lambda: len(process.labelled(LABEL)) == 1, timeout_s=180)
     assert removal.remove(replace(owned, cluster=None)) == ()
     assert process.labelled(LABEL) == ()
 
@@ -233,5 +233,5 @@ def test_the_cluster_removes_a_trial_that_nobody_looks_after(kube: Kube, make: M
     """What is left of SIGKILL of us, our keeper and our machine."""
     make(lifetime_s=20)  # it must be seen to run first
     pod = engine_of(kube)
-    assert process.wait_until(lambda: not left(kube), timeout_s=60)
+    assert process.wait_until(lambda: not left(kube), timeout_s=180)
     assert kube.operator.process_ids(pod) == []

@@ -106,11 +106,11 @@ def log_of(trials: Trials) -> str:
 
 def test_an_engine_answers_through_a_port_forward_and_is_gone_afterwards(trials: Trials) -> None:
     deployment = trials.deploy()
-    assert process.wait_until(lambda: answers(deployment), timeout_s=60)
+    assert process.wait_until(lambda: answers(deployment), timeout_s=180)
     assert Ome().owns_listener(deployment)
     assert Ome().death(deployment) is None
     assert [one.pid for one in process.labelled(deployment.lease.label)] == [deployment.lease.pid]
-    assert process.wait_until(lambda: "stub engine" in log_of(trials), timeout_s=60)
+    assert process.wait_until(lambda: "stub engine" in log_of(trials), timeout_s=180)
     assert deployment.facts == {
         "cluster": trials.kube.cluster.url,
         "namespace": trials.kube.namespace,
@@ -163,7 +163,7 @@ def test_all_that_is_made_carries_the_label_and_belongs_to_the_switch(
 
 def test_tells_the_exit_code_of_an_engine_that_has_served(trials: Trials) -> None:
     deployment = trials.deploy("--fault", "exit_later", "--exit-after-s", "0.1")
-    assert process.wait_until(lambda: answers(deployment), timeout_s=60)
+    assert process.wait_until(lambda: answers(deployment), timeout_s=180)
     assert requests.post(f"{deployment.url}/v1/chat/completions", json={}, timeout=5).ok
     assert process.wait_until(lambda: Ome().death(deployment) == "exit code 7", timeout_s=TOLD_S)
     assert not Ome().owns_listener(deployment)
@@ -172,7 +172,7 @@ def test_tells_the_exit_code_of_an_engine_that_has_served(trials: Trials) -> Non
 def test_tells_a_death_by_the_memory_limit(trials: Trials) -> None:
     trials.kube.behave("st-", death_reason="OOMKilled")
     deployment = trials.deploy("--fault", "exit_later", "--exit-after-s", "0.1")
-    assert process.wait_until(lambda: answers(deployment), timeout_s=60)
+    assert process.wait_until(lambda: answers(deployment), timeout_s=180)
     assert requests.post(f"{deployment.url}/v1/chat/completions", json={}, timeout=5).ok
     expected = "exit code 7 (killed by the memory limit)"
     assert process.wait_until(lambda: Ome().death(deployment) == expected, timeout_s=TOLD_S)
@@ -314,7 +314,7 @@ def test_an_api_server_that_is_away_while_we_wait_is_survived(trials: Trials) ->
     cluster = trials.kube.cluster
 
     def be_away() -> None:
-        process.wait_until(lambda: bool(trials.made and trials.kube.state(trials.name)), timeout_s=20)
+        process.wait_until(lambda: bool(trials.made and trials.kube.state(trials.name)), timeout_s=180)
         cluster.stop_api_server()
         time.sleep(20)
         cluster.start_api_server()
@@ -324,11 +324,11 @@ def test_an_api_server_that_is_away_while_we_wait_is_survived(trials: Trials) ->
     away.start()
     deployment = trials.deploy()
     away.join()
-    assert process.wait_until(lambda: answers(deployment), timeout_s=60)
+    assert process.wait_until(lambda: answers(deployment), timeout_s=180)
     cluster.stop_api_server()
     assert Ome().death(deployment) is None
     cluster.start_api_server()
-    assert process.wait_until(lambda: answers(deployment), timeout_s=60)
+    assert process.wait_until(lambda: answers(deployment), timeout_s=180)
     assert Ome().death(deployment) is None
 
 

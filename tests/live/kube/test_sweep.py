@@ -153,7 +153,7 @@ def test_an_engine_is_reached_by_its_service(argv: Command, kube: Kube, tmp_path
     words = argv("backend.kubernetes.access=in_cluster")
     with subprocess.Popen(words, cwd=ROOT, env=env, start_new_session=True) as us:
         try:
-            assert process.wait_until(lambda: bool(engines(kube)), timeout_s=60)
+            assert process.wait_until(lambda: bool(engines(kube)), timeout_s=180)
             [(name, pod_ip)] = engines(kube).items()
             hosts.write_text(f"{name}-engine.{kube.namespace}.svc {pod_ip}\n")
             assert us.wait(timeout=120) == 0
@@ -184,7 +184,7 @@ def test_nothing_outlives_a_trial_that_is_stopped(argv: Command, kube: Kube, end
         words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     ) as us:
         try:
-            assert process.wait_until(lambda: bool(engines(kube)), timeout_s=60)
+            assert process.wait_until(lambda: bool(engines(kube)), timeout_s=180)
         finally:
             os.killpg(us.pid, end)
             us.communicate(timeout=60)

@@ -83,10 +83,12 @@ def test_a_trial_takes_the_gpu_that_its_job_was_given(
 
 
 def test_a_cancelled_job_is_one_failed_trial(tmp_path: Path, tiny_gguf: Path, slurm: Cluster) -> None:
-    with sweep(tmp_path, tiny_gguf, "parallel=2,4", bench="sleep:4") as us:
+    go = tmp_path / "go"
+    with sweep(tmp_path, tiny_gguf, "parallel=2,4", bench=f"until:{go}") as us:
         us.await_levels(0, 1)
         job = job_of(slurm, 0)
         slurm.ask("scancel", job)
+        go.touch()
         result = us.end()
         assert us.processes() == []
     kind, message = failure(result.records[0])
@@ -221,9 +223,12 @@ def preempt(slurm: Cluster) -> None:
 def test_a_trial_whose_job_is_requeued_begins_anew(
     tmp_path: Path, tiny_gguf: Path, slurm: Cluster, act: Callable[[Cluster], None]
 ) -> None:
-    with sweep(tmp_path, tiny_gguf, "parallel=2", bench="sleep:4") as us:
+    go = tmp_path / "go"
+    with sweep(tmp_path, tiny_gguf, "parallel=2", bench=f"until:{go}") as us:
         us.await_levels(0)
         act(slurm)
+        us.await_that((us.folder / "attempts" / "0-0").exists)
+        go.touch()
         result = us.end()
     assert (result.record.status, result.record.number, result.code) == ("ok", 0, 0), result
     assert (tmp_path / "out" / "attempts" / "0-0" / "lease.json").exists()
@@ -273,13 +278,13 @@ def test_stop_ends_one_job_and_then_all(
     assert kinds == [("interrupted", FailureKind.STOPPED), ("interrupted", FailureKind.INTERRUPTED)], result
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_a_real_sweep_outlives_all_of_it_and_ends_in_a_verdict(
     tmp_path: Path, tiny_gguf: Path, slurm: Cluster, needs: Callable[..., None]
 ) -> None:
     """One job cancelled, one without memory, one whose engine answers no more until its time is over."""
     needs("genai_bench", "xllamacpp")
-    limits = ("hydra.launcher.timeout_min=2", "hydra.launcher.signal_delay_s=15", "hydra.launcher.array_parallelism=3")
+    limits = ("hydra.launcher.timeout_min=20", "hydra.launcher.signal_delay_s=15", "hydra.launcher.array_parallelism=3")
     with sweep(tmp_path, tiny_gguf, *limits, "hydra.sweeper.confirm=2", bench=None) as us:
         us.await_that(lambda: len(slurm.jobs) == 3)  # the node has two cores: the third one waits
         cancelled, starved = (job_of(slurm, trial) for trial in (1, 2))
@@ -287,9 +292,14 @@ def test_a_real_sweep_outlives_all_of_it_and_ends_in_a_verdict(
         us.await_that((us.folder / "1" / "lease.json").exists)
         slurm.ask("scancel", cancelled)
         us.await_levels(3)
-        engine = json.loads((us.folder / "3" / "lease.json").read_text())
-        os.kill(engine["pid"], signal.SIGSTOP)
-        result = us.end(timeout_s=400)
+        hung = us.folder / "3" / "lease.json"
+        os.kill(json.loads(hung.read_text())["pid"], signal.SIGSTOP)
+        ends_min = (
+            2 + int(time.time() - hung.stat().st_mtime) // 60
+        )  # the job is a little older
+        job = us.worker_of(3).environ()["SLURM_JOB_ID"]
+        slurm.ask("scontrol", "update", f"JobId={job}", f"TimeLimit={ends_min}")
+        result = us.end(timeout_s=1000)
         assert us.processes() == []
     searched = [record for record in result.records if record.phase == "search"]
     failed = {record.number: failure(record)[0] for record in searched if record.status != "ok"}

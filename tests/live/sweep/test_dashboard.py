@@ -48,7 +48,7 @@ def dashboard(storage: str, log: Path) -> Iterator[str]:
     argv = [str(program), storage, "--host", "127.0.0.1", "--port", str(port), "--server", "wsgiref"]
     with log.open("wb") as out, subprocess.Popen(argv, stdout=out, stderr=out) as running:
         try:
-            came = process.wait_until(lambda: running.poll() is not None or answers(url), timeout_s=60)
+            came = process.wait_until(lambda: running.poll() is not None or answers(url), timeout_s=180)
             assert came, log.read_text()
             yield url
         finally:

@@ -80,4 +80,4 @@ def test_two_kills_cost_two_interrupted_trials_at_most(
     assert (folder / "report.html").stat().st_size > 1e6
     assert f"trial {TRIALS}/{TRIALS}" in result.out
     assert (folder / "best" / "serve.sh").exists()
-    assert process.wait_until(lambda: left(folder) == [], timeout_s=60), left(folder)
+    assert process.wait_until(lambda: left(folder) == [], timeout_s=180), left(folder)

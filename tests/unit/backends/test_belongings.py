@@ -69,7 +69,7 @@ class Engine:
             one.suspend()
         for one in everyone:
             one.kill()
-        assert process.wait_until(lambda: not process.labelled(self.owned.label), timeout_s=60)
+        assert process.wait_until(lambda: not process.labelled(self.owned.label), timeout_s=180)
 
 
 Deploy = Callable[..., Engine]
@@ -98,7 +98,7 @@ def deploy(tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
         lease.update(owned)
         owned = Local().deploy(plan, owned).lease
         log = RunDir(plan.run_dir).server_log
-        assert process.wait_until(lambda: "uses" in log.read_text() and "{" in log.read_text(), timeout_s=60)
+        assert process.wait_until(lambda: "uses" in log.read_text() and "{" in log.read_text(), timeout_s=180)
         told = json.loads(next(line for line in log.read_text().splitlines() if line.startswith("{")))
         made.append(Engine(owned, told["memory"], told["worker"], log))
         return made[-1]
@@ -161,7 +161,7 @@ def test_a_keeper_looks_while_the_engine_runs_and_removes_it_after_both(deploy: 
     noted = lease.notes(engine.owned.label)
     with keeper.start(engine.owned) as guard:
         try:
-            assert process.wait_until(lambda: engine.memory in noted.read_text(), timeout_s=60)
+            assert process.wait_until(lambda: engine.memory in noted.read_text(), timeout_s=180)
             engine.kill()
             assert guard.stdin is not None
             guard.stdin.close()
@@ -294,7 +294,7 @@ def test_what_comes_into_a_folder_later_is_noted(deploy: Deploy, shared_folder: 
     for _ in range(belongings.TRIES + 2):
         watch.look()
     go.touch()
-    assert process.wait_until((shared_folder / "late").exists, timeout_s=60)
+    assert process.wait_until((shared_folder / "late").exists, timeout_s=180)
     watch.look()
     assert "late" in lease.notes(engine.owned.label).read_text()
     gone(engine)
@@ -410,5 +410,5 @@ def test_an_end_without_order_is_a_crash_to_the_stand_in(deploy: Deploy) -> None
     os.kill(engine.worker, signal.SIGTERM)
     time.sleep(0.1)
     os.kill(engine.pid, signal.SIGTERM)
-    assert process.wait_until(lambda: "crashed with exit code -15" in engine.log.read_text(), timeout_s=60)
+    assert process.wait_until(lambda: "crashed with exit code -15" in engine.log.read_text(), timeout_s=180)
     gone(engine)

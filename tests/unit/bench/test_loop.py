@@ -119,7 +119,7 @@ def test_where_none_is_kept_each_request_has_its_own(good: ScriptedChat, tmp_pat
 
 def waits_for(check: Callable[[], bool]) -> Callable[[], object]:
     """What the server does at PAUSE."""
-    return lambda: process.wait_until(check, timeout_s=60, interval_s=0.001)
+    return lambda: process.wait_until(check, timeout_s=180, interval_s=0.001)
 
 
 def test_the_next_request_is_sent_before_the_answer_is_parsed(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def test_what_stops_a_recheck_stops_its_trial(tmp_path: Path, tiny_gguf: Path, n
         else:
             us.child.send_signal(number)
         result = us.end()
-        assert process.wait_until(lambda: not us.processes(), timeout_s=60)
+        assert process.wait_until(lambda: not us.processes(), timeout_s=180)
     (path,) = us.folder.glob("recheck/*/0/record.json")
     record = load(Record, path)
     assert record.teardown is not None

@@ -62,7 +62,7 @@ def sleeper() -> Iterator[Identity]:
 
 def nothing_left(us: Running) -> bool:
     leases = lease.state_dir() / "leases"
-    return process.wait_until(lambda: not us.processes() and not [*leases.glob("*.json")], timeout_s=60)
+    return process.wait_until(lambda: not us.processes() and not [*leases.glob("*.json")], timeout_s=180)
 
 
 def test_ps_tells_what_runs_and_where(tmp_path: Path, tiny_gguf: Path, said: Any) -> None:

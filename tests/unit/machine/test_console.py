@@ -50,7 +50,7 @@ print("the table")
 def test_a_reader_that_reads_nothing_holds_nobody_up_and_gets_all_in_the_end(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     with subprocess.Popen([sys.executable, "-c", MUCH, str(mark)], cwd=ROOT, stdout=subprocess.PIPE) as talking:
-        assert process.wait_until(mark.exists, timeout_s=60)  # while nobody has read a word
+        assert process.wait_until(mark.exists, timeout_s=180)  # while nobody has read a word
         assert talking.stdout is not None
         said = talking.stdout.read().decode().splitlines()
     assert said == [*(f"line {number}" for number in range(20000)), "the table"]
@@ -60,7 +60,7 @@ def test_a_reader_that_reads_nothing_holds_nobody_up_and_gets_all_in_the_end(tmp
 def test_a_reader_that_leaves_while_words_wait_ends_the_waiting(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     with subprocess.Popen([sys.executable, "-c", MUCH, str(mark)], cwd=ROOT, stdout=subprocess.PIPE) as talking:
-        assert process.wait_until(mark.exists, timeout_s=60)
+        assert process.wait_until(mark.exists, timeout_s=180)
         assert talking.stdout is not None
         talking.stdout.close()
         assert talking.wait(timeout=240) == 0

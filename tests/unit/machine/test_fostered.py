@@ -53,11 +53,11 @@ def start(script: str, log: Path) -> int:
 
 def orphan(log: Path) -> psutil.Process:
     """The one that was left, once it is on its own: its parent is still there for a while after it has said so."""
-    assert process.wait_until(lambda: log.exists() and "\n" in log.read_text(), timeout_s=30)
+    assert process.wait_until(lambda: log.exists() and "\n" in log.read_text(), timeout_s=180)
     pid, parent = map(int, log.read_text().split()[1:])
     found = psutil.Process(pid)
-    assert process.wait_until(lambda: SLEEP in found.cmdline() and found.environ() == {}, timeout_s=30)
-    assert process.wait_until(lambda: not psutil.pid_exists(parent), timeout_s=30)
+    assert process.wait_until(lambda: SLEEP in found.cmdline() and found.environ() == {}, timeout_s=180)
+    assert process.wait_until(lambda: not psutil.pid_exists(parent), timeout_s=180)
     return found
 
 
@@ -67,17 +67,17 @@ def is_gone(one: psutil.Process) -> bool:
 
 def test_tells_the_pid_and_the_exit_code_of_the_engine_itself(log: Path) -> None:
     pid = start("import os; print(os.getpid()); raise SystemExit(7)", log)
-    assert process.wait_until(lambda: fostered.exit_code(pid) == 7, timeout_s=30)
+    assert process.wait_until(lambda: fostered.exit_code(pid) == 7, timeout_s=180)
     assert log.read_text() == f"{pid}\n"
     pid = start(SLEEP, log)
     assert fostered.exit_code(pid) is None
     os.kill(pid, signal.SIGKILL)
-    assert process.wait_until(lambda: fostered.exit_code(pid) == -signal.SIGKILL, timeout_s=30)
+    assert process.wait_until(lambda: fostered.exit_code(pid) == -signal.SIGKILL, timeout_s=180)
 
 
 def test_an_engine_is_started_as_if_nobody_were_between(log: Path) -> None:
     pid = start(WORDS.format(label=process.LABEL, foster=process.FOSTER), log)
-    assert process.wait_until(lambda: fostered.exit_code(pid) == 0, timeout_s=30)
+    assert process.wait_until(lambda: fostered.exit_code(pid) == 0, timeout_s=180)
     assert log.read_text() == f"True '' {LABEL} None True\n"
 
 
@@ -95,7 +95,7 @@ def test_finds_and_stops_an_orphan_of_an_engine(is_dead: bool, log: Path) -> Non
     left = orphan(log)
     if is_dead:
         os.kill(pid, signal.SIGKILL)
-        assert process.wait_until(lambda: fostered.exit_code(pid) is not None, timeout_s=30)
+        assert process.wait_until(lambda: fostered.exit_code(pid) is not None, timeout_s=180)
     assert left in process.labelled(LABEL)
     assert process.stop_labelled(LABEL, grace_s=1) == ()
     assert is_gone(left)
@@ -119,10 +119,10 @@ def test_the_foster_parent_hears_no_signal_but_kill_and_ends_with_the_last_child
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         parent.send_signal(number)
     os.kill(pid, signal.SIGTERM)
-    assert process.wait_until(lambda: fostered.exit_code(pid) == -signal.SIGTERM, timeout_s=30)
+    assert process.wait_until(lambda: fostered.exit_code(pid) == -signal.SIGTERM, timeout_s=180)
     assert process.is_running(parent)
     left.kill()
-    assert process.wait_until(lambda: is_gone(parent), timeout_s=30)
+    assert process.wait_until(lambda: is_gone(parent), timeout_s=180)
 
 
 def test_an_engine_whose_foster_parent_is_killed_is_still_found(log: Path) -> None:

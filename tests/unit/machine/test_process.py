@@ -52,13 +52,13 @@ def start(script: str, log: Path, label: str = LABEL) -> int:
 
 def test_spawn_tells_the_exit_code(log: Path) -> None:
     pid = start("raise SystemExit('words')", log)
-    assert process.wait_until(lambda: process.exit_code(pid) == 1, timeout_s=30)
+    assert process.wait_until(lambda: process.exit_code(pid) == 1, timeout_s=180)
     assert log.read_text() == "words\n"
 
 
 def test_spawned_processes_lead_a_session_and_read_nothing(log: Path) -> None:
     pid = start("import os, sys; print(os.getsid(0) == os.getpid(), repr(sys.stdin.read()))", log)
-    assert process.wait_until(lambda: process.exit_code(pid) == 0, timeout_s=30)
+    assert process.wait_until(lambda: process.exit_code(pid) == 0, timeout_s=180)
     assert log.read_text() == "True ''\n"
 
 
@@ -74,7 +74,7 @@ def test_finds_processes_by_label_alone(log: Path) -> None:
 
 def test_a_zombie_does_not_count(log: Path) -> None:
     pid = start("pass", log)
-    assert process.wait_until(lambda: psutil.Process(pid).status() == psutil.STATUS_ZOMBIE, timeout_s=30)
+    assert process.wait_until(lambda: psutil.Process(pid).status() == psutil.STATUS_ZOMBIE, timeout_s=180)
     assert process.labelled(LABEL) == ()
     assert process.stop_labelled(LABEL, grace_s=0) == ()
 
@@ -82,7 +82,7 @@ def test_a_zombie_does_not_count(log: Path) -> None:
 def test_a_zombie_whose_threads_go_on_counts(log: Path) -> None:
     """A killed engine is one until its last thread is gone, and only then is its port free."""
     pid = start(THREAD_OUTLIVES_LEADER, log)
-    assert process.wait_until(lambda: log.read_text().endswith("\n"), timeout_s=30)
+    assert process.wait_until(lambda: log.read_text().endswith("\n"), timeout_s=180)
     port = int(log.read_text())
     assert process.stop_labelled(LABEL, grace_s=0.5) == ()
     assert ports.is_free("127.0.0.1", port)
@@ -100,7 +100,7 @@ def test_the_root_ends_its_children_itself(said: str, log: Path) -> None:
         f"try:\n    time.sleep(60)\nfinally:\n    time.sleep(0.3)\n    print('after', child.poll())\n    {end}\n"
     )
     start(root, log)
-    assert process.wait_until(lambda: "child" in log.read_text(), timeout_s=30)
+    assert process.wait_until(lambda: "child" in log.read_text(), timeout_s=180)
     begun = time.monotonic()
     assert process.stop_labelled(LABEL, grace_s=30) == ()
     assert time.monotonic() - begun < 15
@@ -113,7 +113,7 @@ def test_a_root_that_does_not_end_leaves_its_children_a_share_of_the_time(log: P
     child = CHILD.format("print('ended', flush=True) or sys.exit()")
     root = f"import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', {child!r}])\n{IGNORE_TERM}"
     pid = start(root, log)
-    assert process.wait_until(lambda: {"deaf", "child"} <= {*log.read_text().split()}, timeout_s=30)
+    assert process.wait_until(lambda: {"deaf", "child"} <= {*log.read_text().split()}, timeout_s=180)
     assert process.stop_labelled(LABEL, grace_s=3) == ()
     assert process.exit_code(pid) == -signal.SIGKILL
     assert "ended" in log.read_text()
@@ -121,7 +121,7 @@ def test_a_root_that_does_not_end_leaves_its_children_a_share_of_the_time(log: P
 
 def test_what_ignores_term_is_killed_after_its_grace(log: Path) -> None:
     pid = start(IGNORE_TERM, log)
-    assert process.wait_until(lambda: log.read_text() == "deaf\n", timeout_s=30)
+    assert process.wait_until(lambda: log.read_text() == "deaf\n", timeout_s=180)
     begun = time.monotonic()
     assert process.stop_labelled(LABEL, grace_s=0.3) == ()
     assert time.monotonic() - begun > 0.3
@@ -134,9 +134,9 @@ def test_what_ignores_term_is_killed_after_its_grace(log: Path) -> None:
 def test_stops_a_child_that(script: str, log: Path) -> None:
     before = set(psutil.Process().children(recursive=True))
     parent = psutil.Process(start(script, log))
-    assert process.wait_until(lambda: log.read_text().endswith("\n"), timeout_s=30)
+    assert process.wait_until(lambda: log.read_text().endswith("\n"), timeout_s=180)
     child = psutil.Process(int(log.read_text()))
-    assert process.wait_until(lambda: SLEEP in child.cmdline(), timeout_s=30)
+    assert process.wait_until(lambda: SLEEP in child.cmdline(), timeout_s=180)
     assert process.stop_labelled(LABEL, grace_s=2) == ()
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
     assert set(psutil.Process().children(recursive=True)) <= before | {parent}
@@ -154,9 +154,9 @@ def test_never_stops_itself() -> None:
 
 def test_kills_a_group_with_all_that_is_in_it(log: Path) -> None:
     pid = start(f"import subprocess, sys; subprocess.run([sys.executable, '-c', {SLEEP!r}])", log)
-    assert process.wait_until(lambda: len(process.labelled(LABEL)) == 2, timeout_s=30)
+    assert process.wait_until(lambda: len(process.labelled(LABEL)) == 2, timeout_s=180)
     process.kill_group(pid)
-    assert process.wait_until(lambda: not process.labelled(LABEL), timeout_s=30)
+    assert process.wait_until(lambda: not process.labelled(LABEL), timeout_s=180)
     process.kill_group(pid)
 
 
@@ -185,7 +185,7 @@ def test_neither_a_zombie_nor_what_is_gone_is_alive() -> None:
         who = identity.of(child.pid)
         assert identity.is_alive(who)
         child.kill()
-        assert process.wait_until(lambda: not identity.is_alive(who), timeout_s=30)
+        assert process.wait_until(lambda: not identity.is_alive(who), timeout_s=180)
     assert not identity.is_alive(who)
     with pytest.raises(psutil.NoSuchProcess):
         identity.of(child.pid)

@@ -56,7 +56,7 @@ def test_what_is_made_brings_the_keeper_although_the_clock_was_put_back(tmp_path
             os.utime(tmp_path, ns=(0, next(times)))
             return select.select([out], [], [], 0.1)[0] != []
 
-        assert process.wait_until(is_told, timeout_s=60)
+        assert process.wait_until(is_told, timeout_s=180)
         assert child.communicate(b".", timeout=240)[0] == b"lease\nb'.'\n"
 
 

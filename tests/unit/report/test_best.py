@@ -361,7 +361,7 @@ def test_the_engine_starts_by_the_script(swept: Result) -> None:
     port = str(lasting_ports(1)[0])
     with subprocess.Popen([swept.folder / "best" / "serve.sh"], env={**os.environ, "PORT": port}) as server:
         try:
-            assert process.wait_until(lambda: is_up(port), timeout_s=60)
+            assert process.wait_until(lambda: is_up(port), timeout_s=180)
             assert requests.get(f"http://127.0.0.1:{port}/props", timeout=5).json()["total_slots"] == 4
         finally:
             server.terminate()

@@ -43,7 +43,7 @@ def assert_torn_down(us: Running, by: signal.Signals) -> None:
     result = us.end()
     assert result.code == 128 + by
     assert {record.teardown.by for record in result.records if record.teardown} == {"trial"}
-    assert process.wait_until(lambda: not us.processes(), timeout_s=60)
+    assert process.wait_until(lambda: not us.processes(), timeout_s=180)
     assert [*(state_dir() / "leases").glob("*.json")] == []
 
 

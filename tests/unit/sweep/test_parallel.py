@@ -33,7 +33,7 @@ def remains(us: Running) -> list[str]:
         leases = [path.name for path in (state_dir() / "leases").glob("*.json")]
         return [f"process {one.pid}" for one in us.processes()] + leases
 
-    process.wait_until(lambda: not left(), timeout_s=60, interval_s=0.1)
+    process.wait_until(lambda: not left(), timeout_s=180, interval_s=0.1)
     return left()
 
 
@@ -207,9 +207,11 @@ def test_a_search_runs_its_batches_on_workers_that_stay(tmp_path: Path, tiny_ggu
 
 def test_a_search_is_told_that_a_trial_was_lost(tmp_path: Path, tiny_gguf: Path) -> None:
     search = ("hydra/sweeper=grid", "hydra.sweeper.n_jobs=2")
-    with sweep(tmp_path, tiny_gguf, *PARALLEL, *search, "parallel=2,4", env={"STUB_BENCH": "sleep:3"}) as us:
+    go = tmp_path / "go"
+    with sweep(tmp_path, tiny_gguf, *PARALLEL, *search, "parallel=2,4", env={"STUB_BENCH": f"until:{go}"}) as us:
         us.await_levels(0, 1)
         us.worker_of(0).kill()
+        go.touch()
         result = us.end()
     assert (result.code, sorted(record.status for record in result.records)) == (0, ["failed", "ok"])
     assert (result.folder / "optimization_results.yaml").exists()

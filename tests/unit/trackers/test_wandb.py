@@ -331,7 +331,7 @@ def test_the_publisher_and_its_service_end_when_we_are_killed(run_dir: RunDir, t
         started = psutil.Process(child.pid).children(recursive=True)
         child.kill()
     assert started
-    assert process.wait_until(lambda: not any(each.is_running() for each in started), timeout_s=60)
+    assert process.wait_until(lambda: not any(each.is_running() for each in started), timeout_s=180)
 
 
 @pytest.mark.parametrize(

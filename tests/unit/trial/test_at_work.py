@@ -149,7 +149,7 @@ def test_a_trial_that_only_its_lease_tells_of_is_shown_and_ended(
     assert not identity.is_alive(sleeper)
     assert f"{tmp_path}: told to stop (process {sleeper.pid})" in (said := capsys.readouterr().out)
     assert (code, "what a killed trial had left is removed" in said) == (0, True), said
-    assert process.wait_until(lambda: not [*lease.all_registered()], timeout_s=60)
+    assert process.wait_until(lambda: not [*lease.all_registered()], timeout_s=180)
 
 
 @pytest.mark.parametrize(

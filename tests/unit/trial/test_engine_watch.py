@@ -40,7 +40,7 @@ def watched(url: str, folder: Path, *, samples: int = 0, engine: EngineWatch | N
     """A level that lasts until so many samples are there."""
     engine = engine or EngineWatch(url, TELLS, None)
     with engine.level() as watch:
-        assert process.wait_until(lambda: len(watch.sampler.samples) >= samples, timeout_s=60, interval_s=0.01)
+        assert process.wait_until(lambda: len(watch.sampler.samples) >= samples, timeout_s=180, interval_s=0.01)
     return watch.told(level(), folder, folder.parent)
 
 
@@ -121,7 +121,7 @@ def test_a_busy_engine_that_hangs_costs_its_samples_alone(tmp_path: Path) -> Non
     with Hanging(1) as server:
         engine = EngineWatch(server.url, TELLS, None, during_s=0.05)
         with engine.level() as watch:
-            assert process.wait_until(lambda: watch.sampler.looks >= 1, timeout_s=60, interval_s=0.01)
+            assert process.wait_until(lambda: watch.sampler.looks >= 1, timeout_s=180, interval_s=0.01)
         server.left = 10
         found = watch.told(level(), tmp_path, tmp_path.parent)
         server.freed.set()

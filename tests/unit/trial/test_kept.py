@@ -139,8 +139,8 @@ def test_nothing_outlives_a_sweep_that_is_stopped_in_its_second_trial(
         assert server.is_running()
         us.send_signal(signum)
         us.communicate(timeout=240)
-    assert process.wait_until(lambda: not server.is_running(), timeout_s=60)
-    assert process.wait_until(lambda: not [*lease.all_registered()], timeout_s=60)
+    assert process.wait_until(lambda: not server.is_running(), timeout_s=180)
+    assert process.wait_until(lambda: not [*lease.all_registered()], timeout_s=180)
     records = Result(code=0, out="", err="", folder=folder).records
     if signum != signal.SIGKILL:
         assert [record.status for record in records] == ["ok", "interrupted"]

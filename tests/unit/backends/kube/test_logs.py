@@ -31,7 +31,7 @@ def _followed(api: Any, log: Path, is_over: Callable[[], bool] = lambda: False) 
 
 
 def _wait() -> None:
-    assert process.wait_until(_has_ended, timeout_s=60)
+    assert process.wait_until(_has_ended, timeout_s=180)
 
 
 def _has_ended() -> bool:
