@@ -100,7 +100,8 @@ def is_whole(run: Path) -> bool:
 def _upload(runs: Sequence[Path]) -> None:
     """W&B's own command, on all of them at once. What it says is for the user; whether it worked, the marks say."""
     companion.tidy()
-    with companion.scratch() as folder:  # else its logs go to ./wandb
+    with companion.scratch() as folder:  # else its logs go to ./wandb, and where no such folder is, to /tmp
+        Path(folder, "wandb").mkdir()
         environment = {**os.environ, "WANDB_DIR": folder}
         command = [sys.executable, "-m", "wandb", "sync", "--no-skip-online", *map(str, runs)]
         process.show(command, env=environment)

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from parts import lacking
 from support.places import ROOT
@@ -131,9 +132,11 @@ def _pip() -> str:
 
 
 def _run(argv: Sequence[str]) -> None:
-    done = subprocess.run(
-        argv, env=SURROUNDINGS, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=STEP_S, check=False
-    )
+    with TemporaryDirectory() as tmp:  # torch leaves a folder where temporary files go
+        env = {**SURROUNDINGS, "TMPDIR": tmp}
+        done = subprocess.run(
+            argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=STEP_S, check=False
+        )
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise Unmade(

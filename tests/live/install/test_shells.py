@@ -49,7 +49,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     if not program.exists():
         lacking(f"{program} is not there (make setup)")
     (tmp_path / "only-one.gguf").touch()
-    for name, value in {"HOME": str(tmp_path), "TERM": "dumb", "PS1": "", "INPUTRC": "/dev/null"}.items():
+    (tmp_path / "run").mkdir(mode=0o700)  # fish's own; else it makes one in /tmp
+    of_home = {"HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path / "run")}
+    for name, value in {**of_home, "TERM": "dumb", "PS1": "", "INPUTRC": "/dev/null"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
     return tmp_path

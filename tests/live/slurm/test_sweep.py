@@ -294,9 +294,7 @@ def test_a_real_sweep_outlives_all_of_it_and_ends_in_a_verdict(
         us.await_levels(3)
         hung = us.folder / "3" / "lease.json"
         os.kill(json.loads(hung.read_text())["pid"], signal.SIGSTOP)
-        ends_min = (
-            2 + int(time.time() - hung.stat().st_mtime) // 60
-        )  # the job is a little older
+        ends_min = 2 + int(time.time() - hung.stat().st_mtime) // 60  # the job is a little older
         job = us.worker_of(3).environ()["SLURM_JOB_ID"]
         slurm.ask("scontrol", "update", f"JobId={job}", f"TimeLimit={ends_min}")
         result = us.end(timeout_s=1000)

@@ -59,6 +59,7 @@ def make_sweep(folder: Path) -> SweepDir:
 
 @pytest.fixture
 def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SweepDir:
+    (tmp_path / "home").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     return make_sweep(tmp_path)
 
