@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from pipeline.core.errors import FailureKind
 from pipeline.core.values import value
+from pipeline.engines import pod_ends
 from pipeline.engines.death_hints import ANY, BAD_FLAG, KNOBS, LLAMA, LOST, SGLANG, TRANSFORMERS, VLLM, Pattern
 from pipeline.engines.death_patterns import PATTERNS
 from pipeline.engines.log_lines import Line, lines
@@ -86,8 +87,13 @@ class Diagnosis:
 def server_death(how: str, log: str, *, oom_kills: int | None = None) -> Diagnosis:
     """Why a server ended `how` (`exit code 1`, `killed by SIGKILL`, `... by the memory limit`) leaving `log`.
 
+    Where Kubernetes ended its pod (pipeline.engines.pod_ends), its log tells at most what it said of that.
+
     `oom_kills`: how many processes of its cgroup the kernel's OOM killer ended meanwhile; None where nobody can tell.
     """
+    taken = pod_ends.of(how)
+    if taken:
+        return Diagnosis(kind=taken.kind, hint=taken.hint)
     said = _telling(log)
     if "memory limit" in how:  # Docker has seen it
         return Diagnosis(kind=FailureKind.OOM_HOST, hint=_LIMIT, reason=_short(_root(said)))
