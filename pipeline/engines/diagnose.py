@@ -37,6 +37,12 @@ _SERVED = re.compile(
     r"fired up and ready to roll|Application startup complete|Uvicorn running on|\"POST /\S+ HTTP/1\.\d\" 200"
     r"|Decode batch|Avg prompt throughput|EngineCore encountered a fatal error|listening on http"
 )
+_ANSWERED = re.compile(
+    r"\"(GET|POST) /\S* HTTP/\d\.\d\" 200|(Decode|Prefill) batch|Avg prompt throughput: "
+    r"|log_server_r: .* 200$|print_timing: ",
+    re.MULTILINE,
+)
+_ASKED = re.compile(r"SIGTERM received\. signum=|Signal SIGTERM received ")  # SGLang, which then ends with code 0
 # By words that no other engine writes first: transformers may be installed in another engine's folder
 _OWN = r"^\[transformers\] Loading |transformers[./]cli[./](serv|transformers)|generation/continuous_batching/"
 _ENGINES = (
@@ -75,7 +81,8 @@ def server_death(how: str, log: str, *, oom_kills: int | None = None) -> Diagnos
     taken = pod_ends.of(how)
     if taken:
         return Diagnosis(kind=taken.kind, hint=taken.hint)
-    said = _telling(log)
+    how = "SIGTERM" if _ASKED.search(log) and not endings.signal_of(how) else how
+    said = _telling(_unsurvived(how, log))
     if "memory limit" in how:  # Docker has seen it
         return Diagnosis(kind=FailureKind.OOM_HOST, hint=endings.LIMIT, reason=_short(_root(said)))
     pattern, line = _cause(log, said)
@@ -88,6 +95,14 @@ def server_death(how: str, log: str, *, oom_kills: int | None = None) -> Diagnos
     if found:
         return found
     return _told(pattern, line, log) if pattern else _by_ending(how, log, said)
+
+
+def _unsurvived(how: str, log: str) -> str:
+    """What may tell of a kill from outside: an engine that answered after an error did not end of it."""
+    if endings.signal_of(how) not in {"SIGKILL", "SIGTERM"} or _KILLS_ITSELF.search(log):
+        return log
+    answers = [match.end() for match in _ANSWERED.finditer(log)]
+    return log[answers[-1] :] if answers else log
 
 
 def _by_the_kernel(how: str, lines: Sequence[str], lost: str, oom_kills: int | None) -> Diagnosis | None:
