@@ -112,6 +112,11 @@ INCOMPLETE = (
     "Install the package that the message names into the engine's environment (runtime.python), or the engine again; "
     "in a container use an image that has it."
 )
+VERSIONS = (
+    "The engine and one of its packages do not match: install the engine again, with the versions that it asks for, in "
+    "a new environment."
+)
+OTHER_VERSION = "Install the version of the package that the engine asks for, or leave out the knob that needs it."
 UNREADABLE = "Check that the file which the message names is there, and that the engine's user may read it."
 PERMISSION = (
     "Let the engine's user read, write or execute what the message names; caches are moved with HF_HOME, "

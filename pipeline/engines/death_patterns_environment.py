@@ -80,6 +80,20 @@ ENVIRONMENT: tuple[Pattern, ...] = (
     ),
     Pattern(
         ANY,
+        rf"^ImportError: cannot import name '\w+' from '({_OWN})(\.|')",
+        Kind.ENGINE_BROKEN,
+        hints.VERSIONS,
+        "CPython Python/ceval.c",
+    ),
+    Pattern(
+        ANY,
+        r"^ImportError: cannot import name '\w+' from '",
+        Kind.LOAD_FAILED,
+        hints.OTHER_VERSION,
+        "CPython Python/ceval.c",
+    ),
+    Pattern(
+        ANY,
         r"^ImportError: This modeling file requires the following packages",
         Kind.ENGINE_BROKEN,
         hints.INCOMPLETE,
@@ -96,10 +110,10 @@ ENVIRONMENT: tuple[Pattern, ...] = (
     ),
     Pattern(
         ANY,
-        rf"{_ERRNO}(\[Errno 13\] )?[Pp]ermission denied",
+        rf"{_ERRNO}(\[Errno 13\] )?[Pp]ermission denied|^OSError: PermissionError at \S+ when downloading ",
         Kind.ENGINE_BROKEN,
         hints.PERMISSION,
-        "errno 13 in CPython's and Rust's words",
+        "errno 13 in CPython's and Rust's words; transformers utils/hub.py",
     ),
     Pattern(
         ANY,

@@ -42,7 +42,7 @@ _WITHOUT = re.compile(
     r"\bf(all|alls|alling|ell)[ -]?back\b|\bignor(e|ing|ed)\b|\bskipp(ing|ed)\b|\bdisabl(ing|ed)\b|\bunavailable\b"
     r"|\bretrying\b|\brebuilding\b|\bcontinu(e|ing)\b|\bdefaulting\b|\binstead\b|\bfrom now on\b|\bkeep(s|ing)\b"
     r"|this is normal|assuming no |rollback to|failed to load (.* kernel|the JIT |plugin )"
-    r"|using the (local|default) |\bnot found[,;] ",
+    r"|using the (local|default) |\bnot found[,;] |for auto-detection: ",
     re.IGNORECASE,
 )  # of the warnings and errors that sglang 0.5.23 and vllm 0.33.0 log and survive
 _ALIVE = re.compile(r"(INFO|WARNING) \d\d-\d\d ")  # vLLM logs: who does so lives

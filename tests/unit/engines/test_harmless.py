@@ -31,6 +31,9 @@ SGLANG = {
     "srt/model_loader/weight_utils.py:677": (
         "Listing m on the Hub failed, using the local snapshot: 401 Client Error. Cannot access gated repo for url x"
     ),
+    "srt/parser/template_detection.py:998": (
+        "Failed to load tokenizer for auto-detection: Can't load tokenizer for '/models/m'."
+    ),
     "srt/utils/common.py:2087": (
         "High-fidelity GPU JPEG decode is unavailable; falling back to PIL. Install the Kimi-K3 serving image or "
         "NVIDIA nvImageCodec. Error: CUDA driver version is insufficient"
