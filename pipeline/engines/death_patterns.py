@@ -230,7 +230,7 @@ PATTERNS: tuple[Pattern, ...] = (
     ),
     Pattern(
         ANY,
-        r"Out of memory: Killed|Not enough host memory|[Cc]annot allocate memory|^MemoryError"
+        r"Out of memory: Killed|Not enough host memory(?! for request )|[Cc]annot allocate memory|^MemoryError"
         r"|what\(\): +std::bad_alloc",
         Kind.OOM_HOST,
         hints.KILLED,

@@ -153,7 +153,10 @@ def in_log(log: str) -> Diagnosis | None:
 
 def never_ready(log: str) -> Diagnosis | None:
     """Why a server that still runs will not become ready; None where its log says no such thing."""
-    pattern, line = _cause(log, _telling(log), [pattern for pattern in PATTERNS if pattern.is_end])
+    ends = [pattern for pattern in PATTERNS if pattern.is_end]
+    if not any(re.search(end.regex, log, re.MULTILINE) for end in ends):  # asked often: most logs need no closer look
+        return None
+    pattern, line = _cause(log, _telling(log), ends)
     return _told(pattern, line, log) if pattern else None
 
 

@@ -31,6 +31,7 @@ SGLANG = {
     "srt/model_loader/weight_utils.py:677": (
         "Listing m on the Hub failed, using the local snapshot: 401 Client Error. Cannot access gated repo for url x"
     ),
+    "srt/disaggregation/decode_kvcache_offload_manager.py:246": "Not enough host memory for request 4f1c",
     "srt/parser/template_detection.py:998": (
         "Failed to load tokenizer for auto-detection: Can't load tokenizer for '/models/m'."
     ),
