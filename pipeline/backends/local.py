@@ -68,6 +68,8 @@ class Local:
         """`exit code 1`, `killed by SIGKILL`, that nobody can tell, or None while it runs."""
         code = fostered.exit_code(deployment.pid) if deployment.pid else None
         if code is None:
+            if deployment.pid:
+                oom.follow(deployment.lease.label, deployment.pid)
             is_lost = deployment.pid is not None and fostered.is_lost(deployment.pid)
             return "ended, and nobody can tell how" if is_lost else None
         return process.signal_name(-code) if code < 0 else f"exit code {code}"

@@ -119,6 +119,7 @@ class Ome:
             return "the port-forward to the engine ended; see pipeline.log"
         if how and trial.follower:
             trial.follower.settle()
+            how = rollout.death(trial.view.seen(), trial.uid) or how  # a kubelet's reason comes after the exit code
         return how
 
     def condition(self, deployment: Deployment) -> str | None:

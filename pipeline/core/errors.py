@@ -46,6 +46,7 @@ class FailureKind(StrEnum):
     NO_GPU = "no_gpu"
     GPU_BUSY = "gpu_busy"
     DRIVER_TOO_OLD = "driver_too_old"
+    ENGINE_BROKEN = "engine_broken"
     GPU_COMMUNICATION = "gpu_communication"
     OOM_GPU = "oom_gpu"
     KV_CACHE_TOO_SMALL = "kv_cache_too_small"
@@ -88,6 +89,7 @@ BY_SURROUNDINGS = frozenset(
         FailureKind.NO_GPU,
         FailureKind.GPU_BUSY,
         FailureKind.DRIVER_TOO_OLD,
+        FailureKind.ENGINE_BROKEN,
         FailureKind.CLIENT_LIMIT,
         FailureKind.WORKER_DIED,
         FailureKind.NEVER_STARTED,

@@ -88,6 +88,52 @@ PACKAGE = "Install the package that the message names into the engine's environm
 BLOCK = "Set {block} to a multiple of what the message names, or leave it out."
 DAMAGED = "A file of the weights is damaged or cut off: download the model again, or check model.path."
 KERNEL = "Leave out the quantization, type or backend that needs it: this build has no such kernel for this device."
+NO_DRIVER = (
+    "The GPU's driver is not to be seen where the engine runs: in a container start it with --gpus all (AMD: --device "
+    "/dev/kfd --device /dev/dri), else install the driver; nvidia-smi or rocminfo must work there."
+)
+RENDER = (
+    "The engine's user may not open the GPU: add it to the groups render and video (in a container: --group-add), log "
+    "in again; rocminfo must work."
+)
+GLIBC = (
+    "The system is older than what the engine was built for: use an image or a machine with a newer Linux, or a build "
+    "of the engine for this one. For GLIBCXX, libstdc++ of conda or a newer gcc may do: put it on LD_LIBRARY_PATH."
+)
+LIBRARY = (
+    "A shared library is missing: install the engine again with the PyTorch and CUDA that it asks for (the number in "
+    "the library's name is that of CUDA), or put the library's folder on LD_LIBRARY_PATH in runtime.env."
+)
+ABI = (
+    "A package was built for another PyTorch or CUDA than is installed: install the engine again, with all its "
+    "packages from one place, in a new environment."
+)
+INCOMPLETE = (
+    "Install the package that the message names into the engine's environment (runtime.python), or the engine again; "
+    "in a container use an image that has it."
+)
+VERSIONS = (
+    "The engine and one of its packages do not match: install the engine again, with the versions that it asks for, in "
+    "a new environment."
+)
+OTHER_VERSION = "Install the version of the package that the engine asks for, or leave out the knob that needs it."
+UNREADABLE = "Check that the file which the message names is there, and that the engine's user may read it."
+PERMISSION = (
+    "Let the engine's user read, write or execute what the message names; caches are moved with HF_HOME, "
+    "XDG_CACHE_HOME, TRITON_CACHE_DIR and TORCHINDUCTOR_CACHE_DIR in runtime.env."
+)
+READ_ONLY = (
+    "Give the engine a place to write: HF_HOME, XDG_CACHE_HOME, TRITON_CACHE_DIR, TORCHINDUCTOR_CACHE_DIR and TMPDIR "
+    "in runtime.env, or a volume at the path that the message names."
+)
+TRITON = (
+    "Triton needs a C compiler with Python's headers where the engine runs (Debian: apt install gcc python3-dev); what "
+    "gcc said is in server.log above."
+)
+JIT = (
+    "A kernel must be compiled and cannot be: install CUDA's nvcc (set CUDA_HOME) and ninja, or use an image that has "
+    "them; or set another {backend}. The compiler's first error is in server.log above."
+)
 COMPILER = (
     "torch.compile has no C++ compiler: install one (Debian: apt install g++), or set {eager} to do without compiling."
 )

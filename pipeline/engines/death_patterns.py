@@ -6,6 +6,7 @@ the others' NCCL connections; llama.cpp ends with "failed to load model" whateve
 
 from pipeline.core.errors import FailureKind as Kind
 from pipeline.engines import death_hints as hints
+from pipeline.engines import death_patterns_environment as environment
 from pipeline.engines import death_patterns_machine as machine
 from pipeline.engines import death_patterns_sglang as sglang
 from pipeline.engines import death_patterns_transformers as transformers
@@ -34,10 +35,11 @@ PATTERNS: tuple[Pattern, ...] = (
     # The command line.
     Pattern(
         ANY,
-        r"error: (unrecognized arguments|ambiguous option|argument |the following arguments are required)",
+        r"^[\w./ -]+: error: "
+        r"(unrecognized arguments|ambiguous option|argument [^\"]+?: |the following arguments are required)",
         Kind.BAD_FLAG,
         hints.BAD_FLAG,
-        "CPython argparse",
+        "CPython argparse, `PROG: error: ...`; compilers name a file and a line first",
     ),
     Pattern(ANY, r"Unknown quantization method: ", Kind.BAD_FLAG, hints.BAD_FLAG, "vllm 0.33.0 config/model.py:1467"),
     Pattern(LLAMA, r"GGML_TYPE_\w+$", Kind.BAD_FLAG, hints.BAD_FLAG, "pipeline.engines.runtimes.llamacpp"),
@@ -98,7 +100,7 @@ PATTERNS: tuple[Pattern, ...] = (
         hints.MISSING,
         "vllm 0.33.0 transformers_utils/config.py:912, model_executor/model_loader/default_loader.py:260",
     ),
-    Pattern(ANY, r"SafetensorError: ", Kind.MODEL_MISSING, hints.DAMAGED, "safetensors 0.8"),
+    Pattern(ANY, r"SafetensorError: (?!.*[Pp]ermission denied)", Kind.MODEL_MISSING, hints.DAMAGED, "safetensors 0.8"),
     # Combinations.
     *sglang.COMBINATIONS,
     Pattern(VLLM, r"No common block size", Kind.UNSUPPORTED_COMBINATION, hints.BLOCK, "vllm 0.32.0 utils.py:555"),
@@ -228,7 +230,7 @@ PATTERNS: tuple[Pattern, ...] = (
     ),
     Pattern(
         ANY,
-        r"Out of memory: Killed|Not enough host memory|[Cc]annot allocate memory|^MemoryError"
+        r"Out of memory: Killed|Not enough host memory(?! for request )|[Cc]annot allocate memory|^MemoryError"
         r"|what\(\): +std::bad_alloc",
         Kind.OOM_HOST,
         hints.KILLED,
@@ -252,6 +254,7 @@ PATTERNS: tuple[Pattern, ...] = (
         "torch/_inductor/exc.py, torch/_dynamo/exc.py",
     ),
     *machine.GPUS,
+    *environment.ENVIRONMENT,  # late: who goes on past an import has another cause
     # What llama.cpp ends with in any case.
     Pattern(
         LLAMA,

@@ -45,7 +45,8 @@ COMMAND_LINE: tuple[Pattern, ...] = (
 MODEL: tuple[Pattern, ...] = (
     Pattern(
         TRANSFORMERS,
-        r"Error no file named|SafetensorError|Error while deserializing header|Can't load the (model|configuration)"
+        r"Error no file named|SafetensorError(?!.*[Pp]ermission denied)"
+        r"|Error while deserializing header|Can't load the (model|configuration)"
         r"|Repo id must (be|use)|Unrecognized model in|not found in the following directory",
         Kind.MODEL_MISSING,
         hints.MISSING,

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from pipeline.core.errors import FailureKind
 from pipeline.core.values import value
+from pipeline.engines import endings, pod_ends
 from pipeline.engines.death_hints import ANY, BAD_FLAG, KNOBS, LLAMA, LOST, SGLANG, TRANSFORMERS, VLLM, Pattern
 from pipeline.engines.death_patterns import PATTERNS
 from pipeline.engines.log_lines import Line, lines
@@ -24,14 +25,24 @@ _ECHO = re.compile(
     r"|RequestValidationError\b|RuntimeError: cancelled$|ExceptionGroup: .* \(\d+ sub-exceptions?\)$"
     r"|(CancelledError|EOFError|BrokenPipeError|ConnectionResetError|EngineDeadError)\b"
 )  # what a process says because another one failed
+_USAGE = re.compile(r"[\w./ -]+: error: ")  # argparse; a compiler names a file and a line first
 # SGLang then kills its processes and itself: SIGKILL means nothing here
-_KILLS_ITSELF = re.compile(r"[Rr]eceived sigquit from a child process|SIGQUIT received\. ")
+_KILLS_ITSELF = re.compile(
+    r"[Rr]eceived sigquit from a child process|SIGQUIT received\. |(Manager|Router) hit an exception: "
+    r"|Initialization failed\. "
+)
 _KILL = re.compile(r"-9\b|^Killed$")
 _REFUSAL = re.compile(r"(\w+\.)*(ValueError|AssertionError|NotImplementedError|ValidationError)\b|\s*Value error, ")
 _SERVED = re.compile(
     r"fired up and ready to roll|Application startup complete|Uvicorn running on|\"POST /\S+ HTTP/1\.\d\" 200"
     r"|Decode batch|Avg prompt throughput|EngineCore encountered a fatal error|listening on http"
 )
+_ANSWERED = re.compile(
+    r"\"(GET|POST) /\S* HTTP/\d\.\d\" 200|(Decode|Prefill) batch|Avg prompt throughput: "
+    r"|log_server_r: .* 200$|print_timing: ",
+    re.MULTILINE,
+)
+_ASKED = re.compile(r"SIGTERM received\. signum=|Signal SIGTERM received ")  # SGLang, which then ends with code 0
 # By words that no other engine writes first: transformers may be installed in another engine's folder
 _OWN = r"^\[transformers\] Loading |transformers[./]cli[./](serv|transformers)|generation/continuous_batching/"
 _ENGINES = (
@@ -49,29 +60,6 @@ _STAGES = (
     ("compiling", r"Warming up model for the compilation|Dynamo bytecode|Compiling a graph|torch\.compile|DeepGEMM"),
     ("capturing CUDA graphs", r"[Cc]apturing (CUDA graphs|batches)|Capture .*(graph|begin)"),
 )
-_SIGNALS = {134: "SIGABRT", 135: "SIGBUS", 137: "SIGKILL", 139: "SIGSEGV"}  # as a shell or a container reports them
-_RUN_BY_HAND = "Read the end of server.log; run the command in plan.json by hand."
-_LIMIT = "The container ran out of memory: raise backend.container.memory_gib; if it is not set, free host memory."
-_OOM_KILLED = (
-    "The kernel's OOM killer ended a process of the engine's memory cgroup: raise its limit (Slurm's --mem, systemd's "
-    "MemoryMax, the container's memory), run fewer trials at once, or make the engine smaller."
-)
-_FROM_OUTSIDE = (
-    "Another program killed a process of the engine (SIGKILL). It was not the kernel's OOM killer, which counted no "
-    "kill: look for a person, a scheduler, earlyoom or systemd-oomd."
-)
-_ENDINGS = {
-    "SIGKILL": (
-        FailureKind.OOM_HOST,
-        "Check `dmesg`: another process killed the engine, most often the kernel's OOM killer.",
-    ),
-    "SIGBUS": (
-        FailureKind.OOM_HOST,
-        "Most often /dev/shm is too small: in a container raise backend.container.shm_size_gib, or use --ipc=host.",
-    ),
-    "SIGSEGV": (FailureKind.SERVER_DIED, f"The engine crashed in its own code. {_RUN_BY_HAND}"),
-    "SIGABRT": (FailureKind.SERVER_DIED, f"The engine aborted itself. {_RUN_BY_HAND}"),
-}
 
 
 @value
@@ -86,11 +74,17 @@ class Diagnosis:
 def server_death(how: str, log: str, *, oom_kills: int | None = None) -> Diagnosis:
     """Why a server ended `how` (`exit code 1`, `killed by SIGKILL`, `... by the memory limit`) leaving `log`.
 
+    Where Kubernetes ended its pod (pipeline.engines.pod_ends), its log tells at most what it said of that.
+
     `oom_kills`: how many processes of its cgroup the kernel's OOM killer ended meanwhile; None where nobody can tell.
     """
-    said = _telling(log)
+    taken = pod_ends.of(how)
+    if taken:
+        return Diagnosis(kind=taken.kind, hint=taken.hint)
+    how = "SIGTERM" if _ASKED.search(log) and not endings.signal_of(how) else how
+    said = _telling(_unsurvived(how, log))
     if "memory limit" in how:  # Docker has seen it
-        return Diagnosis(kind=FailureKind.OOM_HOST, hint=_LIMIT, reason=_short(_root(said)))
+        return Diagnosis(kind=FailureKind.OOM_HOST, hint=endings.LIMIT, reason=_short(_root(said)))
     pattern, line = _cause(log, said)
     if pattern and not pattern.is_loss:
         return _told(pattern, line, log)
@@ -103,14 +97,23 @@ def server_death(how: str, log: str, *, oom_kills: int | None = None) -> Diagnos
     return _told(pattern, line, log) if pattern else _by_ending(how, log, said)
 
 
+def _unsurvived(how: str, log: str) -> str:
+    """What may tell of a kill from outside: an engine that answered after an error did not end of it."""
+    if endings.signal_of(how) not in {"SIGKILL", "SIGTERM"} or _KILLS_ITSELF.search(log):
+        return log
+    answers = [match.end() for match in _ANSWERED.finditer(log)]
+    return log[answers[-1] :] if answers else log
+
+
 def _by_the_kernel(how: str, lines: Sequence[str], lost: str, oom_kills: int | None) -> Diagnosis | None:
     """What the kernel's count says where a process is gone (`lost`, as a wording says it) and none says why."""
     raised = lost or _root(lines)
     reason = _short(raised or _last_words(lines))
-    if oom_kills and (lost or not raised or _signal(how) == "SIGKILL"):  # else the kill may have been a neighbour's
-        return Diagnosis(kind=FailureKind.OOM_HOST, hint=_OOM_KILLED, reason=reason)
-    if oom_kills == 0 and (_KILL.search(lost) or (not raised and _signal(how) == "SIGKILL")):
-        return Diagnosis(kind=FailureKind.SERVER_DIED, hint=_FROM_OUTSIDE, reason=reason)
+    is_killed = endings.signal_of(how) == "SIGKILL"
+    if oom_kills and (lost or not raised or is_killed):  # else the kill may have been a neighbour's
+        return Diagnosis(kind=FailureKind.OOM_HOST, hint=endings.OOM_KILLED, reason=reason)
+    if oom_kills == 0 and (_KILL.search(lost) or (not raised and is_killed)):
+        return Diagnosis(kind=FailureKind.SERVER_DIED, hint=endings.FROM_OUTSIDE, reason=reason)
     return None
 
 
@@ -122,7 +125,7 @@ def _last_words(lines: Sequence[str]) -> str:
 def _by_ending(how: str, log: str, lines: Sequence[str]) -> Diagnosis:
     """What the exit code and the last exception say where no wording is known."""
     reason = _short(_root(lines))
-    usage = next((line for line in lines if re.search(r"\berror: ", line)), "") if how == "exit code 2" else ""
+    usage = next((line for line in lines if _USAGE.match(line)), "") if how == "exit code 2" else ""
     if usage:  # a parser's own check, in words of its own
         return Diagnosis(kind=FailureKind.BAD_FLAG, hint=BAD_FLAG, reason=_short(usage))
     if not reason and (lost := _last_words(lines)):
@@ -130,9 +133,11 @@ def _by_ending(how: str, log: str, lines: Sequence[str]) -> Diagnosis:
     if _REFUSAL.match(reason) and not _SERVED.search(log):
         hint = "Change the knob that the message names: the engine rejected this configuration."
         return Diagnosis(kind=FailureKind.LOAD_FAILED, hint=hint, reason=reason)
-    kind, hint = _ENDINGS.get(_signal(how), (FailureKind.SERVER_DIED, _RUN_BY_HAND))
+    kind, hint = endings.meaning(how)
     if _KILLS_ITSELF.search(log):
-        kind, hint = FailureKind.SERVER_DIED, _RUN_BY_HAND
+        kind, hint = FailureKind.SERVER_DIED, endings.RUN_BY_HAND
+    if kind == FailureKind.ENGINE_BROKEN:  # a shell or the dynamic loader says it last, in words of its own
+        reason = reason or _short(next((line for line in reversed(lines) if line.strip()), ""))
     return Diagnosis(kind=kind, hint=hint, reason=reason)
 
 
@@ -148,7 +153,10 @@ def in_log(log: str) -> Diagnosis | None:
 
 def never_ready(log: str) -> Diagnosis | None:
     """Why a server that still runs will not become ready; None where its log says no such thing."""
-    pattern, line = _cause(log, _telling(log), [pattern for pattern in PATTERNS if pattern.is_end])
+    ends = [pattern for pattern in PATTERNS if pattern.is_end]
+    if not any(re.search(end.regex, log, re.MULTILINE) for end in ends):  # asked often: most logs need no closer look
+        return None
+    pattern, line = _cause(log, _telling(log), ends)
     return _told(pattern, line, log) if pattern else None
 
 
@@ -270,12 +278,6 @@ def _short(line: str) -> str:
     text = re.sub(r" \[type=\w+, input_value=.*", "", line.strip())  # pydantic repeats the whole configuration
     text = re.sub(r"^what\(\): +", "", text)
     return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}..."
-
-
-def _signal(how: str) -> str:
-    named = re.search(r"SIG[A-Z]+", how)
-    code = re.search(r"exit code (\d+)", how)
-    return named[0] if named else _SIGNALS.get(int(code[1]), "") if code else ""
 
 
 def _stage(log: str) -> str | None:

@@ -4,6 +4,9 @@ Interpreters tell at their end what they could not tidy: leaked semaphores and s
 pending, exceptions in destructors. That follows from a death, and is never the reason for it. What a thread or a task
 says that nobody waited for (`Exception in thread`), and what a rank says whose neighbour is gone (NCCL's watchdog), is
 an aside: it may be the reason, but not where an error came before it.
+
+What an engine says to go on without (`Failed to import ..., falling back to ...`) is no reason either, nor is the
+traceback that it logs with it. SGLang names no levels, and vLLM logs some of it as errors: it is known by its words.
 """
 
 import re
@@ -22,8 +25,7 @@ _PREFIX = re.compile(
 )
 _NOISE = re.compile(
     r"(INFO|WARNING|DEBUG)(:| \d\d-\d\d )|[IWD] |.*(User|Future|Deprecation|Resource)Warning:|\s*warnings\.warn\("
-    r"|.*resource_tracker: |Task was destroyed but it is pending|task: <Task pending"
-    r"|Ignore import error when loading "  # SGLang, of every model that it does not serve
+    r"|[Ww]arning: |.*resource_tracker: |Task was destroyed but it is pending|task: <Task pending"
     r"|Dumping (input data|scheduler) "  # vLLM tells its whole configuration, with all words that are in it
 )
 _IGNORED = re.compile(r"Exception ignored\b")  # in a destructor, at exit; its traceback follows, or its exception alone
@@ -36,6 +38,15 @@ _SEQUEL = re.compile(
     r"\s*what\(\):|terminate called |.*(ProcessGroupNCCL\.cpp:\d+\] |[Ww]atchdog (caught|thread)|ncclRemoteError"
     r"|remote process exited|DistNetworkError|Connection closed by (remote )?peer|Connection was likely closed)"
 )  # torch 2.13: what a rank says when another one is gone, and libstdc++ of what ended a process
+_WITHOUT = re.compile(
+    r"\bf(all|alls|alling|ell)[ -]?back\b|\bignor(e|ing|ed)\b|\bskipp(ing|ed)\b|\bdisabl(ing|ed)\b|\bunavailable\b"
+    r"|\bretrying\b|\brebuilding\b|\bcontinu(e|ing)\b|\bdefaulting\b|\binstead\b|\bfrom now on\b|\bkeep(s|ing)\b"
+    r"|this is normal|assuming no |rollback to|failed to load (.* kernel|the JIT |plugin )"
+    r"|using the (local|default) |\bnot found[,;] |for auto-detection: ",
+    re.IGNORECASE,
+)  # of the warnings and errors that sglang 0.5.23 and vllm 0.33.0 log and survive
+_ALIVE = re.compile(r"(INFO|WARNING) \d\d-\d\d ")  # vLLM logs: who does so lives
+_DYING = re.compile(r"[Rr]eceived sigquit|SIGQUIT received|crashed with exit code")  # SGLang of its children
 _BEGIN = "Traceback (most recent call last):"  # behind `Scheduler hit an exception: ` in SGLang
 _FRAME = re.compile(r'  File "[^"]+", line \d+')
 _GOES_ON = re.compile(
@@ -73,9 +84,24 @@ def lines(log: str) -> tuple[Line, ...]:
 def _read(log: str) -> Iterator[tuple[str, Part]]:
     """Processes that write at the same time are told apart by the names before their lines."""
     writers: defaultdict[str, _Writer] = defaultdict(_Writer)
-    for raw in _COLOUR.sub("", log[-LOG_END:]).splitlines():
-        name, is_record, text = _plain(raw)
-        yield writers[name].take(text, is_record=is_record)
+    seen = [_plain(raw) for raw in _COLOUR.sub("", log[-LOG_END:]).splitlines()]
+    last = max((i for i, line in enumerate(seen) if line.is_alive), default=-1)
+    for i, line in enumerate(seen):
+        yield writers[line.writer].take(line, goes_on=i < last)
+
+
+class _Plain(NamedTuple):
+    """A line without prefixes. `is_record`: it begins one of SGLang's; `is_logged`: by any engine's logger."""
+
+    writer: str
+    text: str
+    is_record: bool
+    is_logged: bool
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its writer tells something else than an end."""
+        return bool(_ALIVE.match(self.text)) or (self.is_record and not _DYING.search(self.text))
 
 
 class _Writer:
@@ -88,16 +114,26 @@ class _Writer:
         self.last: Part = "error"  # of what was raised last
         self.has_raised = False  # in the line before: its message may go on
 
-    def take(self, text: str, *, is_record: bool) -> tuple[str, Part]:
-        """The next line, as it is told and what it is part of; source code and frames are noise."""
+    def take(self, line: _Plain, *, goes_on: bool) -> tuple[str, Part]:
+        """The next line, as it is told and what it is part of; source code and frames are noise.
+
+        `goes_on`: an engine's logger told something later: whatever is logged here as survived, was survived.
+        """
+        text = line.text
+        is_survived = line.is_logged and _WITHOUT.search(text) is not None and not _RAISED.match(text)
+        if is_survived or (line.is_logged and text.endswith(_BEGIN) and text != _BEGIN):
+            self.part = "noise" if is_survived and goes_on else "error"  # of the traceback that comes with it
         if self._is_frame(text) or not text:
             return text, "noise"
         if _IGNORED.match(text) or _UNHEARD.match(text):
             self.is_trace = False
-        if self.is_trace and is_record:  # another process writes into the middle
+        if self.is_trace and line.is_record:  # another process writes into the middle
             return text, "error"
         if self.is_trace or (self.part != "error" and _RAISED.match(text)):
             return self._raised(text)
+        if is_survived:
+            self.has_raised = False
+            return text, "noise"
         if not text.startswith(" "):
             self._begin(text)
         return text, self.last if self.has_raised else self.part
@@ -132,14 +168,14 @@ class _Writer:
             self.part = "error"
 
 
-def _plain(line: str) -> tuple[str, bool, str]:
-    """Who wrote it, whether it begins a record of SGLang's, and the line without prefixes."""
-    name, is_record, text, before = "", False, line, ""
+def _plain(line: str) -> _Plain:
+    name, is_record, is_logged, text, before = "", False, False, line, ""
     while text != before:
         before = text
         if writer := _WRITER.match(text):
             name, text = name + writer[0].strip(), text[writer.end() :]
         if record := _RECORD.match(text):
             is_record, text = True, text[record.end() :]
-        text = _PREFIX.sub("", text)
-    return name, is_record, text.rstrip()
+        if prefix := _PREFIX.match(text):
+            is_logged, text = True, text[prefix.end() :]
+    return _Plain(name, text.rstrip(), is_record, is_logged or is_record)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipeline.core.schema_hardware import Seen
-from pipeline.machine import process
+from pipeline.machine import amd_gpus, process
 
 AMD_SMI = ("amd-smi", "static", "--asic", "--vram", "--json")
 ROCM_SMI = ("rocm-smi", "--showproductname", "--showmeminfo", "vram", "--json")
@@ -22,12 +22,16 @@ Told = tuple[str, float | None]  # a GPU's name, its memory in MiB
 
 
 def look() -> tuple[Seen, ...]:
-    """Every kind of GPU; none where the tools are missing or find none."""
+    """Every kind of GPU that the variables show; none where they hide all, or the tools are missing or find none.
+
+    The tools do not obey the variables, and are taken to count GPUs as ROCR does.
+    """
     for command, read in ((AMD_SMI, by_amd_smi), (ROCM_SMI, by_rocm_smi)):
         if shutil.which(command[0]):
             asked = process.ask(command, env=os.environ, timeout_s=TIMEOUT_S)
-            if found := Counter(read(_json(asked.stdout))):
-                return tuple(_seen(told, count) for told, count in found.items())
+            if found := tuple(read(_json(asked.stdout))):
+                shown = Counter(found[place] for place in amd_gpus.positions(len(found)))
+                return tuple(_seen(told, count) for told, count in shown.items())
     return ()
 
 

@@ -9,15 +9,12 @@ from pipeline.core.schema_hardware import Seen
 from pipeline.machine import amd, gpus
 from pipeline.machine.gpus import NVLINK, Gpu
 
-NONE = ("", "-1", "NoDevFiles")  # as people hide all GPUs from CUDA, which ends the list at what is no GPU
-HIDDEN = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
-
 
 def here(ids: Sequence[str] = ()) -> tuple[Seen, ...]:
     """The GPUs of this machine that trials may take, one item per kind, the largest number first; none: a CPU machine.
 
-    `ids`: those that the configuration allows, empty for all. A variable that hides all GPUs from CUDA or HIP, as an
-    empty CUDA_VISIBLE_DEVICES does, hides them here too.
+    `ids`: those that the configuration allows, empty for all. A variable that hides GPUs from CUDA or HIP, as an empty
+    CUDA_VISIBLE_DEVICES hides all, hides them here too.
 
     Raises:
         ConfigError: CUDA_VISIBLE_DEVICES names slices of GPUs (MIG), which servetune does not know; or it, or `ids`,
@@ -31,7 +28,7 @@ def here(ids: Sequence[str] = ()) -> tuple[Seen, ...]:
         )
     there = gpus.look() or ()
     seen = gpus.allowed(there, ids) if there else ()
-    if there and not seen and (ids or visible is None or visible.strip() not in NONE):
+    if there and not seen and (ids or gpus.visible_ids()):  # else they are hidden: `-1`, `NoDevFiles`, nothing
         named = f"hardware.gpu_ids=[{','.join(ids)}]" if ids else f"CUDA_VISIBLE_DEVICES={visible}"
         known = ", ".join(str(gpu.index) for gpu in there)
         raise ConfigError(
@@ -40,8 +37,7 @@ def here(ids: Sequence[str] = ()) -> tuple[Seen, ...]:
     if seen:
         kinds = [_seen(list(some)) for _, some in groupby(sorted(seen, key=_kind), key=_kind)]
         return tuple(sorted(kinds, key=lambda kind: -kind.count))
-    is_hidden = any(os.environ.get(name) == "" for name in HIDDEN)
-    return () if is_hidden else amd.look()
+    return () if there else amd.look()
 
 
 def _kind(gpu: Gpu) -> tuple[str, int]:

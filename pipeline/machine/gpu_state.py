@@ -53,7 +53,7 @@ def read(ids: Sequence[str]) -> tuple[GpuState, ...]:
     with gpus.opened() as nvml:
         if nvml is None:
             return ()
-        handles = list(gpus.visible(nvml))
+        handles = list(gpus.usable(nvml))
         return tuple(_state(nvml, handles[gpu.index], gpu) for gpu in wanted)
 
 

@@ -12,13 +12,13 @@ import psutil
 
 from pipeline.core.errors import ConfigError
 from pipeline.core.values import value
-from pipeline.machine import process
+from pipeline.machine import process, visible
 
 MIB = 2**20
 BUSY_SHARE = 0.1  # of a GPU's memory: less is held by a driver or a desktop
 GIVEN_BACK_S = 10.0
-VISIBLE = "CUDA_VISIBLE_DEVICES"
-SLICE = "MIG-"  # begins the id of a part of a GPU, which NVML lists below its GPU only
+VISIBLE = visible.CUDA
+SLICE = visible.SLICE
 NVLINK = 0  # nearer than NVML's nearest level, NVML_TOPOLOGY_SINGLE = 10; NVML_TOPOLOGY_SYSTEM = 50 is the farthest
 
 
@@ -60,7 +60,7 @@ def look() -> tuple[Gpu, ...] | None:
     with opened() as nvml:
         if nvml is None:
             return None
-        handles = list(visible(nvml))
+        handles = list(usable(nvml))
         return tuple(_gpu(nvml, index, handles) for index in range(len(handles)))
 
 
@@ -69,20 +69,30 @@ def describe() -> dict[str, str]:
     with opened() as nvml:
         if nvml is None:
             return {}
-        names = Counter(str(nvml.nvmlDeviceGetName(handle)) for handle in visible(nvml))
+        names = Counter(str(nvml.nvmlDeviceGetName(handle)) for handle in usable(nvml))
         told = ", ".join(f"{count} x {name}" for name, count in names.items())
         return {"gpu": told, "gpu_driver": str(nvml.nvmlSystemGetDriverVersion())}
 
 
 def named(gpus: Sequence[Gpu], ids: Sequence[str]) -> tuple[Gpu, ...]:
     """Those that the ids mean: an index or (the beginning of) a UUID, as in CUDA_VISIBLE_DEVICES."""
-    found = (gpu for wanted in ids for gpu in gpus if wanted == str(gpu.index) or _is_start(wanted, gpu.uuid))
+    wanted = [visible.plain(one) for one in ids]
+    found = (gpu for one in wanted for gpu in gpus if one == str(gpu.index) or visible.is_start(one, gpu.uuid))
     return tuple(dict.fromkeys(found))
 
 
 def visible_ids() -> tuple[str, ...]:
-    """What CUDA_VISIBLE_DEVICES names."""
-    return tuple(filter(None, os.environ.get(VISIBLE, "").split(",")))
+    """What CUDA_VISIBLE_DEVICES names, as CUDA reads it."""
+    return visible.cuda(os.environ.get(VISIBLE, ""))
+
+
+def shown(gpus: Sequence[Gpu]) -> tuple[Gpu, ...]:
+    """Those that CUDA shows: the list ends at an id of no GPU, or of several; without the variable, all."""
+    if VISIBLE not in os.environ:
+        return tuple(gpus)
+    each = [named(gpus, [one]) for one in visible_ids()]
+    end = next((place for place, found in enumerate(each) if len(found) != 1), len(each))
+    return tuple(dict.fromkeys(gpu for found in each[:end] for gpu in found))
 
 
 def are_lent() -> bool:
@@ -97,16 +107,16 @@ def allowed(gpus: Sequence[Gpu], ids: Sequence[str]) -> tuple[Gpu, ...]:
         ConfigError: an id is of no GPU, or of one that CUDA_VISIBLE_DEVICES hides. What a batch system has lent us is
             another set in each job: there, those of the ids count that it has lent.
     """
-    shown = tuple(gpus) if VISIBLE not in os.environ else named(gpus, visible_ids())
+    seen = shown(gpus)
     if not ids:
-        return shown
+        return seen
     if not are_lent():
-        check_ids(ids, [one for one in ids if named(shown, [one])], [str(gpu.index) for gpu in gpus])
-    return tuple(gpu for gpu in named(gpus, ids) if gpu in shown)
+        check_ids(ids, good=[one for one in ids if named(seen, [one])], there=gpus)
+    return tuple(gpu for gpu in named(gpus, ids) if gpu in seen)
 
 
-def check_ids(ids: Sequence[str], good: Sequence[str], known: Sequence[str]) -> None:
-    """Refuse hardware.gpu_ids that are not all `good`; `known`: the GPUs of this machine, empty if nobody can tell.
+def check_ids(ids: Sequence[str], good: Sequence[str], there: Sequence[Gpu]) -> None:
+    """Refuse hardware.gpu_ids that are not all `good`; `there`: the GPUs of this machine, empty if nobody can tell.
 
     Raises:
         ConfigError: as `allowed`.
@@ -115,14 +125,18 @@ def check_ids(ids: Sequence[str], good: Sequence[str], known: Sequence[str]) -> 
     if not bad:
         return
     told = f"hardware.gpu_ids=[{','.join(ids)}]"
-    if VISIBLE in os.environ and (not known or all(one in known for one in bad)):
+    if VISIBLE in os.environ and (not there or all(named(there, [one]) for one in bad)):
         raise ConfigError(
             f"{told}: CUDA_VISIBLE_DEVICES={os.environ[VISIBLE]} hides GPU {', '.join(bad)}. Name GPUs that it shows, "
             "or change it: it limits trials too."
         )
     raise ConfigError(
-        f"{told}: expected GPUs of this machine, which has {', '.join(known)}. Name some of them, or set hardware=cpu."
+        f"{told}: expected GPUs of this machine, which has {_indexes(there)}. Name some of them, or set hardware=cpu."
     )
+
+
+def _indexes(gpus: Sequence[Gpu]) -> str:
+    return ", ".join(str(gpu.index) for gpu in gpus)
 
 
 def nearest(gpus: Sequence[Gpu], count: int) -> tuple[Gpu, ...]:
@@ -154,10 +168,6 @@ def kept(before_mib: Mapping[str, int]) -> tuple[str, ...]:
     return seen()
 
 
-def _is_start(wanted: str, uuid: str) -> bool:
-    return wanted.startswith("GPU-") and uuid.startswith(wanted)
-
-
 @contextmanager
 def opened() -> Iterator[Any]:
     """NVML, initialised; None where it cannot be."""
@@ -174,7 +184,7 @@ def opened() -> Iterator[Any]:
         pynvml.nvmlShutdown()
 
 
-def visible(nvml: Any) -> Iterator[Any]:
+def usable(nvml: Any) -> Iterator[Any]:
     """The handles of the GPUs that we may use: a job's cgroup can hide others, and CUDA does not count those either."""
     for index in range(nvml.nvmlDeviceGetCount()):
         with suppress(nvml.NVMLError):

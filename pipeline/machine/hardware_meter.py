@@ -32,7 +32,7 @@ class Meter:
         wanted = gpus.named(gpus.look() or (), self.ids)
         self.nvml = self._open.enter_context(gpus.opened())
         if self.nvml is not None:
-            handles = list(gpus.visible(self.nvml))
+            handles = list(gpus.usable(self.nvml))
             self.handles = [(gpu.index, handles[gpu.index]) for gpu in wanted]
 
     def close(self) -> None:

@@ -17,7 +17,7 @@ from pipeline.core.errors import FailureKind, PreflightFailed
 from pipeline.core.plan import Slots
 from pipeline.core.schema import Config
 from pipeline.core.values import value
-from pipeline.machine import gpus, locks
+from pipeline.machine import amd_gpus, gpus, locks, visible
 from pipeline.machine.gpus import Gpu
 
 AGAIN_S = 0.5
@@ -40,12 +40,13 @@ class _Place:
     id: str
     kind: Literal["GPU", "core", "endpoint"]
     gpu: Gpu | None = None
+    key: str = ""  # of a GPU that NVML does not know: the same for every way to name it
 
     @property
     def file(self) -> str:
         if self.kind == "endpoint":
             return f"endpoint-{hashlib.sha256(self.id.encode()).hexdigest()[:16]}.lock"
-        return f"{self.kind}-{self.gpu.uuid if self.gpu else self.id}.lock"
+        return f"{self.kind}-{self.gpu.uuid if self.gpu else self.key or self.id}.lock"
 
     @property
     def busy(self) -> str | None:
@@ -195,14 +196,18 @@ def _needs(config: Config) -> tuple[_Need, ...]:
 
 def _gpu_places(config: Config) -> Iterator[_Place]:
     hardware = config.hardware
-    visible = gpus.visible_ids()
-    ids = hardware.gpu_ids or visible
+    if hardware.vendor == "amd":
+        for one in amd_gpus.allowed(hardware.gpu_ids, hardware.gpu_count):
+            yield _Place(id=one.place if config.backend.container else one.id, kind="GPU", key=one.key)
+        return
+    shown = gpus.visible_ids()
+    ids = tuple(map(visible.plain, hardware.gpu_ids)) or shown
     seen = gpus.look() if hardware.vendor == "nvidia" and gpu_count(config) else None
     if seen is None or any(one.startswith(gpus.SLICE) for one in ids):  # nobody to ask: the configuration is believed
-        is_comparable = all(one.isdigit() for one in (*ids, *visible))
-        if visible and is_comparable and not gpus.are_lent():
-            gpus.check_ids(ids, visible, known=())
-        named = (one for one in ids if one in visible or not gpus.are_lent())
+        is_comparable = all(one.isdigit() for one in (*ids, *shown))
+        if shown and is_comparable and not gpus.are_lent():
+            gpus.check_ids(ids, good=shown, there=())
+        named = dict.fromkeys(one for one in ids if one in shown or not gpus.are_lent())
         yield from (_Place(id=one, kind="GPU") for one in (named if ids else map(str, range(hardware.gpu_count))))
     else:
         yield from (_Place(id=str(gpu.index), kind="GPU", gpu=gpu) for gpu in gpus.allowed(seen, hardware.gpu_ids))

@@ -12,7 +12,7 @@ from pipeline.core.schema_hardware import Seen
 from pipeline.core.values import plain
 from pipeline.trial import cpu
 
-SHOWN_BY = ("CUDA_VISIBLE_DEVICES", "DOCKER_HOST", "KUBECONFIG")
+SHOWN_BY = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "DOCKER_HOST", "KUBECONFIG")
 UNKNOWN = "unknown"  # of a server that is there already, unless a person names it
 _looked: dict[str, tuple[Seen, ...] | PipelineError] = {}  # by where: what is there does not change while a sweep runs
 

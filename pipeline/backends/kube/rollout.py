@@ -9,7 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pipeline.backends.kube import taken
 from pipeline.core.errors import FailureKind as Kind
+from pipeline.engines import pod_ends
 
 CONTAINER = "ome-container"
 Object = Mapping[str, Any]
@@ -19,6 +21,8 @@ PULL_FAILED = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImage
 CONFIG_FAILED = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 SCALING = ("TriggeredScaleUp", "Nominated")  # the cluster autoscaler's and Karpenter's word that a node will come
 _NO_MATCH = re.compile(r"didn't (match|satisfy)|taint")
+_BEFORE = "Kubernetes ended the pod before the engine ran"
+_AFTER = "Kubernetes ended the pod after the engine had started"
 _MODEL = "See the conditions: kubectl -n {namespace} describe inferenceservice {name}"
 
 
@@ -30,6 +34,7 @@ class Seen:
     deployment: Object | None = None
     pods: tuple[Object, ...] = ()
     events: tuple[Object, ...] = ()  # oldest first
+    gone: tuple[Object, ...] = ()  # pods that were deleted, as they were seen last
     is_removed: bool = False  # the InferenceService or the engine's pod was there, and is not any more
 
 
@@ -67,8 +72,7 @@ Verdict = Waiting | Running | Broken
 def verdict(seen: Seen, *, gpu_resource: str = "nvidia.com/gpu") -> Verdict:
     """What has become of a trial that was just deployed."""
     if seen.is_removed:
-        told = "The InferenceService or its pod was deleted by somebody else."
-        return Broken(Kind.SERVER_DIED, told, "Find out who deleted it.")
+        return _removed(seen)
     pod = engine_pod(seen)
     if pod is None:
         return _without_pod(seen)
@@ -77,9 +81,21 @@ def verdict(seen: Seen, *, gpu_resource: str = "nvidia.com/gpu") -> Verdict:
     )
 
 
+def _removed(seen: Seen) -> Broken:
+    last = _newest(seen.gone)
+    said = taken.words(last, _about(seen, last), is_gone=True) if last else ""
+    if said and (known := pod_ends.pattern(said)):
+        return Broken(known.kind, f"{_BEFORE}: {said}.", known.hint)
+    return Broken(Kind.CANCELLED, "The InferenceService or its pod was deleted by somebody else.", "Find out who did.")
+
+
 def engine_pod(seen: Seen) -> Object | None:
     """The pod of the engine; the newest where there are several."""
-    return max(seen.pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]), default=None)
+    return _newest(seen.pods)
+
+
+def _newest(pods: Iterable[Object]) -> Object | None:
+    return max(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]), default=None)
 
 
 def container(pod: Object) -> Object:
@@ -102,20 +118,26 @@ def how(end: Object) -> str:
 
 
 def death(seen: Seen, uid: str) -> str | None:
-    """How the engine in the pod `uid` ended; None while it runs."""
+    """How the engine in the pod `uid` ended, in Kubernetes' words where it took the pod away; None while it runs."""
     pod = next((one for one in seen.pods if one["metadata"]["uid"] == uid), None)
     if pod is None:
-        return "its pod was deleted by somebody else"
-    end = ended(pod)
-    if end is not None:
-        return how(end)
-    status = pod.get("status", {})
-    if status.get("phase") in {"Failed", "Succeeded"}:
-        return ": ".join(filter(None, [str(status.get("reason") or status["phase"]), status.get("message")]))
-    if "deletionTimestamp" in pod["metadata"]:
-        return "its pod is being deleted by somebody else"
+        return _gone(seen, uid)
+    end, status, is_deleted = ended(pod), pod.get("status", {}), "deletionTimestamp" in pod["metadata"]
+    is_over = end is not None or is_deleted or status.get("phase") in {"Failed", "Succeeded"}
+    if is_over and (said := taken.words(pod, _about(seen, pod))):
+        return taken.how(said)
+    if is_deleted:
+        return taken.how(taken.DELETED)
+    if is_over:
+        return how(end) if end is not None else f"its pod is {status['phase']}"
     given_up = _of_model(seen) if not container(pod).get("ready") else None
     return given_up.message if given_up else None
+
+
+def _gone(seen: Seen, uid: str) -> str:
+    last = next((one for one in seen.gone if one["metadata"]["uid"] == uid), None)
+    events = _about(seen, uid)
+    return taken.how((taken.words(last, events, is_gone=True) if last else taken.told(events)) or taken.DELETED)
 
 
 def condition(seen: Seen) -> str | None:
@@ -163,6 +185,8 @@ def _of_container(seen: Seen, pod: Object) -> Verdict | None:
     why = state.get("waiting", {}).get("reason", "")
     said = state.get("waiting", {}).get("message", "")
     end = ended(pod)
+    if failed := _failed(seen, pod, is_over=end is not None):
+        return failed
     if end is not None:
         return _crashed(pod, end)
     if "running" in state:
@@ -170,10 +194,9 @@ def _of_container(seen: Seen, pod: Object) -> Verdict | None:
     if why in PULL_FAILED:
         return _not_pulled(pod, f"{status.get('image')}: {_pull_words(seen, pod) or said or why}")
     if why in CONFIG_FAILED:
-        return Broken(
-            Kind.LOAD_FAILED, f"The container cannot be created: {why}: {said}", _describe(pod), is_sure=False
-        )
-    return _failed(pod)
+        words = f"The container cannot be created: {why}: {said}"
+        return Broken(Kind.LOAD_FAILED, words, _describe(pod), is_sure=False)
+    return None
 
 
 def _crashed(pod: Object, end: Object) -> Broken:
@@ -197,13 +220,16 @@ def _pull_words(seen: Seen, pod: Object) -> str:
     return found[-1] if found else ""
 
 
-def _failed(pod: Object) -> Broken | None:
-    """Ended without a container: evicted, preempted, refused by the kubelet (UnexpectedAdmissionError)."""
-    status = pod.get("status", {})
-    if status.get("phase") != "Failed":
-        return None
-    words = ": ".join(filter(None, [status.get("reason"), status.get("message")]))
-    return Broken(Kind.LOAD_FAILED, f"The pod failed: {words or 'no reason given'}", _describe(pod))
+def _failed(seen: Seen, pod: Object, *, is_over: bool) -> Broken | None:
+    """Taken away (evicted, preempted) or refused by a kubelet. `is_over`: its engine has ended, too."""
+    is_failed = pod.get("status", {}).get("phase") == "Failed"
+    said = taken.words(pod, _about(seen, pod)) if is_failed or is_over else ""
+    known = pod_ends.pattern(said) if said else None
+    if known:
+        return Broken(known.kind, f"{_AFTER if is_over else _BEFORE}: {said}.", f"{known.hint} {_describe(pod)}")
+    if is_failed and not is_over:
+        return Broken(Kind.LOAD_FAILED, f"The pod failed: {said or 'no reason given'}", _describe(pod))
+    return None
 
 
 def _of_scheduling(seen: Seen, pod: Object, gpu_resource: str) -> Broken | None:
@@ -242,8 +268,8 @@ def _describe(pod: Object) -> str:
     return f"kubectl -n {pod['metadata']['namespace']} describe pod {pod['metadata']['name']}"
 
 
-def _about(seen: Seen, thing: Object) -> list[Object]:
-    uid = thing["metadata"]["uid"]
+def _about(seen: Seen, thing: Object | str) -> list[Object]:
+    uid = thing if isinstance(thing, str) else thing["metadata"]["uid"]
     return [one for one in seen.events if one.get("involvedObject", {}).get("uid") == uid]
 
 

@@ -40,7 +40,7 @@ class View:
         self.name = name
         self._changed = threading.Condition()
         self._found: dict[str, dict[str, Object]] = {}  # by kind and uid
-        self._had: set[str] = set()  # kinds of which there was one
+        self._gone: dict[str, dict[str, Object]] = {}  # the same, of what was deleted, as it was last
         self._refused: ApiError | None = None
         self._is_closed = False
         streams = (
@@ -74,8 +74,9 @@ class View:
                 service=next(iter(services), None),
                 deployment=next(iter(deployments), None),
                 pods=tuple(self._all("Pod")),
+                gone=tuple(self._gone.get("Pod", {}).values()),
                 events=tuple(sorted(self._all("Event"), key=_time)),
-                is_removed=any(kind in self._had and not self._found[kind] for kind in ("InferenceService", "Pod")),
+                is_removed=any(self._gone.get(kind) and not self._found[kind] for kind in ("InferenceService", "Pod")),
             )
 
     def pause(self) -> None:
@@ -111,17 +112,18 @@ class View:
     def _take(self, stream: _Stream, happened: str, item: Object) -> None:
         known = dict(self._found.get(stream.kind, {}))
         uid = item["metadata"]["uid"]
-        if happened == "DELETED":
-            known.pop(uid, None)
-        else:
-            known[uid] = item
+        known[uid] = item
         self._put(stream, known)
+        if happened == "DELETED":  # it carries the last state, which says why
+            self._put(stream, {one: thing for one, thing in known.items() if one != uid})
 
     def _put(self, stream: _Stream, known: dict[str, Object]) -> None:
         with self._changed:
+            before = self._found.get(stream.kind, {})
             self._found[stream.kind] = known
-            if known:
-                self._had.add(stream.kind)
+            if stream.kind != "Event":
+                lost = {uid: thing for uid, thing in before.items() if uid not in known}
+                self._gone[stream.kind] = self._gone.get(stream.kind, {}) | lost
             self._changed.notify_all()
 
     def _refuse(self, error: ApiError) -> None:

@@ -78,8 +78,16 @@ def test_kinds_are_told_apart(machine: Machine) -> None:
 
 @pytest.mark.parametrize(
     ("visible", "ids", "expected"),
-    [("0", (), [1]), ("", (), []), ("-1", (), []), (None, ("1", "2"), [2]), (None, (), [3])],
-    ids=["those that CUDA sees", "none are visible", "CUDA's word for none", "those that trials may take", "all"],
+    [
+        ("0", (), [1]),
+        ("", (), []),
+        ("-1", (), []),
+        ("NoDevFiles", (), []),
+        ("0, 2", (), [2]),
+        (None, ("1", "2"), [2]),
+        (None, (), [3]),
+    ],
+    ids=["those that CUDA sees", "none", "CUDA's word for none", "nobody's word", "blanks", "ids", "all"],
 )
 def test_only_gpus_that_trials_may_take(
     visible: str | None, ids: tuple[str, ...], expected: list[int], machine: Machine, monkeypatch: pytest.MonkeyPatch
@@ -113,6 +121,24 @@ def test_what_amds_tools_say(name: str, prints: str, tmp_path: Path, monkeypatch
     assert (seen.vendor, seen.name, seen.count) == ("amd", "AMD Instinct MI300X", 2)
     assert seen.memory_gib == pytest.approx(191.98, abs=0.02)
     assert detected.here() == (seen,)
+
+
+@pytest.mark.parametrize(
+    ("env", "count"),
+    [
+        ({"ROCR_VISIBLE_DEVICES": "1"}, 1),
+        ({"ROCR_VISIBLE_DEVICES": "0,1", "HIP_VISIBLE_DEVICES": "1"}, 1),
+        ({"HIP_VISIBLE_DEVICES": "-1"}, 0),
+        ({"ROCR_VISIBLE_DEVICES": ""}, 0),
+    ],
+)
+def test_amds_tools_count_what_the_variables_hide(
+    env: dict[str, str], count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool(tmp_path, "amd-smi", json.dumps(MI300X), monkeypatch)
+    for name, text in env.items():
+        monkeypatch.setenv(name, text)
+    assert sum(kind.count for kind in detected.here()) == count
 
 
 @pytest.mark.parametrize("prints", ["", "No GPU\n", "[]", "{}", '[{"gpu": 0}]', '{"card0": "?"}', "[1, 2"])
@@ -152,9 +178,10 @@ def test_all_gpus_can_be_hidden(machine: Machine, monkeypatch: pytest.MonkeyPatc
         ("", ("1",), False, r"CUDA_VISIBLE_DEVICES= hides GPU 1\."),
         (None, ("0", "9"), False, r"gpu_ids=\[0,9\]: expected GPUs of this machine, which has 0, 1, 2\."),
         (None, ("0", "0", "GPU-00000000"), False, [1]),
+        ("0, 1", ("GPU-00000002",), False, r"CUDA_VISIBLE_DEVICES=0, 1 hides GPU GPU-00000002\."),
         ("0,1", ("1", "2"), True, [1]),
     ],
-    ids=["shown", "hidden", "all are hidden", "one is not there", "named twice", "another set in each job"],
+    ids=["shown", "hidden", "all are hidden", "one is not there", "named twice", "hidden by UUID", "lent"],
 )
 def test_cuda_visible_devices_limits_the_ids_too(
     *,

@@ -86,14 +86,75 @@ def test_only_what_came_since_counts(tmp_path: Path) -> None:
     mounts, file = V2_MOUNT.format(root="/", point="/sys/fs/cgroup"), "sys/fs/cgroup/a/memory.events"
     root = played(tmp_path, "0::/a\n", mounts, {file: V2_TEXT.format(count=3)})
     oom.watch("one", root)
-    assert oom.since("one", root) == 0
+    assert oom.since("one") == 0
     (root / file).write_text(V2_TEXT.format(count=5))
-    assert oom.since("one", root) == 2
-    assert oom.since("another", root) is None
-    assert oom.since("one", tmp_path / "nowhere") is None
+    assert oom.since("one") == 2
+    assert oom.since("another") is None
+    (root / file).unlink()
+    assert oom.since("one") is None
 
 
 def test_what_cannot_be_counted_before_is_not_counted_after(tmp_path: Path) -> None:
     oom.watch("two", tmp_path)
     mounts, file = V2_MOUNT.format(root="/", point="/sys/fs/cgroup"), "sys/fs/cgroup/a/memory.events"
-    assert oom.since("two", played(tmp_path, "0::/a\n", mounts, {file: V2_TEXT.format(count=3)})) is None
+    played(tmp_path, "0::/a\n", mounts, {file: V2_TEXT.format(count=3)})
+    assert oom.since("two") is None
+
+
+MOUNTS = V2_MOUNT.format(root="/", point="/sys/fs/cgroup")
+HERE, THERE = "sys/fs/cgroup/a/memory.events", "sys/fs/cgroup/b/memory.events"
+
+
+def moved(tmp_path: Path, label: str, *, who: str) -> Path:
+    """An engine that was started in /a, and lives in /b since; nobody was killed in between."""
+    files = {HERE: V2_TEXT.format(count=3), THERE: V2_TEXT.format(count=8), "proc/42/cgroup": "0::/a\n"}
+    root = played(tmp_path, "0::/a\n", MOUNTS, files)
+    oom.watch(label, root)
+    oom.follow(label, 42, root)
+    (root / "proc" / who / "cgroup").write_text("0::/b\n")
+    oom.follow(label, 42, root)
+    return root
+
+
+@pytest.mark.parametrize("who", ["42", "self"])
+def test_a_move_to_another_cgroup_is_no_kill(tmp_path: Path, who: str) -> None:
+    moved(tmp_path, "moved", who=who)
+    assert oom.since("moved") == 0
+
+
+@pytest.mark.parametrize(("file", "count"), [(HERE, 4), (THERE, 9)], ids=["before the move", "after it"])
+def test_a_kill_counts_wherever_the_engine_lived(tmp_path: Path, file: str, count: int) -> None:
+    root = moved(tmp_path, "killed", who="42")
+    (root / file).write_text(V2_TEXT.format(count=count))
+    assert oom.since("killed") == 1
+
+
+def test_what_the_engine_left_behind_counts_after_we_moved(tmp_path: Path) -> None:
+    root = moved(tmp_path, "ours", who="self")
+    (root / HERE).write_text(V2_TEXT.format(count=4))
+    (root / THERE).write_text(V2_TEXT.format(count=99))
+    assert oom.since("ours") == 1
+
+
+def test_a_cgroup_that_is_gone_with_its_engine_leaves_it_open_who_killed_it(tmp_path: Path) -> None:
+    root = moved(tmp_path, "gone", who="42")
+    (root / THERE).unlink()
+    assert oom.since("gone") is None
+    (root / HERE).write_text(V2_TEXT.format(count=5))
+    assert oom.since("gone") == 2
+
+
+def test_a_cgroup_that_never_told_leaves_it_open_too(tmp_path: Path) -> None:
+    root = moved(tmp_path, "hidden", who="42")
+    (root / "proc/42/cgroup").write_text("0::/../elsewhere\n")
+    oom.follow("hidden", 42, root)
+    assert oom.since("hidden") is None
+
+
+def test_a_process_that_is_gone_lives_nowhere_new(tmp_path: Path) -> None:
+    root = moved(tmp_path, "ended", who="42")
+    (root / "proc/42/cgroup").unlink()
+    oom.follow("ended", 42, root)
+    oom.follow("never watched", 42, root)
+    assert oom.since("ended") == 0
+    assert oom.since("never watched") is None

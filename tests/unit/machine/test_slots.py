@@ -17,8 +17,9 @@ from parts.nvml import Machine
 from pipeline.core.errors import ConfigError, FailureKind, PreflightFailed
 from pipeline.core.plan import Slots
 from pipeline.core.schema import Config
+from pipeline.core.schema_backends import Container
 from pipeline.core.values import to_json
-from pipeline.machine import locks, process, slots
+from pipeline.machine import amd_gpus, locks, process, slots
 from support.places import ROOT
 from support.records import CONFIG, make_config
 
@@ -280,3 +281,63 @@ def test_one_trial_at_a_time_measures_a_server_that_is_there() -> None:
             pass
     with taken(at("http://a/x")):
         pass
+
+
+@pytest.mark.parametrize("named", ["3", " 03", "GPU-00000003", "GPU-00000003 "])
+@pytest.mark.parametrize("visible", [None, "0, 3", "GPU-00000000, GPU-00000003"])
+def test_one_gpu_has_one_lock_however_it_is_named(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, named: str, visible: str | None
+) -> None:
+    machine.has(8)
+    with taken(on(1, gpu_ids=["3"])):
+        if visible:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        with pytest.raises(Enough, match="GPU 3: trial"), taken(on(1, gpu_ids=[named])):
+            pytest.fail("the GPU was given out twice")
+
+
+@pytest.mark.parametrize(
+    ("visible", "free"), [("6, 7", ["6", "7"]), ("6,,7", ["6"]), ("6,-1,7", ["6"]), ("6,99,7", ["6"]), ("-1", [])]
+)
+def test_only_what_cuda_would_show_is_given_out(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, visible: str, free: list[str]
+) -> None:
+    machine.has(8)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert f"may choose from {len(free)}" in insisted(on(8))
+    for count in range(1, len(free) + 1):
+        with taken(on(count)) as own:
+            assert list(own.gpu_ids) == free[:count]
+
+
+def insisted(config: Config) -> str:
+    with pytest.raises(PreflightFailed) as told:
+        slots.insist(config)
+    return str(told.value)
+
+
+def test_amd_gpus_behind_rocr_share_the_lock_of_the_whole_machines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for node, unique in enumerate((0, 0xAA, 0xBB)):
+        (tmp_path / str(node)).mkdir()
+        (tmp_path / str(node) / "properties").write_text(f"simd_count {unique}\nunique_id {unique}\n")
+    monkeypatch.setattr(amd_gpus, "NODES", tmp_path)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    with taken(on(1, gpu_ids=["1"], vendor="amd")) as first:
+        assert first.gpu_ids == ("1",)
+        monkeypatch.setenv("ROCR_VISIBLE_DEVICES", "GPU-00000000000000bb")
+        with pytest.raises(Enough, match="GPU 0: trial"), taken(on(1, vendor="amd")):
+            pytest.fail("the GPU was given out twice")
+        monkeypatch.setenv("ROCR_VISIBLE_DEVICES", "0")
+        with taken(on(1, vendor="amd")) as second:
+            assert second.gpu_ids == ("0",)
+
+
+def test_a_container_has_no_rocr_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(amd_gpus, "NODES", tmp_path)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("ROCR_VISIBLE_DEVICES", "2,3")
+    config = on(1, gpu_ids=["1"], vendor="amd")
+    with taken(replace(config, backend=replace(config.backend, container=Container()))) as own:
+        assert own.gpu_ids == ("3",)

@@ -133,7 +133,7 @@ def test_an_engine_runs_when_its_process_was_started() -> None:
         ),
         pytest.param(
             Seen(pods=(pod(phase="Failed", reason="UnexpectedAdmissionError", message="Allocate failed"),)),
-            Kind.LOAD_FAILED,
+            Kind.NODE_FAILED,
             "UnexpectedAdmissionError: Allocate failed",
             id="refused-by-the-kubelet",
         ),
@@ -156,6 +156,12 @@ def test_an_engine_runs_when_its_process_was_started() -> None:
             id="given-up",
         ),
         pytest.param(
+            Seen(pods=(pod(phase="Failed", reason="Odd", message="who knows"),)),
+            Kind.LOAD_FAILED,
+            "Odd: who knows",
+            id="failed-for-a-reason-that-nobody-knows",
+        ),
+        pytest.param(
             Seen(
                 deployment={
                     "status": {
@@ -167,7 +173,7 @@ def test_an_engine_runs_when_its_process_was_started() -> None:
             "exceeded quota: q",
             id="quota",
         ),
-        pytest.param(Seen(is_removed=True), Kind.SERVER_DIED, "deleted by somebody else", id="removed"),
+        pytest.param(Seen(is_removed=True), Kind.CANCELLED, "deleted by somebody else", id="removed"),
     ],
 )
 def test_what_cannot_heal_is_told(seen: Seen, kind: Kind, words: str) -> None:
@@ -207,20 +213,11 @@ def test_the_newest_pod_counts() -> None:
         pytest.param(pod(ended(7)), "exit code 7", id="ended"),
         pytest.param(pod(ended(137, "OOMKilled")), "exit code 137 (killed by the memory limit)", id="out-of-memory"),
         pytest.param(pod({"running": {}}, lastState=ended(9)), "exit code 9", id="started-again"),
-        pytest.param(
-            pod(phase="Failed", reason="Evicted", message="low on disk"), "Evicted: low on disk", id="evicted"
-        ),
-        pytest.param(pod({"running": {}}, uid="2"), "its pod was deleted by somebody else", id="another-pod"),
+        pytest.param(pod(phase="Failed"), "its pod is Failed", id="failed-without-a-word"),
     ],
 )
 def test_how_an_engine_ended(mine: dict[str, Any], how: str | None) -> None:
     assert death(Seen(pods=(mine,)), UID) == how
-
-
-def test_a_pod_that_is_being_removed_is_a_death() -> None:
-    mine = pod({"running": {}})
-    mine["metadata"]["deletionTimestamp"] = "now"
-    assert death(Seen(pods=(mine,)), UID) == "its pod is being deleted by somebody else"
 
 
 @pytest.mark.parametrize(("ready", "how"), [(False, "OME gave up on the model: X: no"), (True, None)])
