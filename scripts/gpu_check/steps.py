@@ -96,7 +96,8 @@ class Check:
 
     def _model(self) -> int:
         argv = [str(self.engine), str(MODEL), str(self.folder / "model"), "--size", SIZE[self.on_gpu]]
-        done = subprocess.run(argv, env=self.env, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+        env = {**self.env, "TORCHINDUCTOR_CACHE_DIR": str(self.folder / "inductor")}  # else torch makes one in /tmp
+        done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=LIMIT_S, check=False)
         if done.returncode:
             raise SystemExit(f"gpu-check: the model could not be made with {self.engine}:\n{done.stderr[-2000:]}")
         return int(done.stdout)
