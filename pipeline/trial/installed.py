@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping
 from functools import cache
+from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
 
@@ -35,17 +36,19 @@ def program(config: Config) -> str:
     """The engine's program.
 
     Raises:
-        PreflightFailed: it is not on the PATH.
+        PreflightFailed: it is not on the PATH, or not executable.
     """
     runtime = config.runtime
     is_python = runtime.command[0] == "{python}"
     named = _python(config) if is_python else runtime.command[0]
     found = shutil.which(named)
+    key = f"runtime.{'python' if is_python else 'command'}"
+    if found is None and Path(named).is_file():
+        said = f"runtime={runtime.name} starts {named!r}, which this user may not execute."
+        raise PreflightFailed(said, hint=f"chmod +x {named}, or set {key}.")
     if found is None:
-        raise PreflightFailed(
-            f"runtime={runtime.name} starts {named!r}, which is not found on the PATH.",
-            hint=f"Install it, or set runtime.{'python' if is_python else 'command'}.",
-        )
+        said = f"runtime={runtime.name} starts {named!r}, which is not found on the PATH."
+        raise PreflightFailed(said, hint=f"Install it, or set {key}.")
     return found
 
 

@@ -153,7 +153,7 @@ def test_a_job_that_never_starts_is_one_failed_trial(
 
 @pytest.mark.parametrize(
     ("fault", "cause"),
-    [("no engine there", "engine', which is not found on the PATH"), ("jobs do not start", " ended as FAILED on ")],
+    [("no engine there", "engine', which this user may not execute"), ("jobs do not start", " ended as FAILED on ")],
     ids=lambda item: item if item[0].isalpha() else "",
 )
 def test_what_the_first_job_lacks_ends_the_sweep(

@@ -78,6 +78,16 @@ def test_a_python_that_is_none_is_told() -> None:
     assert caught.value.hint == "Install it, or set runtime.python."
 
 
+def test_a_program_without_the_right_to_execute_it_is_told(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.touch(mode=0o644)
+    with pytest.raises(PreflightFailed, match=f"starts '{python}', which this user may not execute") as caught:
+        check(
+            trial(python=python, runtime={**RUNTIME, "python": str(python), "command": ["{python}"]}), "runtime sglang"
+        )
+    assert caught.value.hint == f"chmod +x {python}, or set runtime.python."
+
+
 @pytest.fixture
 def gpus(program: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """A machine with so many H100."""
