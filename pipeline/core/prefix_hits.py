@@ -33,8 +33,9 @@ def _warning(traffic: Traffic, level: Level) -> str | None:
         return None
     whose = "by the engine's count" if engine.prefix_hits_by == "engine" else "by the answers' cached_tokens"
     return (
-        f"{alike}, and the prefix cache had {engine.prefix_hit_rate:.0%} of them, {whose}: it is off, or what they "
-        "share is shorter than one of its blocks"
+        f"{alike}, and the prefix cache had {engine.prefix_hit_rate:.0%} of them, {whose}: it is off, what they "
+        "share is shorter than one of its blocks, or the model's sliding window leaves nothing to reuse (llama.cpp: "
+        "set swa_full=true)"
     )
 
 

@@ -33,8 +33,9 @@ def warned(rate: float | None = None, by: Any = "engine", *, requests: int = 9, 
 )
 def test_a_cache_that_had_nothing_is_told_with_who_says_so(by: str, whose: str) -> None:
     assert warned(0.0, by) == (
-        f"prompts begin alike in 50% of their tokens, and the prefix cache had 0% of them, {whose}: it is off, or what "
-        "they share is shorter than one of its blocks"
+        f"prompts begin alike in 50% of their tokens, and the prefix cache had 0% of them, {whose}: it is off, "
+        "what they share is shorter than one of its blocks, or the model's sliding window leaves nothing to reuse "
+        "(llama.cpp: set swa_full=true)"
     )
 
 
